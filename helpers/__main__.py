@@ -1,0 +1,194 @@
+"""`python -m helpers`: the site's configuration, rendering, and the steps of run_workflow.sh that are too fiddly for shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers import site_config
+from helpers.site_config import ConfigError
+
+SITE = click.option(
+    "--site", help="A name in site-config/, or the path of a YAML file. Default: $HPC_SITE, else by host name."
+)
+SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. paths.data=/scratch/me."
+)
+
+
+def reports(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns bad configuration into messages and exit code 2, an unwritable or full disk into 3."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            for problem in error.problems:
+                click.echo(f"error: {problem}", err=True)
+            sys.exit(2)
+        except site_config.Infrastructure as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(3)
+        except OSError as error:
+            click.echo(
+                f"error: {error.filename or 'a file'}: {error.strerror}. Free space or change the path in the site file.",
+                err=True,
+            )
+            sys.exit(3)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Helpers behind the scripts in scripts_hpc/."""
+
+
+@main.group()
+def site() -> None:
+    """Show, check and list site configurations."""
+
+
+@site.command("show")
+@click.argument("name", required=False)
+@SET
+@reports
+def site_show(name: str | None, overrides: tuple[str, ...]) -> None:
+    """Print the resolved configuration of a site, all layers merged."""
+    import yaml
+
+    resolved = site_config.load_site(site_config.pick_site(name), list(overrides))
+    click.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+@site.command("validate")
+@click.argument("names", nargs=-1)
+@SET
+@reports
+def site_validate(names: tuple[str, ...], overrides: tuple[str, ...]) -> None:
+    """Check sites (default: this one), models.yaml and agents.yaml; every problem is printed, exit code 2 if there is one."""
+    problems: list[str] = []
+    for name in names or [site_config.pick_site(None)]:
+        problems += _problems_of(lambda name=name: site_config.load_site(name, list(overrides)))
+    problems += _problems_of(site_config.models)
+    problems += _problems_of(lambda: [site_config.agent(name) for name in site_config.agents()])
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    click.echo("valid")
+
+
+def _problems_of(load: Callable[[], Any]) -> list[str]:
+    try:
+        load()
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+@site.command("list")
+@reports
+def site_list() -> None:
+    """List the sites, with the one that this machine would use."""
+    try:
+        here = site_config.pick_site(None)
+    except ConfigError:
+        here = None
+    for name in site_config.site_names():
+        data = site_config.read_yaml(site_config.SITE_DIR / f"{name}.yaml")
+        mark = "*" if name == here else " "
+        click.echo(f"{mark} {name:<14} {data.get('description', '')}")
+
+
+@main.command()
+@SITE
+@SET
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to write to. Default: rendered/<site>.")
+@reports
+def render(site: str | None, overrides: tuple[str, ...], output: Path | None) -> None:
+    """Write every job script and container definition of a site."""
+    from helpers import render as rendering
+
+    resolved = site_config.load_site(site_config.pick_site(site), list(overrides))
+    folder = output or site_config.ROOT / "rendered" / resolved.name
+    files = rendering.site_files(resolved, list(site_config.models().values()), list(site_config.agents().values()))
+    folder.mkdir(parents=True, exist_ok=True)
+    # sbatch doesn't make the folder of a job's log, and a job without one dies without a word
+    Path(resolved.paths.runs, "logs").mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    click.echo(f"{len(files)} files in {site_config.shown(folder)}")
+
+
+@main.group()
+def workflow() -> None:
+    """The steps of run_workflow.sh."""
+
+
+@workflow.command("plan")
+@click.argument("competition", required=False)
+@click.argument("model", required=False)
+@click.argument("gpu_partition", required=False)
+@click.argument("cpu_partition", required=False)
+@SITE
+@SET
+@click.option("--agent", default="aide", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1))
+@click.option("--time-limit", type=click.IntRange(min=1), help="Seconds for the agent.")
+@click.option("--rollouts", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--cleanup", type=click.Choice(["on", "off"]), default="on", show_default=True)
+@click.option("--reuse-grading", metavar="JOB|URL")
+@click.option("--reuse-model", metavar="JOB|URL")
+@click.option("--dry-run", is_flag=True)
+@click.option("--yes", is_flag=True)
+@click.option("--command-line", default="", hidden=True)
+@reports
+def workflow_plan(**options: Any) -> None:
+    """Check everything, make the run's directory and scripts, and print shell assignments for run_workflow.sh."""
+    from helpers.workflow import plan
+
+    click.echo(plan(**options), nl=False)
+
+
+@workflow.command("submitted")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("jobs", nargs=-1)
+@reports
+def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
+    """Note the job ids (ROLE=ID) in workflow.json."""
+    from helpers.workflow import submitted
+
+    submitted(run, [job.split("=", 1) for job in jobs])
+
+
+@workflow.command("abandoned", hidden=True)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("jobs", nargs=-1)
+@reports
+def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
+    """Note that the submission was broken off."""
+    from helpers.workflow import abandoned
+
+    abandoned(run, [job.split("=", 1) for job in jobs])
+
+
+@workflow.command("watch")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True)
+@reports
+def workflow_watch(run: Path, as_json: bool) -> None:
+    """Show a line for each job until all runs have ended, then the results."""
+    from helpers.watch import watch
+
+    sys.exit(watch(run, as_json, lambda data: click.echo(json.dumps(data, indent=2))))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m helpers")

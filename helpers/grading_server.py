@@ -1,0 +1,453 @@
+"""Serve the grading of one or several competitions over HTTP: agents learn whether a submission is valid, no score.
+
+GET /health: which competitions, which instance. POST /validate, POST /grade: multipart field `file`, and field
+`competition` where several are served. /validate answers {"result": message}, /grade a report (helpers/graders.py).
+
+Tokens come from the environment: GRADING_TOKEN lets agents validate, GRADING_ADMIN_TOKEN also lets the host grade;
+both are sent as `Authorization: Bearer …`. With neither, no token is asked and only a loopback address is bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import hashlib
+import hmac
+import http.client
+import io
+import ipaddress
+import json
+import math
+import os
+import re
+import secrets
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:  # imported where used, so that --help is fast
+    import flask
+
+    from helpers.graders import Grader
+
+SMALL_UPLOAD = 2**20  # uploads up to this size stay in memory: they work on a full disk, too
+STALLED_UPLOAD_SECONDS = 30
+SECONDS_TO_START = 60
+THREADS = 8
+SECONDS_TO_STOP = 3
+SECONDS_TO_REFUSE = 2
+
+
+class ServerError(Exception):
+    """The server can't start; the message is for the user."""
+
+
+class Refused(Exception):
+    """A request that gets an error: HTTP status and a message for the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CallLog:
+    """Append one JSON line a call to a file descriptor; safe to share between threads and forked processes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def write(self, **entry: Any) -> None:
+        line = json.dumps({"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **entry}) + "\n"
+        with contextlib.suppress(OSError):  # a full disk must not stop the grading
+            os.write(self.descriptor, line.encode())
+
+
+def create_app(
+    graders: dict[str, Grader],
+    token: str | None = None,
+    admin_token: str | None = None,
+    *,
+    instance: str = "",
+    max_upload_bytes: int = 512 * 2**20,
+    log: CallLog | None = None,
+) -> flask.Flask:
+    """Make the WSGI application that serves `graders`, by competition id; without tokens nobody is asked for one."""
+    import flask
+    from werkzeug.exceptions import HTTPException
+
+    class Request(flask.Request):
+        def _get_file_stream(self, total_content_length: int | None, *_: Any, **__: Any) -> BinaryIO:
+            # anonymous: nothing to clean up, even after kill -9
+            small = total_content_length is not None and total_content_length <= SMALL_UPLOAD
+            return io.BytesIO() if small else tempfile.TemporaryFile()
+
+    app = flask.Flask("grading_server", static_folder=None)
+    app.request_class = Request
+    app.config.update(MAX_CONTENT_LENGTH=max_upload_bytes, MAX_FORM_PARTS=8)
+    log = log or CallLog(sys.stderr.fileno())
+    lock = threading.Lock()  # graders and the metrics below them need not be thread-safe
+
+    def check_token(*accepted: str | None) -> None:
+        given = flask.request.headers.get("Authorization", "").removeprefix("Bearer ").strip().encode()
+        known = [hmac.compare_digest(given, each.encode()) for each in (token, admin_token) if each]
+        allowed = [hmac.compare_digest(given, each.encode()) for each in accepted if each]
+        if known and not any(known):
+            raise Refused(401, "a valid token is needed: send the header `Authorization: Bearer TOKEN`")
+        if known and not any(allowed):
+            raise Refused(403, "this token may validate, but not grade")
+
+    def handle(
+        entry: dict[str, Any], judge: Callable[[Grader, BinaryIO], tuple[bool, dict[str, Any]]]
+    ) -> dict[str, Any]:
+        upload = _upload(flask.request, max_upload_bytes)
+        entry["competition"], grader = _chosen(graders, flask.request.form.get("competition"))
+        entry["sha256"], entry["bytes"] = _digest(upload)
+        with lock:
+            valid, answer = judge(grader, upload)
+        entry["verdict"] = "valid" if valid else "invalid"
+        return answer
+
+    def call(judge: Callable[[Grader, BinaryIO], tuple[bool, dict[str, Any]]], *accepted: str | None) -> flask.Response:
+        started = time.monotonic()
+        request = flask.request
+        entry: dict[str, Any] = {"endpoint": request.path, "run": _run_id(request), "remote": request.remote_addr}
+        entry["verdict"], status = "error", 200
+        try:
+            check_token(*accepted)
+            answer = handle(entry, judge)
+            if request.path == "/grade":
+                entry["score"] = answer["score"]
+        except Refused as error:
+            status, answer = error.status, {"error": str(error)}
+        except HTTPException as error:
+            status, answer = error.code or 500, {"error": _described(error, max_upload_bytes)}
+        except Exception:
+            status, answer = 500, {"error": "internal error, see the server's log"}
+            entry["traceback"] = traceback.format_exc()
+        if status != 200:
+            entry["error"] = answer["error"]
+        log.write(**entry, status=status, ms=round((time.monotonic() - started) * 1000, 1))
+        response = flask.make_response(answer, status)
+        if status != 200:
+            response.call_on_close(lambda: _discard_body(request.environ))
+        return response
+
+    def validate(grader: Grader, upload: BinaryIO) -> tuple[bool, dict[str, Any]]:
+        valid, message = grader.validate(upload)
+        return valid, {"result": message}
+
+    def grade(grader: Grader, upload: BinaryIO) -> tuple[bool, dict[str, Any]]:
+        report = {key: _json_number(value) for key, value in grader.grade(upload).items()}
+        return report["valid_submission"], report
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        names = list(graders)
+        return {"status": "running", "competition": names[0], "competitions": names, "instance": instance}
+
+    @app.post("/validate")
+    def validate_endpoint() -> flask.Response:
+        return call(validate, token, admin_token)
+
+    @app.post("/grade")
+    def grade_endpoint() -> flask.Response:
+        return call(grade, admin_token)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> tuple[dict[str, Any], int]:
+        return {"error": _described(error, max_upload_bytes)}, error.code or 500
+
+    return app
+
+
+def _upload(request: flask.Request, max_upload_bytes: int) -> BinaryIO:
+    """Take the one uploaded file out of a request; its name is ignored. Raises Refused."""
+    try:
+        files, form = request.files.getlist("file"), request.form
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise Refused(408, "the upload stopped before its end") from None
+    if len(files) == 1 and files[0].filename:
+        return files[0].stream
+    if len(files) > 1:
+        raise Refused(400, "send exactly one file in the field `file`")
+    if files:
+        raise Refused(400, "the field `file` has an empty file name: no file was chosen")
+    if "file" in form:
+        raise Refused(400, "the field `file` holds text, not a file (with curl: -F file=@submission.csv)")
+    raise Refused(400, "no file came with the request: send it as multipart form data, in the field `file`")
+
+
+def _chosen(graders: dict[str, Grader], asked: str | None) -> tuple[str, Grader]:
+    """Choose the grader that a request asks for. Raises Refused."""
+    served = ", ".join(graders)
+    if not asked and len(graders) > 1:
+        raise Refused(400, f"say which competition, in the form field `competition`; served here: {served}")
+    name = asked or next(iter(graders))
+    if name not in graders:
+        raise Refused(404, f"competition {name[:100]!r} is not served here; served: {served}")
+    return name, graders[name]
+
+
+def _discard_body(environ: dict[str, Any]) -> None:
+    """Throw the unread rest of a refused upload away for a while: a client that is still sending sees the answer.
+
+    Without it, the connection is reset and curl reports a broken pipe.
+    """
+    deadline = time.monotonic() + SECONDS_TO_REFUSE
+    with contextlib.suppress(Exception):
+        while (left := deadline - time.monotonic()) > 0:
+            if "gunicorn.socket" in environ:
+                environ["gunicorn.socket"].settimeout(left)
+            if not environ["wsgi.input"].read(2**16):
+                return
+
+
+def _digest(upload: BinaryIO) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    upload.seek(0)
+    while block := upload.read(2**20):
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
+def _run_id(request: flask.Request) -> str | None:
+    return re.sub(r"[^A-Za-z0-9._:-]", "", request.headers.get("X-Run-Id", ""))[:128] or None
+
+
+def _described(error: Any, max_upload_bytes: int) -> str:
+    if error.code == 413:
+        return f"the upload is larger than {max_upload_bytes / 2**20:g} MB, or has too many parts"
+    return f"{error.name.lower()}: {error.description}"
+
+
+def _json_number(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_tokens(environment: dict[str, str] | os._Environ[str]) -> tuple[str | None, str | None]:
+    """Read the agents' and the host's token. Raises ServerError unless there are two different ones, or none."""
+    token, admin_token = (environment.get(name, "").strip() for name in ("GRADING_TOKEN", "GRADING_ADMIN_TOKEN"))
+    if bool(token) != bool(admin_token):
+        given, missing = ("GRADING_TOKEN", "GRADING_ADMIN_TOKEN")[:: 1 if token else -1]
+        raise ServerError(f"{given} is set and {missing} is not: set both, or neither (loopback only, no token asked)")
+    if token and hmac.compare_digest(token.encode(), admin_token.encode()):
+        raise ServerError("GRADING_TOKEN and GRADING_ADMIN_TOKEN are the same: with it, agents could grade themselves")
+    return token or None, admin_token or None
+
+
+def bind(host: str, port: int, *, loopback_only: bool) -> socket.socket:
+    """Bind and listen; port 0 is any free one. Raises ServerError where the address is taken or not allowed."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise ServerError(f"the host {host!r} is not known (--host): {error}") from None
+    if loopback_only and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+        raise ServerError(
+            f"{host} is not a loopback address (--host), and without tokens only those are served: "
+            "set GRADING_TOKEN and GRADING_ADMIN_TOKEN"
+        )
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # accepted connections inherit it: a client that stops in the middle of an upload frees its thread
+        timeout = struct.pack("@ll", STALLED_UPLOAD_SECONDS, 0)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        listener.bind(address)
+        listener.listen(1024)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise ServerError(
+                f"port {port} of {host} is taken (--port): choose another, or 0 for any free one"
+            ) from None
+        raise ServerError(f"can't listen on {host} port {port} (--host, --port): {error}") from None
+    return listener
+
+
+def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
+    """Serve with gunicorn until SIGTERM, SIGINT or SIGHUP; the forked workers share what is loaded by now."""
+    from gunicorn.app.base import BaseApplication
+
+    heartbeats = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    settings = {
+        "bind": f"fd://{listener.detach()}",
+        "workers": workers,
+        "worker_class": "gthread",
+        "threads": THREADS,
+        "preload_app": True,
+        "timeout": 300,
+        "graceful_timeout": SECONDS_TO_STOP,
+        "keepalive": 30,
+        "worker_tmp_dir": heartbeats,
+        "loglevel": "warning",
+        "control_socket_disable": True,  # or gunicorn writes into the home folder
+        "when_ready": _end_on_hangup,
+        "worker_exit": lambda server, worker: _leave_at_once(worker),
+    }
+
+    class Server(BaseApplication):
+        def load_config(self) -> None:
+            for name, value in settings.items():
+                if name in self.cfg.settings:  # older gunicorns have no control socket
+                    self.cfg.set(name, value)
+
+        def load(self) -> flask.Flask:
+            return app
+
+    Server().run()
+
+
+def _end_on_hangup(arbiter: Any) -> None:
+    """End with the terminal (gunicorn would reload), except under nohup; and never start a second master."""
+    signal.signal(signal.SIGHUP, lambda *_: arbiter.signal(signal.SIGTERM, None))
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _leave_at_once(worker: Any) -> None:
+    """End a worker without waiting for threads that hang on a stalled client."""
+    if worker.pid == os.getpid():
+        os._exit(0)
+
+
+def announce(host: str, port: int, instance: str, ready_file: Path | None) -> None:
+    """Fork a process that prints the URL, and writes the port to `ready_file`, once this server answers /health."""
+    server = os.getpid()
+    if os.fork():
+        return
+    status = 0
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        deadline = time.monotonic() + SECONDS_TO_START
+        while os.getppid() == server and _instance_at(reachable, port) != instance:
+            if time.monotonic() > deadline:
+                print(f"grading_server: no answer from /health in {SECONDS_TO_START} s", file=sys.stderr, flush=True)
+                os.kill(server, signal.SIGTERM)
+                os._exit(3)
+            time.sleep(0.02)
+        if os.getppid() == server:
+            if ready_file:
+                _write(ready_file, f"{port}\n")
+            print(f"grading server: {_url(host, port)}", flush=True)
+    except OSError as error:
+        print(f"grading_server: can't announce the server: {error}", file=sys.stderr, flush=True)
+        status = 3
+    finally:
+        os._exit(status)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _instance_at(host: str, port: int) -> str | None:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", "/health", headers={"Connection": "close"})
+        return json.loads(connection.getresponse().read()).get("instance")
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text)
+    scratch.rename(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.grading_server",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--competition-id", action="append", required=True, metavar="ID", help="may be given several times"
+    )
+    parser.add_argument("--data-dir", required=True, metavar="DIR", help="folder of the prepared competitions")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, metavar="P", help="port to listen on (default: 0, any free one)")
+    parser.add_argument("--ready-file", type=Path, metavar="F", help="write the port here once the server answers")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a CPU, at most 4)")
+    parser.add_argument("--log", type=Path, metavar="F", help="append one JSON line a call here (default: stderr)")
+    parser.add_argument("--max-upload-mb", type=_positive, default=512, metavar="N", help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="only say whether the competitions can be served")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _open_log(path: Path | None) -> CallLog:
+    if path is None:
+        return CallLog(2)
+    try:
+        return CallLog(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise ServerError(f"can't write the log {path} (--log): {error.strerror}") from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything, then serve until ended. Raises ServerError and GradingError."""
+    token, admin_token = read_tokens(os.environ)
+    if arguments.ready_file and not os.access(arguments.ready_file.parent, os.W_OK):
+        raise ServerError(f"can't write {arguments.ready_file} (--ready-file): its folder is missing or read-only")
+    # one thread a request is enough, and OpenMP's own threads don't survive a fork
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from helpers.graders import load
+
+    graders = {name: load(name, arguments.data_dir) for name in arguments.competition_id}
+    if arguments.check:
+        print(f"grading_server: ready to serve {', '.join(graders)}")
+        return
+    log = _open_log(arguments.log)
+    listener = bind(arguments.host, arguments.port, loopback_only=token is None)
+    instance = os.environ.get("HAB_INSTANCE") or secrets.token_hex(8)
+    app = create_app(
+        graders,
+        token,
+        admin_token,
+        instance=instance,
+        max_upload_bytes=arguments.max_upload_mb * 2**20,
+        log=log,
+    )
+    announce(arguments.host, listener.getsockname()[1], instance, arguments.ready_file)
+    serve(app, listener, arguments.workers or min(len(os.sched_getaffinity(0)), 4))
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    from helpers.graders import GradingError
+
+    try:
+        run(arguments)
+    except (ServerError, GradingError) as error:
+        print(f"grading_server: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Job scripts and container definitions from templates, site, model and agent; text out, nothing else happens."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from helpers.site_config import ROOT, AgentEntry, Model, Site
+
+TEMPLATES = ROOT / "templates"
+SERVER_START_MINUTES = 15  # containers, imports and the last grading, on top of what the model and the agent may take
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """What a workflow adds to a script. run_group: its directory; cleanup: "on" or "off"."""
+
+    run_group: str
+    cleanup: str = "on"
+
+
+def environment(folder: str) -> Environment:
+    """The one way that templates are filled in: an unknown name is an error, blocks leave no blank lines."""
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES / folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters["sh"] = lambda value: shlex.quote(str(value))
+    return env
+
+
+def clock(seconds: int) -> str:
+    """Seconds as Slurm's D-HH:MM:SS or HH:MM:SS."""
+    days, rest = divmod(int(seconds), 86400)
+    text = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days}-{text}" if days else text
+
+
+def seconds(text: str) -> int:
+    """Slurm's [D-]HH:MM:SS in seconds."""
+    days, _, rest = text.rpartition("-")
+    hours, minutes, secs = (int(part) for part in rest.split(":"))
+    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + secs
+
+
+def sbatch_options(site: Site, role: str, gpus: int = 0) -> list[str]:
+    """The #SBATCH options that depend on the site, in a fixed order; those that aren't set don't appear."""
+    values = site.role(role)
+    options = [
+        f"--{key}={values[key]}" for key in ("partition", "account", "qos", "constraint", "reservation") if values[key]
+    ]
+    if gpus and site.gpu.request:
+        options.append(site.gpu.request.replace("{count}", str(gpus)))
+    return options + values["extra"]
+
+
+def gpus_of(site: Site, model: Model) -> int:
+    """GPUs that a model's job is given: the whole node where the site gives nothing less."""
+    return site.gpu.per_node if model.gpus and site.gpu.whole_node else model.gpus
+
+
+def agent_seconds(time_limit: int, models: list[Model]) -> int:
+    """Time limit of an agent's job: what the agent may take, and what it may have to wait for its models to load."""
+    return time_limit + max((model.load_minutes for model in models), default=0) * 60 + SERVER_START_MINUTES * 60
+
+
+def _job(site: Site, workflow: Workflow | None, **values: Any) -> dict[str, Any]:
+    grace = site.limits.grace_seconds
+    if workflow is None or workflow.cleanup == "off":
+        grace = site.limits.idle_server_minutes * 60
+    logs = f"{workflow.run_group}/logs" if workflow else f"{site.paths.runs}/logs"
+    return {"gpus": 0, "grace": grace, "logs": logs, "name": values["script"], **values}
+
+
+def _venv(name: str) -> str:
+    return os.environ.get(f"HAB_VENV_{name.upper()}") or str(Path(sys.prefix).parent / f".venv-{name}")
+
+
+def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, Any], **values: Any) -> str:
+    # outside containers the jobs use the project's own environments; inside, the image's Python
+    venvs = {name: "" if site.isolated else _venv(name) for name in ("core", "aide")}
+    return (
+        environment("sbatch")
+        .get_template(template)
+        .render(site=site, root=str(ROOT), workflow=workflow, job=job, venvs=venvs, **values)
+    )
+
+
+def grading_script(site: Site, workflow: Workflow | None = None) -> str:
+    """The grading server's job script."""
+    wants = site.jobs.grading_server
+    job = _job(
+        site,
+        workflow,
+        script="grading_server",
+        time=wants.time,
+        cpus=wants.cpus,
+        memory_gb=wants.memory_gb,
+        options=sbatch_options(site, "cpu"),
+    )
+    return _fill("grading_server.sh.j2", site, workflow, job)
+
+
+def model_script(site: Site, model: Model, workflow: Workflow | None = None) -> str:
+    """The job script of a model server (vLLM, or replay)."""
+    gpus = gpus_of(site, model)
+    job = _job(
+        site,
+        workflow,
+        script=f"vllm_{model.name}",
+        time=site.jobs.model_server.time,
+        cpus=model.cpus,
+        memory_gb=model.memory_gb,
+        gpus=gpus,
+        options=sbatch_options(site, "gpu" if gpus else "cpu", gpus),
+    )
+    return _fill("vllm.sh.j2", site, workflow, job, model=model)
+
+
+def agent_script(
+    site: Site,
+    agent: AgentEntry,
+    workflow: Workflow | None = None,
+    code_model: Model | None = None,
+    feedback_model: Model | None = None,
+    steps: int | None = None,
+    time_limit: int | None = None,
+) -> str:
+    """The job script of an agent. steps, time_limit (seconds): instead of the agent's and the site's own."""
+    wants = site.jobs.agent
+    limit = time_limit or wants.time_limit
+    roles = {"CODE": code_model, "FEEDBACK": feedback_model or code_model}
+    models = [model for model in roles.values() if model]
+    job = _job(
+        site,
+        workflow,
+        script=f"agent_{agent.name}",
+        # a job of its own can't know how long its model takes to load
+        time=clock(agent_seconds(limit, models) if models or not agent.needs_model else limit + 3600),
+        cpus=wants.cpus,
+        memory_gb=wants.memory_gb,
+        options=sbatch_options(site, "cpu"),
+    )
+    external = {role: model for role, model in roles.items() if model and model.engine == "external"}
+    return _fill(
+        "agent.sh.j2",
+        site,
+        workflow,
+        job,
+        agent=agent,
+        agent_files=str(agent.path),
+        model=code_model,
+        external=external,
+        step_limit=steps or agent.steps,
+        time_limit=limit,
+    )
+
+
+def definition_files(site: Site) -> dict[str, str]:
+    """Every container definition of a site: file name -> text."""
+    env = environment("containers")
+    names = [name for name in env.list_templates() if name.endswith(".def.j2") and not name.startswith("_")]
+    return {name.removesuffix(".j2"): env.get_template(name).render(site=site, root=str(ROOT)) for name in names}
+
+
+def site_files(site: Site, models: list[Model], agents: list[AgentEntry]) -> dict[str, str]:
+    """Everything that can be rendered for a site: file name -> text."""
+    files = {"slurm_grading_server.sh": grading_script(site)}
+    files |= {
+        f"slurm_vllm_{model.name}.sh": model_script(site, model) for model in models if model.engine != "external"
+    }
+    files |= {f"slurm_agent_{agent.name}.sh": agent_script(site, agent) for agent in agents}
+    return files | definition_files(site)

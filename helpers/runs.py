@@ -1,0 +1,121 @@
+"""The run directory: workflow.json of a workflow, run_metadata.json of each run in it; reading, settling, writing."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from helpers.scheduler import Job
+
+OPEN_STATES = ("waiting", "running")
+# Each end state with what to do about it; `lost` is the infrastructure's fault and never counts as a zero.
+END_STATES = {
+    "scored": "done",
+    "invalid_submission": "a result: the agent's last submission can't be graded",
+    "no_submission": "a result: the agent ended without a submission",
+    "agent_failed": "read the agent's log; run again once its cause is mended",
+    "timed_out": "raise --time-limit, or take it as a result",
+    "cancelled": "run again when wanted",
+    "lost": "run again: the infrastructure failed, not the agent",
+}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old text or the new, never a part; raises OSError."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a regular file, or None where it is missing, a link (an agent could lay one), or no object."""
+    try:
+        if path.is_symlink():
+            return None
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+@dataclass
+class Run:
+    """One agent on one competition. directory: <workflow>/<competition>_<jobid>; metadata: its run_metadata.json."""
+
+    directory: Path
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        return str(self.metadata.get("state", "waiting"))
+
+    @property
+    def job_id(self) -> str:
+        return str(self.metadata.get("job_id") or self.directory.name.rpartition("_")[2])
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The grading report, empty while there is none."""
+        return read_json(self.directory / "grading_report.json") or {}
+
+    def reread(self) -> None:
+        self.metadata = read_json(self.directory / "run_metadata.json") or self.metadata
+
+    def settle(self, state: str, reason: str) -> None:
+        """Give the run its end state, for a job that could not do so itself."""
+        self.metadata |= {"state": state, "reason": reason, "ended_at": now()}
+        write_json(self.directory / "run_metadata.json", self.metadata)
+
+
+def runs_of(workflow: Path) -> list[Run]:
+    """The runs of a workflow's directory, in the order of their job numbers."""
+    found = [Run(path.parent) for path in workflow.glob("*/run_metadata.json")]
+    for run in found:
+        run.reread()
+    return sorted(found, key=lambda run: (len(run.job_id), run.job_id))
+
+
+def verdict(job: Job) -> tuple[str, str] | None:
+    """State and reason of a run whose job ended without writing either; None while the job lives.
+
+    Slurm's words: https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES
+    """
+    if job.alive:
+        return None
+    word = job.state.split()[0]
+    if word == "CANCELLED":
+        return "cancelled", f"job {job.id} was cancelled"
+    if word in ("TIMEOUT", "DEADLINE"):
+        return "timed_out", f"job {job.id} was ended by the scheduler at its time limit"
+    if word == "OUT_OF_MEMORY":
+        return "agent_failed", f"job {job.id} needed more memory than jobs.agent.memory_gb"
+    said = "the scheduler no longer knows it" if word == "GONE" else f"the scheduler says {word}"
+    return "lost", f"job {job.id} ended without a result ({said}): see its log"
+
+
+def job_ids(workflow: dict[str, Any]) -> list[str]:
+    """All job ids of a workflow, servers first."""
+    jobs = workflow.get("jobs", {})
+    servers = [jobs.get("grading_server"), jobs.get("model_server"), jobs.get("feedback_server")]
+    return [str(one) for one in servers if one] + [str(one) for one in jobs.get("agents", [])]

@@ -1,0 +1,73 @@
+"""Asks the scheduler through scripts_hpc/lib/scheduler.sh, the one place that knows Slurm and its local twin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+
+from helpers.site_config import ROOT
+
+SCRIPT = ROOT / "scripts_hpc" / "lib" / "scheduler.sh"
+ALIVE = set(
+    "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED RESIZING REQUEUED REQUEUE_HOLD REQUEUE_FED SIGNALING STAGE_OUT STOPPED "
+    "SPECIAL_EXIT RESV_DEL_HOLD".split()
+)
+
+
+class SchedulerUnavailable(Exception):
+    """The scheduler did not answer: nothing is known about any job."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the scheduler says of a job. state: Slurm's long word, or GONE. elapsed: as squeue prints it, or seconds."""
+
+    id: str
+    state: str
+    reason: str = ""
+    elapsed: str = ""
+    node: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return self.state in ALIVE
+
+
+class Scheduler:
+    """The scheduler of a site. kind: "slurm" or "local"; address_dir: where the local twin keeps its jobs."""
+
+    def __init__(self, kind: str, address_dir: str):
+        self.kind = kind
+        self.environment = {**os.environ, "LOCAL_JOBS": f"{address_dir}/local_jobs"}
+
+    def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(SCRIPT), self.kind, *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            # a Ctrl-C meant for us must not cut a cancellation short
+            start_new_session=True,
+        )
+
+    def states(self, ids: list[str]) -> dict[str, Job]:
+        """The jobs by id, in one question to the scheduler; raises SchedulerUnavailable when it doesn't answer."""
+        if not ids:
+            return {}
+        answer = self._call("states", *ids)
+        if answer.returncode:
+            raise SchedulerUnavailable(answer.stderr.strip())
+        jobs = (Job(*line.split("|", 4)) for line in answer.stdout.splitlines() if line.count("|") >= 4)
+        return {job.id: job for job in jobs}
+
+    def cancel(self, ids: list[str]) -> None:
+        """Ends the jobs; those that have ended already are no error."""
+        if ids:
+            self._call("cancel", *ids)
+
+    def dismiss(self, ids: list[str]) -> None:
+        """Tells servers that their last consumer is done, so that they end by themselves."""
+        for job in ids:
+            self._call("signal", "USR1", job)

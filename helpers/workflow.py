@@ -1,0 +1,491 @@
+"""Before the first submission: check everything that can be checked, make the run's directory and its scripts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers import render, runs, site_config
+from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
+
+LEAST_FREE_MB = 200
+JOB = re.compile(r"^\d+$")
+
+
+def plan(competition: str | None, model: str | None, dry_run: bool, **options: Any) -> str:
+    """Check all that was asked for and prepare the run; returns shell assignments for run_workflow.sh.
+
+    Raises ConfigError with every problem found. Nothing is written before all checks have passed.
+    """
+    site = _site(options)
+    if competition is None:
+        if site.scheduler.kind != "local":
+            raise ConfigError(
+                ["which competition? For example: run_workflow.sh spaceship-titanic 30b (--help tells more)."]
+            )
+        competition = "classification_basic"
+    if options["agent"] in site_config.agents() and not site_config.agents()[options["agent"]].needs_model:
+        model = None
+    elif model is None and not options["reuse_model"]:
+        model = "replay" if site.scheduler.kind == "local" else "30b"
+    asked = _Asked(site, competition, model, options)
+    asked.check()
+    if dry_run:
+        return f"DRY_RUN={shlex.quote(asked.describe())}\n"
+    asked.confirm()
+    asked.prepare_task()
+    return asked.write()
+
+
+def _site(options: dict[str, Any]) -> Site:
+    overrides = list(options["overrides"])
+    for role in ("gpu", "cpu"):
+        if options[f"{role}_partition"]:
+            overrides.append(f"partitions.{role}.name={options[f'{role}_partition']}")
+    return site_config.load_site(site_config.pick_site(options["site"]), overrides)
+
+
+class _Asked:
+    """One workflow as asked for, and the checks on it. Every check adds sentences to `problems`."""
+
+    def __init__(self, site: Site, competition: str, model: str | None, options: dict[str, Any]):
+        self.site = site
+        self.competition = competition
+        self.options = options
+        self.problems: list[str] = []
+        self.agent: AgentEntry | None = self._load(site_config.agent, options["agent"])
+        self.model: Model | None = self._load(site_config.model, model) if model else None
+        self.feedback: Model | None = None
+        if self.agent and self.agent.feedback_model and self.agent.needs_model:
+            self.feedback = self._load(site_config.model, self.agent.feedback_model)
+
+    def _load(self, load: Any, name: str) -> Any:
+        try:
+            return load(name)
+        except ConfigError as error:
+            self.problems += error.problems
+            return None
+
+    @property
+    def models(self) -> list[Model]:
+        return [model for model in (self.model, self.feedback) if model]
+
+    @property
+    def served(self) -> list[Model]:
+        """The models that need a server job of this workflow."""
+        served = [] if self.options["reuse_model"] or not self.model else [self.model]
+        if self.feedback and self.feedback not in served:
+            served.append(self.feedback)
+        return [model for model in served if model.engine != "external"]
+
+    @property
+    def public(self) -> Path:
+        return Path(self.site.paths.data, self.competition, "prepared", "public")
+
+    @property
+    def own_task(self) -> bool:
+        return (ROOT / "templates" / "tasks" / f"{self.competition}.json").is_file()
+
+    @property
+    def needs_preparation(self) -> bool:
+        return self.own_task and not (self.public / "description.md").exists()
+
+    def check(self) -> None:
+        self._check_names()
+        self._check_task()
+        self._check_models()
+        self._check_images()
+        self._check_folders()
+        if self.problems:
+            raise ConfigError(self.problems)
+        if self.site.scheduler.kind == "slurm":
+            self._check_slurm()
+
+    def _check_names(self) -> None:
+        if not re.match(site_config.NAME, self.competition):
+            self.problems.append(f"competition '{self.competition}': letters, digits, '.', '_' and '-' only.")
+        for key in ("reuse_grading", "reuse_model"):
+            value = self.options[key]
+            if value and not JOB.match(value) and not re.match(r"^https?://", value):
+                self.problems.append(f"--{key.replace('_', '-')} {value}: must be a job number or a URL.")
+        if (
+            self.agent
+            and self.agent.needs_model
+            and not self.model
+            and not self.options["reuse_model"]
+            and not self.problems
+        ):
+            self.problems.append(
+                f"agent '{self.agent.name}' needs a model. Known models: {', '.join(site_config.models())}."
+            )
+
+    def _check_task(self) -> None:
+        if self.needs_preparation:
+            return
+        where = f"(paths.data of site {self.site.name})"
+        for half in (self.public, self.public.parent / "private"):
+            try:
+                if any(half.iterdir()):
+                    continue
+                said = f"{half} is empty {where}"
+            except FileNotFoundError:
+                said = f"not prepared: there is no {half} {where}"
+            except OSError as error:
+                said = f"{half} can't be read: {error.strerror} {where}"
+            advice = f"mlebench prepare -c {self.competition} --data-dir {self.site.paths.data}"
+            own = sorted(path.stem for path in (ROOT / "templates" / "tasks").glob("*.json"))
+            self.problems.append(
+                f"competition '{self.competition}': {said}. Prepare it with `{advice}`, or use one that comes with this project: "
+                f"{', '.join(own)}."
+            )
+            return
+
+    def _check_models(self) -> None:
+        for model in self.models:
+            if model.engine == "external" and model.api_key_variable and not _has_key(model.api_key_variable):
+                self.problems.append(
+                    f"model '{model.name}': {model.api_key_variable} is neither in the environment nor in {ROOT}/.env "
+                    "(see .env.example)."
+                )
+        for model in self.served:
+            if model.gpus > self.site.gpu.per_node:
+                self.problems.append(
+                    f"model '{model.name}' needs {model.gpus} GPUs on one node; site {self.site.name} has {self.site.gpu.per_node} "
+                    "(gpu.per_node). Choose a smaller model, or set the key right."
+                )
+            elif model.gpus and not self.site.isolated:
+                self.problems.append(
+                    f"model '{model.name}' runs in a container, but container.runtime of site {self.site.name} is none."
+                )
+            if model.engine == "vllm" and self.site.environment.offline and not self._has_weights(model):
+                self.problems.append(
+                    f"model '{model.name}': no weights in {self.site.paths.models}, and compute nodes of site {self.site.name} are "
+                    f"offline. On a login node: scripts_hpc/download_model.sh {model.name} --site {self.site.name}."
+                )
+
+    def _has_weights(self, model: Model) -> bool:
+        repo = str(model.repo)
+        if repo.startswith("/"):
+            return Path(repo, "config.json").is_file()
+        snapshots = Path(self.site.paths.models, "hub", f"models--{repo.replace('/', '--')}", "snapshots")
+        return any(snapshots.glob("*/config.json"))
+
+    @property
+    def images(self) -> dict[str, Path]:
+        """The images that this workflow needs, by role; empty without containers."""
+        if not self.site.isolated:
+            return {}
+        names = {"grading": "mlebench-env"} if not self.options["reuse_grading"] else {}
+        if self.agent:
+            names["agent"] = self.agent.image
+        for model in self.served:
+            names["model"] = "vllm" if model.engine == "vllm" else "mlebench-env"
+        return {role: Path(self.site.paths.containers, f"{name}.sif") for role, name in names.items()}
+
+    def _check_images(self) -> None:
+        missing = sorted({path for path in self.images.values() if not os.access(path, os.R_OK)})
+        for path in missing:
+            self.problems.append(
+                f"image {path} is missing or unreadable (paths.containers of site {self.site.name}): "
+                f"containers/build_all_containers.sh --site {self.site.name} --only {path.stem}."
+            )
+
+    def _check_folders(self) -> None:
+        for key in ("runs", "address_dir"):
+            folder = Path(getattr(self.site.paths, key))
+            where = f"{folder} (paths.{key} of site {self.site.name})"
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700 if key == "address_dir" else 0o777)
+            except OSError as error:
+                self.problems.append(
+                    f"can't make {where}: {error.strerror}. Set paths.{key} to a folder that you can write."
+                )
+                continue
+            if not os.access(folder, os.W_OK | os.X_OK):
+                self.problems.append(f"can't write to {where}. Set paths.{key} to a folder that you can write.")
+            elif key == "address_dir" and folder.stat().st_uid != os.getuid():
+                self.problems.append(
+                    f"{where} belongs to another user: addresses and tokens need a folder of your own."
+                )
+            elif (free := shutil.disk_usage(folder).free // 2**20) < LEAST_FREE_MB:
+                self.problems.append(
+                    f"only {free} MB are free in {where}; {LEAST_FREE_MB} MB are the least to start with."
+                )
+
+    def _check_slurm(self) -> None:
+        if shutil.which("sbatch") is None:
+            raise ConfigError(
+                [
+                    f"site {self.site.name} wants Slurm, but there is no sbatch on PATH: log in to the cluster, or --site local."
+                ]
+            )
+        answer = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True)
+        if answer.returncode:
+            raise Infrastructure(
+                f"the scheduler doesn't answer: {answer.stderr.strip()}. Try again, or ask the cluster's support."
+            )
+        known = sorted(set(answer.stdout.split()))
+        roles = {"cpu"} | {"gpu" for model in self.served if model.gpus}
+        for role in sorted(roles):
+            name = getattr(self.site.partitions, role).name
+            unknown = [one for one in (name or "").split(",") if one and one not in known]
+            if unknown:
+                self.problems.append(
+                    f"partition '{unknown[0]}' (partitions.{role}.name of site {self.site.name}) isn't one of this cluster: "
+                    f"{', '.join(known)}."
+                )
+        if self.problems:
+            raise ConfigError(self.problems)
+
+    @property
+    def gpu_hours(self) -> float:
+        """The most GPU-hours that the model servers can take: GPUs times the time limit of their jobs."""
+        hours = render.seconds(self.site.jobs.model_server.time) / 3600
+        return sum(render.gpus_of(self.site, model) for model in self.served) * hours
+
+    def confirm(self) -> None:
+        limit = self.site.limits.confirm_gpu_hours
+        if self.gpu_hours <= limit or self.options["yes"]:
+            return
+        said = f"this could take {self.gpu_hours:.0f} GPU-hours, more than limits.confirm_gpu_hours = {limit:g}"
+        if not sys.stdin.isatty():
+            raise ConfigError([f"{said}: give --yes to go on."])
+        if not click.confirm(f"{said}. Submit?", err=True):
+            raise ConfigError(["nothing was submitted."])
+
+    def prepare_task(self) -> None:
+        if not self.needs_preparation:
+            return
+        command = [sys.executable, "-m", "helpers.prepare_task", self.competition, "--data-dir", self.site.paths.data]
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=sys.stderr, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise Infrastructure(f"preparing '{self.competition}' failed (above).")
+
+    def describe(self) -> str:
+        """What would be submitted, for --dry-run."""
+        lines = [
+            f"site {self.site.name}, competition {self.competition}, agent {self.options['agent']}, nothing is submitted"
+        ]
+        if self.needs_preparation:
+            lines.append(f"first, the task is prepared in {self.site.paths.data}")
+        for name, text in self._scripts(None).items():
+            options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH --")]
+            shown = [
+                option
+                for option in options
+                if not option.startswith(("--output", "--signal", "--no-requeue", "--nodes", "--ntasks"))
+            ]
+            lines.append(f"  {name}: {' '.join(shown)}")
+        lines.append(f"at most {self.gpu_hours:.1f} GPU-hours; {self.options['rollouts']} rollout(s)")
+        return "\n".join(lines)
+
+    def _scripts(self, workflow: render.Workflow | None) -> dict[str, str]:
+        files = {}
+        if not self.options["reuse_grading"]:
+            files["grading_server.sh"] = render.grading_script(self.site, workflow)
+        for model in self.served:
+            files[f"vllm_{model.name}.sh"] = render.model_script(self.site, model, workflow)
+        files["agent.sh"] = render.agent_script(
+            self.site,
+            self.agent,
+            workflow,
+            self.model,
+            self.feedback,
+            self.options["steps"],
+            self.options["time_limit"],
+        )
+        return files
+
+    def write(self) -> str:
+        """Make the run's directory with scripts and workflow.json; returns the shell assignments."""
+        group = self._make_group()
+        scripts = self._scripts(render.Workflow(str(group), self.options["cleanup"]))
+        for name, text in scripts.items():
+            (group / "jobs" / name).write_text(text, encoding="utf-8")
+        runs.write_json(group / "workflow.json", self._record(group))
+        values = {
+            "RUN_GROUP": str(group),
+            "SCHEDULER": self.site.scheduler.kind,
+            "ADDRESS_DIR": self.site.paths.address_dir,
+            "COMPETITION": self.competition,
+            "AGENT": self.agent.name,
+            "MODEL": self.model.name if self.model else "",
+            "MODEL_ARGUMENT": self._argument(self.model, self.options["reuse_model"]),
+            "FEEDBACK": self.feedback.name if self.feedback else "",
+            "FEEDBACK_ARGUMENT": self._argument(self.feedback, None),
+            "GRADING_ARGUMENT": _reused(self.options["reuse_grading"]),
+            "ROLLOUTS": str(self.options["rollouts"]),
+            "SEED": str(self.options["seed"]),
+            "ISOLATED": "1" if self.site.isolated else "0",
+            # where a server starts late (a GPU queue), the others start with it and not days before
+            "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
+        }
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+    def _argument(self, model: Model | None, reused: str | None) -> str:
+        if reused:
+            return _reused(reused)
+        return "external" if model and model.engine == "external" else ""
+
+    def _make_group(self) -> Path:
+        base = f"_run-group_{self.agent.name}"
+        while True:
+            stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S-UTC")
+            group = Path(self.site.paths.runs, stamp + base)
+            for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+                try:
+                    path = group.with_name(group.name + suffix)
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                (path / "jobs").mkdir()
+                (path / "logs").mkdir()
+                return path
+
+    def _record(self, group: Path) -> dict[str, Any]:
+        config = self.site.model_dump(mode="json")
+        chosen = {
+            "site": config,
+            "model": self.model.model_dump() if self.model else None,
+            "feedback_model": self.feedback.model_dump() if self.feedback else None,
+            "agent": self.agent.model_dump(),
+            "steps": self.options["steps"] or self.agent.steps,
+            "time_limit": self.options["time_limit"] or self.site.jobs.agent.time_limit,
+        }
+        commit, dirty = git_state()
+        return {
+            "schema": 1,
+            "run": group.name,
+            "created_at": runs.now(),
+            "command": shlex.split(self.options["command_line"]),
+            "site": self.site.name,
+            "competition": self.competition,
+            "agent": self.agent.name,
+            "model": self.model.name if self.model else None,
+            "language_model": self.model.is_language_model if self.model else None,
+            "rollouts": self.options["rollouts"],
+            "seed": self.options["seed"],
+            "cleanup": self.options["cleanup"],
+            "git_commit": commit,
+            "git_dirty": dirty,
+            "config_hash": config_hash(chosen),
+            "config": config,
+            "model_config": chosen["model"],
+            "feedback_model_config": chosen["feedback_model"],
+            "agent_config": {**chosen["agent"], "steps": chosen["steps"], "time_limit": chosen["time_limit"]},
+            "images": {role: {"path": str(path), "sha256": image_digest(path)} for role, path in self.images.items()},
+            "jobs": {"agents": []},
+            "reused": {"grading": bool(self.options["reuse_grading"]), "model": bool(self.options["reuse_model"])},
+        }
+
+
+def _reused(value: str | None) -> str:
+    return f"auto:{value}" if value and JOB.match(value) else value or ""
+
+
+def _has_key(variable: str) -> bool:
+    if os.environ.get(variable):
+        return True
+    try:
+        text = (ROOT / ".env").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return re.search(rf"^(?:export +)?{variable}=[\"']?[^\"'\s]", text, re.MULTILINE) is not None
+
+
+def config_hash(chosen: dict[str, Any]) -> str:
+    """sha256 of what could change a result: model, agent, limits, and of the site the containers' runtime and the agent's resources."""
+    site = chosen["site"]
+    relevant = {
+        **chosen,
+        "site": {
+            "runtime": site["container"]["runtime"],
+            "agent": {key: site["jobs"]["agent"][key] for key in ("cpus", "memory_gb")},
+        },
+    }
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+def image_digest(path: Path) -> str | None:
+    """The image's sha256 as its build wrote it beside it; None where there is none (hashing gigabytes at each start would cost minutes)."""
+    try:
+        return Path(f"{path}.sha256").read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """The checkout's commit, and whether tracked files differ from it; None for both outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def submitted(group: Path, jobs: list[list[str]]) -> None:
+    """Put the job ids into workflow.json, and a waiting run's folder in place for each agent job.
+
+    jobs: [role, id] pairs; roles grading_server, model_server, feedback_server, agent (once a rollout, in order).
+    """
+    record = runs.read_json(group / "workflow.json") or {}
+    ids: dict[str, Any] = {"agents": []}
+    for role, job in jobs:
+        if role == "agent":
+            ids["agents"].append(job)
+        else:
+            ids[role] = job
+    record["jobs"] = ids
+    runs.write_json(group / "workflow.json", record)
+    for rollout, job in enumerate(ids["agents"]):
+        folder = group / f"{record['competition']}_{job}"
+        folder.mkdir(exist_ok=True)
+        if not (folder / "run_metadata.json").exists():
+            runs.write_json(folder / "run_metadata.json", _waiting(record, ids, job, rollout))
+
+
+def abandoned(group: Path, jobs: list[list[str]]) -> None:
+    """Note that the submission was broken off, its jobs cancelled; the runs that were submitted end as cancelled."""
+    submitted(group, jobs)
+    for run in runs.runs_of(group):
+        run.settle("cancelled", "the submission was broken off: a job was refused, or Ctrl-C")
+
+
+def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "run_id": f"{record['competition']}_{job}",
+        "competition": record["competition"],
+        "agent": record["agent"],
+        "model": record["model"],
+        "seed": record["seed"] + rollout,
+        "rollout": rollout,
+        "state": "waiting",
+        "reason": "in the queue",
+        "job_id": job,
+        "grading_job": ids.get("grading_server"),
+        "model_job": ids.get("model_server"),
+        "isolated": record["config"]["container"]["runtime"] != "none",
+        "cpus": record["config"]["jobs"]["agent"]["cpus"],
+        "created_at": runs.now(),
+        "agent_started_at": None,
+        "agent_ended_at": None,
+        "ended_at": None,
+    }

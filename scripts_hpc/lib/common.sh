@@ -1,0 +1,106 @@
+# shellcheck shell=bash
+# common.sh: messages, usage, exit hooks, JSON. Sourced; defines functions only.
+
+log() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
+
+die() { # die [exit code] message
+  local code=1
+  if [[ $1 =~ ^[0-9]+$ ]]; then
+    code=$1
+    shift
+  fi
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit "$code"
+}
+
+common::usage() { # common::usage FILE: the header comment of a script is its help
+  local line first=1
+  while IFS= read -r line; do
+    if ((first)); then first=0 && continue; fi
+    [[ $line == \#* ]] || break
+    line=${line#\#}
+    printf '%s\n' "${line# }"
+  done <"$1"
+}
+
+common::check_shell() { # needs ROOT
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) ||
+    die 2 "needs bash 4.4 or newer, found $BASH_VERSION: try 'module load bash', or put a newer bash first on PATH"
+  # neither #SBATCH lines nor --bind can hold them
+  [[ $ROOT != *[[:space:]:,]* ]] || die 2 "the path of this checkout holds a blank, ':' or ',' ($ROOT): move it to a path without"
+}
+
+# One EXIT trap a process: hooks are added to it, last in first out, and it keeps the exit code.
+EXIT_HOOKS=()
+on_exit() { # on_exit 'command line'
+  EXIT_HOOKS+=("$1")
+  trap common::run_exit_hooks EXIT
+}
+common::run_exit_hooks() {
+  local code=$? i
+  trap - EXIT
+  trap '' TERM INT HUP USR1
+  set +e
+  for ((i = ${#EXIT_HOOKS[@]} - 1; i >= 0; i--)); do eval "${EXIT_HOOKS[i]}"; done
+  exit "$code"
+}
+
+common::now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
+
+common::write_atomic() { # common::write_atomic FILE [mode], text on stdin
+  local file=$1 mode=${2:-0644} temporary
+  temporary=$(mktemp "${file%/*}/.${file##*/}.XXXXXX") || return
+  if cat >"$temporary" && chmod "$mode" "$temporary" && mv -f "$temporary" "$file"; then return 0; fi
+  rm -f "$temporary"
+  return 1
+}
+
+json::string() { # json::string TEXT: quoted; control characters become blanks
+  local text=$1
+  text=${text//\\/\\\\}
+  text=${text//\"/\\\"}
+  text=${text//[$'\001'-$'\037']/ }
+  printf '"%s"' "$text"
+}
+
+json::object() { # json::object KEY VALUE …; KEY:=VALUE (key ends in ':') takes the value as it is: numbers, true, null
+  local separator='' key value
+  printf '{'
+  while (($# >= 2)); do
+    key=$1 value=$2
+    shift 2
+    printf '%s' "$separator"
+    separator=', '
+    if [[ $key == *: ]]; then
+      printf '"%s": %s' "${key%:}" "${value:-null}"
+    elif [[ -z $value ]]; then
+      printf '"%s": null' "$key"
+    else
+      printf '"%s": %s' "$key" "$(json::string "$value")"
+    fi
+  done
+  printf '}\n'
+}
+
+# Sleeps up to SECONDS, but returns at once when PID ends. A trapped signal interrupts it too.
+common::pause() { # common::pause SECONDS [PID]
+  local seconds=$1 pid=${2:-} timer
+  sleep "$seconds" &
+  timer=$!
+  if [[ -n $pid ]]; then wait -n "$pid" "$timer" 2>/dev/null || true; else wait "$timer" 2>/dev/null || true; fi
+  kill "$timer" 2>/dev/null || true
+}
+
+# Ends a process group: TERM, then KILL after SECONDS. (Servers ignore TERM while they load; children stay behind a KILL of the parent.)
+common::end_group() { # common::end_group PID [SECONDS]
+  local pid=$1 seconds=${2:-15} waited=0
+  kill -TERM -- "-$pid" 2>/dev/null || return 0
+  while kill -0 -- "-$pid" 2>/dev/null; do
+    if ((waited++ >= seconds * 10)); then
+      kill -KILL -- "-$pid" 2>/dev/null || true
+      break
+    fi
+    common::pause 0.1
+  done
+  wait "$pid" 2>/dev/null || true
+}

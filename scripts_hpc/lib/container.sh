@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# container.sh: run a command in an image, or (runtime none) in the project's own virtual environment. Sourced; needs common.sh.
+# The caller sets RUNTIME, IMAGES (folder of the .sif files), ROOT, RUNTIME_FLAGS and JOB_TMP.
+
+declare -A CONTAINER_ENV=() # NAME -> value: all that the command sees of the environment; never on a command line
+JOB_TMP=''
+
+container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone when the job ends
+  local base=$1
+  mkdir -p "$base" 2>/dev/null || true
+  JOB_TMP=$(mktemp -d "$base/hab-$JOB_ID.XXXXXX") ||
+    die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE): $(df -Ph "$base" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
+  on_exit 'rm -rf "$JOB_TMP"'
+  mkdir "$JOB_TMP/tmp" "$JOB_TMP/shm"
+}
+
+container::isolated() { [[ $RUNTIME != none ]]; }
+
+container::inside() { # container::inside HOST_PATH INSIDE_PATH: the path that the command will see
+  if container::isolated; then printf '%s' "$2"; else printf '%s' "$1"; fi
+}
+
+container::check() { # container::check IMAGE
+  container::isolated || return 0
+  command -v "$RUNTIME" >/dev/null ||
+    die 3 "$RUNTIME is not on PATH on ${HOSTNAME:-this node}: add its module to environment.modules of site $SITE"
+  [[ -r $IMAGES/$1.sif ]] || die 3 "the image $IMAGES/$1.sif is missing: build it with containers/build_all_containers.sh --site $SITE --only $1"
+}
+
+# Replaces this (sub)shell by COMMAND. --contained hides the host: own /tmp, /dev/shm, processes, no home, no site binds.
+container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind SRC:DST[:ro]]… [--pwd DIR] -- COMMAND…
+  local image=$1 contained=0 pwd=/tmp binds=() gpu=() name
+  shift
+  while [[ $1 != -- ]]; do
+    case $1 in
+      --contained) contained=1 && shift ;;
+      --gpu) gpu=("$2") && shift 2 ;;
+      --bind) binds+=(--bind "$2") && shift 2 ;;
+      --pwd) pwd=$2 && shift 2 ;;
+      *) die "container::exec: unknown option $1" ;;
+    esac
+  done
+  shift
+  # what the user or an admin binds into every container could show an agent the answers
+  while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT|_OVERLAY)' || true)
+  if container::isolated; then container::_exec_image "$@"; else container::_exec_plain "$@"; fi
+}
+
+container::_exec_image() {
+  local prefix=${RUNTIME^^}ENV_ flags=(--cleanenv --no-home --writable-tmpfs) bind
+  for name in "${!CONTAINER_ENV[@]}"; do export "$prefix$name=${CONTAINER_ENV[$name]}"; done
+  if ((contained)); then
+    flags+=(--containall --bind "$JOB_TMP/shm:/dev/shm")
+    [[ $RUNTIME != apptainer ]] || flags+=(--no-mount bind-paths)
+  else
+    for bind in ${SITE_BINDS[@]+"${SITE_BINDS[@]}"}; do flags+=(--bind "$bind"); done
+  fi
+  exec "$RUNTIME" exec "${flags[@]}" ${RUNTIME_FLAGS[@]+"${RUNTIME_FLAGS[@]}"} ${gpu[@]+"${gpu[@]}"} --bind "$JOB_TMP/tmp:/tmp" \
+    ${binds[@]+"${binds[@]}"} --pwd "$pwd" "$IMAGES/$image.sif" env HOME=/tmp "$@"
+}
+
+container::_exec_plain() {
+  local keep=" PATH USER LOGNAME LANG LC_ALL TZ HAB_LOCAL_JOB HAB_LOCAL_JOB_ID "
+  while IFS= read -r name; do
+    [[ $keep == *" $name "* ]] || unset "$name"
+  done < <(compgen -e)
+  for name in "${!CONTAINER_ENV[@]}"; do export "$name=${CONTAINER_ENV[$name]}"; done
+  export PATH=$VENV/bin:$PATH HOME=$JOB_TMP/tmp TMPDIR=$JOB_TMP/tmp
+  [[ $pwd == /tmp ]] || cd "$pwd" || exit 3
+  exec "$@"
+}

@@ -1,0 +1,266 @@
+# shellcheck shell=bash
+# run.sh: one run of an agent, from the job script's side: its folder, its servers, its end. Sourced by slurm_agent_*.sh.
+# States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
+
+RUN='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false
+
+run::create() {
+  if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_$AGENT; fi
+  RUN_CREATED=$(common::now)
+  RUN=$RUN_GROUP/${COMPETITION}_$JOB_ID
+  mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
+    cp -R "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/" ||
+    die 3 "can't make the run's folder $RUN: $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
+}
+
+run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomically
+  RUN_STATE=$1 RUN_REASON=${2:-}
+  local ended=''
+  case $RUN_STATE in waiting | running) ;; *) ended=$(common::now) ;; esac
+  json::object schema: 1 run_id "${COMPETITION}_$JOB_ID" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
+    seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
+    time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" step_limit: "$STEP_LIMIT" \
+    isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
+    grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
+    agent_started_at "$AGENT_STARTED" agent_ended_at "$AGENT_ENDED" ended_at "$ended" |
+    common::write_atomic "$RUN/run_metadata.json"
+}
+
+run::finish() { # run::finish STATE REASON
+  run::record "$1" "$2" || log "can't write $RUN/run_metadata.json"
+  log "$COMPETITION: $1: $2"
+}
+
+run::close() { # the last word of a job script that died on the way, and of every other one
+  local code=$?
+  case $RUN_STATE in
+    '' | waiting | running) run::finish lost "the job script ended early (code $code): see its log" ;;
+  esac
+  local server
+  for server in ${GRADING_JOB:+"$GRADING_JOB"} ${MODEL_JOB:+"$MODEL_JOB"} ${FEEDBACK_JOB:+"$FEEDBACK_JOB"}; do
+    service::dismiss "$server" "$JOB_ID"
+  done
+}
+
+run::lose() { # run::lose REASON: ends the job, infrastructure's fault
+  AGENT_ENDED=$(common::now)
+  run::finish lost "$1"
+  exit 3
+}
+
+run::server() { # run::server SERVICE auto:JOB|auto|URL|external: prints <service>_<job>, or nothing where no job stands behind it
+  local pattern=$1 given=$2 file newest='' job
+  case $given in
+    http://* | https://* | external) return 0 ;;
+    auto:*)
+      job=${given#auto:}
+      # the address appears when the server is ready; its folder of consumers, when its job starts
+      for file in "$ADDRESS_DIR"/$pattern"_$job".consumers; do
+        if [[ -d $file ]]; then
+          file=${file##*/}
+          printf '%s\n' "${file%.consumers}"
+          return 0
+        fi
+      done
+      # not started yet: only the job id is known
+      printf '%s\n' "?_$job"
+      ;;
+    auto)
+      for file in "$ADDRESS_DIR"/$pattern; do
+        [[ -f $file && ($newest == '' || $file -nt $newest) ]] && newest=$file
+      done
+      [[ -n $newest ]] || die 2 "no model server of yours is running: give MODEL as auto:JOB or a URL (sbatch slurm_vllm_<model>.sh starts one)"
+      printf '%s\n' "${newest##*/}"
+      ;;
+    *) die 2 "'$given' is neither auto:JOB nor a URL" ;;
+  esac
+}
+
+run::enlist() {
+  local server
+  for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
+    [[ -z $server || $server == \?_* ]] || service::enlist "$server" "$JOB_ID" "$RUN"
+  done
+}
+
+run::_jobs() { # the jobs of the servers that this run needs
+  local server
+  for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
+    [[ -z $server ]] || printf '%s\n' "${server##*_}"
+  done | sort -u
+}
+
+run::_check_servers() { # ends the run when a server's job is gone for good; asks the scheduler once for all
+  local jobs alive job
+  mapfile -t jobs < <(run::_jobs)
+  ((${#jobs[@]})) || return 0
+  alive=$(sched::alive_in "${jobs[@]}") || return 0 # the scheduler didn't answer: not known is not gone
+  for job in "${jobs[@]}"; do
+    [[ $'\n'$alive$'\n' == *$'\n'"$job"$'\n'* ]] || run::lose "job $job, a server that this run needs, has ended: see its log in ${RUN_GROUP}/logs"
+  done
+}
+
+run::_agent_running() { kill -0 "$AGENT_PID" 2>/dev/null; }
+
+run::_answers() { # run::_answers SERVICE_JOB: the address is there, and the server that answers is that job's
+  local server=$1 url token
+  url=$(service::lookup "$server" url) && token=$(service::lookup "$server" token) || return 1
+  case $server in
+    grading_server_*) service::curl "$token" --max-time 10 "$url/health" 2>/dev/null | grep -q "\"$server\"" ;;
+    *) service::curl "$token" --max-time 10 "$url/v1/models" 2>/dev/null | grep -q "\.job-${server##*_}\"" ;;
+  esac
+}
+
+# Waits until all servers answer, for as long as their jobs live: queueing and loading have no fixed time.
+run::await_services() {
+  local checked=$SECONDS variable server ready
+  for (( ; ; )); do
+    ready=1
+    for variable in GRADING_JOB MODEL_JOB FEEDBACK_JOB; do
+      server=${!variable}
+      if [[ $server == \?_* ]]; then
+        server=$(run::server "$([[ $variable == GRADING_JOB ]] && printf grading_server || printf 'vllm_*')" "auto:${server#\?_}")
+        printf -v "$variable" %s "$server"
+        [[ $server == \?_* ]] || service::enlist "$server" "$JOB_ID" "$RUN"
+      fi
+      [[ -z $server ]] || { [[ $server != \?_* ]] && run::_answers "$server"; } || ready=0
+    done
+    ((ready == 0)) || return 0
+    run::_agent_running || {
+      AGENT_CODE=0
+      wait "$AGENT_PID" || AGENT_CODE=$?
+      AGENT_ENDED=$(common::now)
+      run::finish agent_failed "the agent ended with code $AGENT_CODE before its servers were ready: see the job's log"
+      exit 4
+    }
+    if ((SECONDS - checked >= 10)); then
+      checked=$SECONDS
+      run::_check_servers
+    fi
+    common::pause 0.2 "$AGENT_PID"
+  done
+}
+
+run::_key() { # run::_key VARIABLE: from the environment, else from .env; nothing else of .env is read
+  local name=$1 line
+  if [[ -n ${!name:-} ]]; then
+    printf '%s' "${!name}"
+    return
+  fi
+  [[ -r $ROOT/.env ]] || return 0
+  line=$(grep -E "^(export +)?$name=" "$ROOT/.env" | tail -n 1) || return 0
+  line=${line#*=}
+  line=${line%$'\r'}
+  case $line in
+    \"*\") line=${line:1:-1} ;;
+    \'*\') line=${line:1:-1} ;;
+  esac
+  printf '%s' "$line"
+}
+
+run::_endpoint() { # run::_endpoint ROLE SERVICE_JOB GIVEN: three lines for the agent
+  local role=$1 server=$2 given=$3 url name key
+  if [[ -n $server ]]; then
+    url=$(service::lookup "$server" url)/v1
+    name=$(service::lookup "$server" served_name)
+    key=$(service::lookup "$server" token)
+  elif [[ $given == external ]]; then
+    url=${EXTERNAL[${role}_url]} name=${EXTERNAL[${role}_name]} key=''
+    [[ -z ${EXTERNAL[${role}_key]} ]] || key=$(run::_key "${EXTERNAL[${role}_key]}")
+  else
+    url=${given%/} key=$(run::_key MODEL_API_KEY)
+    [[ $url == */v1 ]] || url=$url/v1
+    name=${MODEL_NAME:-$(service::curl "$key" --max-time 30 "$url/models" | sed -n 's/.*"id": *"\([^"]*\)".*/\1/p' | head -n 1)}
+  fi
+  run::_line "AGENT_${role}_MODEL" "$name"
+  run::_line "AGENT_${role}_BASE_URL" "$url"
+  run::_line "AGENT_${role}_API_KEY" "${key:-none}"
+}
+
+run::_line() { printf "%s='%s'\n" "$1" "${2//\'/\'\\\'\'}"; }
+
+run::write_endpoints() {
+  local url=$GRADING token=${GRADING_TOKEN:-}
+  AGENT_STARTED=$(common::now)
+  AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))
+  if [[ -n $GRADING_JOB ]]; then
+    url=$(service::lookup "$GRADING_JOB" url)
+    token=$(service::lookup "$GRADING_JOB" token)
+  fi
+  {
+    run::_line GRADING_SERVER "$url"
+    run::_line GRADING_TOKEN "$token"
+    run::_line AGENT_DEADLINE "$AGENT_DEADLINE"
+    if ((NEEDS_MODEL)); then
+      run::_endpoint CODE "$MODEL_JOB" "$MODEL"
+      run::_endpoint FEEDBACK "$FEEDBACK_JOB" "$FEEDBACK"
+    fi
+  } | common::write_atomic "$JOB_TMP/endpoints/env" 0600
+}
+
+# Until the agent ends, its time is up, or a server's job is gone for good. The agent stops itself at the deadline; a minute later we do.
+run::supervise() {
+  local now
+  while run::_agent_running; do
+    now=$(date +%s)
+    if ((now >= AGENT_DEADLINE + 60)); then
+      log "the agent didn't stop at its time limit of $TIME_LIMIT s"
+      common::end_group "$AGENT_PID" 15
+      break
+    fi
+    run::_check_servers
+    common::pause "$((AGENT_DEADLINE + 60 - now < 10 ? AGENT_DEADLINE + 60 - now : 10))" "$AGENT_PID"
+  done
+  AGENT_CODE=0
+  wait "$AGENT_PID" 2>/dev/null || AGENT_CODE=$?
+  AGENT_ENDED=$(common::now)
+  (($(date +%s) < AGENT_DEADLINE)) || TIME_LIMIT_REACHED=true
+  common::end_group "$AGENT_PID" 5
+}
+
+# Sends the submission to the grading server with the token that no agent sees. A link could point at the answers: refused.
+run::grade_and_finish() {
+  local submission=$RUN/submission/submission.csv
+  if [[ -L $submission || (-e $submission && ! -f $submission) ]]; then
+    run::finish invalid_submission "submission.csv is a link or no regular file: refused"
+    exit 4
+  elif [[ ! -e $submission ]]; then
+    if [[ $TIME_LIMIT_REACHED == true ]]; then
+      run::finish timed_out "no submission within the time limit of $TIME_LIMIT s"
+    elif ((AGENT_CODE)); then
+      run::finish agent_failed "the agent ended with code $AGENT_CODE and left no submission: see the job's log"
+    else
+      run::finish no_submission "the agent ended without writing a submission"
+    fi
+    exit 4
+  fi
+  run::_grade "$submission"
+  if grep -qE '"valid_submission": *true' "$RUN/grading_report.json"; then
+    run::finish scored "graded"
+    exit 0
+  fi
+  run::finish invalid_submission "the submission can't be graded: see grading_report.json"
+  exit 4
+}
+
+run::_grade() { # asks again while the server is being restarted; its address is read anew each time
+  local url token code
+  for (( ; ; )); do
+    url=$GRADING token=${GRADING_ADMIN_TOKEN:-}
+    if [[ -n $GRADING_JOB ]]; then
+      url=$(service::lookup "$GRADING_JOB" url) || url=''
+      token=$(service::lookup "$GRADING_JOB" admin_token) || token=''
+    fi
+    code=$(service::curl "$token" --max-time 900 --output "$RUN/.grading_report.json" --write-out '%{http_code}' \
+      --header "X-Run-Id: ${COMPETITION}_$JOB_ID" --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv" \
+      "$url/grade" 2>/dev/null) || code=000
+    if [[ $code == 200 ]]; then
+      mv "$RUN/.grading_report.json" "$RUN/grading_report.json"
+      return 0
+    fi
+    [[ $code == 000 && -n $GRADING_JOB ]] ||
+      run::lose "the grading server refused to grade (HTTP $code: $(head -c 300 "$RUN/.grading_report.json" 2>/dev/null)); the submission is kept"
+    run::_check_servers
+    common::pause 1
+  done
+}

@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Usage: scripts_hpc/run_workflow.sh [COMPETITION [MODEL [GPU_PARTITION [CPU_PARTITION [on|off]]]]] [options]
+#        scripts_hpc/run_workflow.sh --attach RUN
+#
+# Runs an agent on a competition: a grading server that alone sees the answers, a model server, and the agent, as jobs that
+# find each other; then prints the score, what it cost and where the files are. Without arguments, on a machine without Slurm:
+# the built-in task classification_basic with the model `replay` (not a language model) and the agent AIDE.
+#
+#   COMPETITION        a prepared task, e.g. spaceship-titanic           MODEL   a name in site-config/models.yaml (30b)
+#   GPU_PARTITION, CPU_PARTITION   instead of the site's; "" keeps it    on|off  the same as --cleanup
+#
+# Options
+#   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
+#   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
+#   --agent NAME       a name in site-config/agents.yaml (aide)
+#   --steps N          step limit of the agent          --time-limit SECONDS   its time limit
+#   --rollouts N       that many agents at once, with seeds SEED, SEED+1, …
+#   --seed SEED        of the first rollout (0)
+#   --cleanup on|off   end the servers when the last agent is done (on); off keeps them for --reuse-*
+#   --reuse-grading JOB|URL, --reuse-model JOB|URL   use a server that runs already
+#   --detach           submit, print the run's folder, and leave
+#   --attach RUN       watch a run again (its folder)
+#   --dry-run          check everything and show the jobs; submit nothing
+#   --json             the results as JSON on standard output
+#   --yes              don't ask before a run that could cost many GPU-hours
+#   -h, --help         this text
+#
+# Ctrl-C ends all jobs of the run. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost);
+# 4 an agent ended without a valid submission; 130 interrupted.
+set -euo pipefail
+ROOT=$(cd -P "${BASH_SOURCE[0]%/*}/.." && pwd)
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+common::check_shell
+
+COMMAND_LINE=$(printf '%q ' "$0" "$@")
+POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0 ATTACH='' DRY_RUN=''
+while (($#)); do
+  case $1 in
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+    --site | --set | --agent | --steps | --time-limit | --rollouts | --seed | --cleanup | --reuse-grading | --reuse-model)
+      (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
+      OPTIONS+=("$1" "$2")
+      shift
+      ;;
+    --attach)
+      (($# >= 2)) || die 2 "--attach needs the folder of a run"
+      ATTACH=$2
+      shift
+      ;;
+    --detach) DETACH=1 ;;
+    --dry-run | --yes) OPTIONS+=("$1") ;;
+    --json) WATCH_OPTIONS+=(--json) ;;
+    -h | --help)
+      common::usage "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    -*) die 2 "unknown option $1 (--help lists them)" ;;
+    *) POSITIONAL+=("$1") ;;
+  esac
+  shift
+done
+((${#POSITIONAL[@]} <= 5)) || die 2 "too many arguments: ${POSITIONAL[*]:5} (--help tells the order)"
+if ((${#POSITIONAL[@]} == 5)); then
+  OPTIONS+=(--cleanup "${POSITIONAL[4]}")
+  unset 'POSITIONAL[4]'
+fi
+
+# shellcheck source=scripts_hpc/lib/python.sh
+source "$ROOT/scripts_hpc/lib/python.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/run.sh
+source "$ROOT/scripts_hpc/lib/run.sh"
+
+python::ensure core
+export PYTHONPATH=$ROOT
+
+if [[ -n $ATTACH ]]; then
+  [[ -d $ATTACH ]] || ATTACH=$ROOT/runs/$ATTACH
+  [[ -f $ATTACH/workflow.json ]] || die 2 "--attach: $ATTACH is no run of this tool (no workflow.json in it)"
+  exec "$PYTHON" -m helpers workflow watch "$ATTACH" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
+fi
+
+# ---- check everything, and make the run's folder
+
+PLAN=$("$PYTHON" -m helpers workflow plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- ${POSITIONAL[@]+"${POSITIONAL[@]}"})
+eval "$PLAN"
+if [[ -n $DRY_RUN ]]; then
+  printf '%s\n' "$DRY_RUN"
+  exit 0
+fi
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+if ((ISOLATED == 0)); then python::ensure aide; fi
+
+# ---- submit all jobs at once; what was submitted is cancelled when one is refused
+
+SUBMITTED=() # role=id
+abandon() {
+  ((${#SUBMITTED[@]})) || return 0
+  log "cancelling what was submitted: ${SUBMITTED[*]#*=}"
+  sched::cancel "${SUBMITTED[@]#*=}"
+  "$PYTHON" -m helpers workflow abandoned "$RUN_GROUP" "${SUBMITTED[@]}"
+}
+on_exit abandon
+trap 'exit 130' INT TERM
+
+submit() { # submit ROLE AFTER SCRIPT ARGS…: sets JOB
+  local role=$1 after=$2
+  shift 2
+  JOB=$(sched::submit ${after:+--after "$after"} "$RUN_GROUP/jobs/$1" "${@:2}") ||
+    die 3 "the scheduler refused the $role job (above): check partitions, account, qos and time limits of the site file; the script is $RUN_GROUP/jobs/$1"
+  SUBMITTED+=("$role=$JOB")
+  printf '%s\n' "$role=$JOB" >>"$RUN_GROUP/jobs/submitted"
+}
+
+reused() { # reused SERVICE ARGUMENT: <service>_<job> of a running server
+  local server
+  server=$(run::server "$1" "$2")
+  [[ $server != \?_* ]] || die 3 "job ${2#auto:} is no running ${1%%_*} server of yours: squeue --me shows what runs"
+  printf '%s\n' "$server"
+}
+
+AFTER=''      # what the agents wait for: their servers' start
+ENLIST=()     # servers whose consumers they are
+add_server() { # add_server SERVICE_JOB
+  ENLIST+=("$1")
+  AFTER+=${AFTER:+:}${1##*_}
+}
+model_server() { # model_server ROLE NAME ARGUMENT: sets ARGUMENT
+  ARGUMENT=$3
+  [[ -n $2 || $3 == auto:* ]] || return 0
+  case $3 in
+    '')
+      submit "$1" '' "vllm_$2.sh"
+      ARGUMENT=auto:$JOB
+      add_server "vllm_$2_$JOB"
+      ;;
+    auto:*) add_server "$(reused 'vllm_*' "$3")" ;;
+  esac
+}
+
+grading_server() {
+  case $GRADING_ARGUMENT in
+    '')
+      # where the model waits for GPUs, the grading server starts with it and not days before
+      submit grading_server "$([[ $MODEL_QUEUES == 0 ]] || printf '%s' "$AFTER")" grading_server.sh "$COMPETITION"
+      GRADING_ARGUMENT=auto:$JOB
+      add_server "grading_server_$JOB"
+      ;;
+    auto:*) add_server "$(reused grading_server "$GRADING_ARGUMENT")" ;;
+  esac
+}
+
+model_server model_server "$MODEL" "$MODEL_ARGUMENT"
+MODEL_ARGUMENT=$ARGUMENT
+if [[ $FEEDBACK == "$MODEL" ]]; then
+  FEEDBACK_ARGUMENT=$MODEL_ARGUMENT
+else
+  model_server feedback_server "$FEEDBACK" "$FEEDBACK_ARGUMENT"
+  FEEDBACK_ARGUMENT=$ARGUMENT
+fi
+grading_server
+for ((rollout = 0; rollout < ROLLOUTS; rollout++)); do
+  submit agent "$AFTER" agent.sh "$COMPETITION" "$GRADING_ARGUMENT" "${MODEL_ARGUMENT:-external}" "$FEEDBACK_ARGUMENT" $((SEED + rollout)) "$rollout"
+  for server in ${ENLIST[@]+"${ENLIST[@]}"}; do service::enlist "$server" "$JOB" "$RUN_GROUP/${COMPETITION}_$JOB"; done
+done
+"$PYTHON" -m helpers workflow submitted "$RUN_GROUP" "${SUBMITTED[@]}"
+SUBMITTED=()
+
+printf 'run: %s\n' "$RUN_GROUP" >&2
+if ((DETACH)); then
+  printf '%s\n' "$RUN_GROUP"
+  exit 0
+fi
+exec "$PYTHON" -m helpers workflow watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}

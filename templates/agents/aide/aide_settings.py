@@ -1,0 +1,95 @@
+"""What the host tells the AIDE agent, and the files in which the agent reports back."""
+
+import json
+import os
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class AgentError(Exception):
+    """The run can't go on; the message is one line for the person who started it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The variables that an agent process is started with."""
+
+    data_dir: Path
+    submission_dir: Path
+    logs_dir: Path
+    code_dir: Path
+    agent_dir: Path
+    workspaces_dir: Path
+    endpoints_file: Path
+    competition_id: str
+    step_limit: int
+    seed: int
+    request_timeout: int  # seconds for one answer of a model
+    aide_options: list[str]  # key=value pairs of AIDE's own configuration
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read the variables; raises AgentError naming all that are missing or malformed."""
+        problems = []
+
+        def variable(name: str, kind: type, default: str | None = None):
+            text = os.environ.get(name) or default
+            if text is None:
+                problems.append(f"{name} is not set")
+                return None
+            try:
+                return kind(text)
+            except ValueError:
+                problems.append(f"{name}={text!r} is not a whole number")
+                return None
+
+        folders = ["DATA_DIR", "SUBMISSION_DIR", "LOGS_DIR", "CODE_DIR", "AGENT_DIR", "WORKSPACES_DIR", "ENDPOINTS_FILE"]
+        values = {name.lower(): variable(name, Path) for name in folders}
+        values |= {
+            "competition_id": variable("COMPETITION_ID", str, ""),
+            "step_limit": variable("STEP_LIMIT", int),
+            "seed": variable("SEED", int, "0"),
+            "request_timeout": variable("REQUEST_TIMEOUT_SECS", int, "900"),
+            "aide_options": shlex.split(os.environ.get("AIDE_OPTIONS", "")),
+        }
+        if problems:
+            raise AgentError("; ".join(problems) + " (the host sets these for every agent, see start.sh)")
+        return cls(**values)
+
+
+def read_endpoints(path: Path) -> dict[str, str]:
+    """The NAME='value' lines of ENDPOINTS_FILE; raises OSError while it isn't there."""
+    words = shlex.split(path.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def deadline_of(endpoints: dict[str, str]) -> float:
+    """The time (unix seconds) at which the agent has to have ended; raises AgentError."""
+    try:
+        return float(endpoints["AGENT_DEADLINE"])
+    except (KeyError, ValueError):
+        raise AgentError(f"AGENT_DEADLINE={endpoints.get('AGENT_DEADLINE')!r} in ENDPOINTS_FILE is not a time") from None
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace a file in one go, so that a reader or a kill never meets half of it."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    os.replace(temporary, path)
+
+
+@dataclass
+class Usage:
+    """What the run has cost so far, kept in LOGS_DIR/usage.json."""
+
+    path: Path
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"steps": 0, "requests": 0, "prompt_tokens": 0, "completion_tokens": 0}
+    )
+
+    def add(self, **counts: int) -> None:
+        """Add to the counts and write the file."""
+        for name, count in counts.items():
+            self.counts[name] += count
+        write_file(self.path, json.dumps(self.counts) + "\n")

@@ -1,0 +1,304 @@
+"""AIDE's steps: its own agent and search, with this project's requests, interpreter and files around them."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import random
+import shutil
+import stat
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import aide.agent
+import requests
+import yaml
+from aide.interpreter import ExecutionResult
+from aide.journal import Journal, Node
+from aide.utils.config import Config, _load_cfg, prep_cfg
+from aide.utils.data_preview import plaintext_files
+from aide.utils.metric import WorstMetricValue
+from aide_interpreter import Interpreter
+from aide_models import Models, PromptTooLong, TimeIsOver, one_line
+from aide_settings import AgentError, Settings, Usage, write_file
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+FAILURES_ALLOWED = 10  # steps in a row without a program
+LARGEST_PREVIEW = 1 << 29  # bytes of text that AIDE reads for its preview of the data
+
+
+def run(settings: Settings) -> int:
+    """Run AIDE until its steps are done or the time is over; the exit code. Raises AgentError."""
+    random.seed(settings.seed)
+    # all that needs no service comes before the wait for them
+    steps = Steps(settings)
+    subprocess.run(["bash", settings.agent_dir / "await_endpoints.sh"], check=True)
+    return steps.run()
+
+
+class ShortMemory(Journal):
+    """AIDE's journal, of which the model is shown only as many of the latest good nodes as its context holds."""
+
+    shown = None  # all; not a field, so it isn't saved
+
+    def generate_summary(self, include_code: bool = False) -> str:
+        nodes = self.good_nodes
+        return Journal(nodes[len(nodes) - self.shown :] if self.shown is not None else nodes).generate_summary(include_code)
+
+    def forget(self) -> None:
+        count = len(self.good_nodes)
+        self.shown = min(count, count if self.shown is None else self.shown) // 2
+
+
+class Agent(aide.agent.Agent):
+    """AIDE's agent, told the truth about the installed packages, and with a preview of the data that can't end the run."""
+
+    @property
+    def _prompt_environment(self) -> dict:
+        names = ["numpy", "pandas", "sklearn", "statsmodels", "xgboost", "lightgbm", "torch", "torchvision", "timm"]
+        installed = [name for name in names if importlib.util.find_spec(name)]
+        return {"Installed Packages": f"Your solution can use these packages: {', '.join(installed)}."}
+
+    def update_data_preview(self) -> None:
+        if self.data_preview is not None:
+            return
+        files = [path for path in sorted(self.cfg.data_dir.rglob("*")) if path.is_file()]
+        try:
+            if sum(path.stat().st_size for path in files if path.suffix in plaintext_files) > LARGEST_PREVIEW:
+                raise ValueError("too much to read")
+            super().update_data_preview()
+        except Exception:  # files in another encoding, tables that are none
+            lines = [f"./input/{path.relative_to(self.cfg.data_dir)} ({path.stat().st_size} bytes)" for path in files[:100]]
+            lines += [f"... and {len(files) - 100} more"] if len(files) > 100 else []
+            self.data_preview = "\n".join(lines)
+
+
+class Steps:
+    """One run: AIDE's objects, the best submission so far, and the files that tell of them."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.usage = Usage(settings.logs_dir / "usage.json")
+        self.usage.add()
+        self.description = self._description()
+        self.cfg = configuration(settings)
+        self.workspace = self.cfg.workspace_dir
+        self._tidy_workspace()
+        self.journal = ShortMemory()
+        self.agent = Agent(task_desc="", cfg=self.cfg, journal=self.journal)
+        self.agent.update_data_preview()
+        self.interpreter = Interpreter(self.workspace, self.cfg.exec.timeout, False, self.cfg.exec.agent_file_name)
+        self.longest_run = self.cfg.exec.timeout
+        self.kept = settings.workspaces_dir / "step_submission.csv"
+        self.attempt = 0
+        self.maximize: dict[str, bool] = {}  # the direction that the review of each good node named
+        self.best: Node | None = None
+        self.best_attempt = 0
+        self._save()
+
+    def _description(self) -> str:
+        path = self.settings.data_dir / "description.md"
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise AgentError(f"the task has no description: {path}: {error.strerror}") from None
+
+    def run(self) -> int:
+        """All steps; the exit code. The services must be ready."""
+        instructions = (self.settings.workspaces_dir / "instructions.txt").read_text(encoding="utf-8", errors="replace")
+        self.agent.task_desc = f"{instructions}\n\n{self.description}"
+        self.models = Models(self.settings, self.usage)
+        aide.agent.query = self.models.query
+        print(f"code model {self.models.name('CODE')}, feedback model {self.models.name('FEEDBACK')}", flush=True)
+        failures = 0
+        try:
+            while self.attempt < self.settings.step_limit and self.time_left() > 0:
+                problem = self.step()
+                failures = failures + 1 if problem else 0
+                if failures == FAILURES_ALLOWED:
+                    raise AgentError(f"{failures} steps in a row failed, the last: {problem}")
+        except TimeIsOver:
+            pass
+        over = "time is over" if self.attempt < self.settings.step_limit or self.time_left() <= 0 else "all steps are done"
+        print(f"{over}: {self.usage.counts['steps']} steps, {self._best_in_words()}", flush=True)
+        return 0
+
+    def time_left(self) -> float:
+        return self.models.deadline - time.time()
+
+    def step(self) -> str | None:
+        """One step of AIDE; why it brought no node, if so. Raises AgentError and TimeIsOver."""
+        self.attempt += 1
+        started = time.monotonic()
+        self.cfg.exec.timeout = max(1, int(min(self.longest_run, self.time_left())))  # the prompt names it
+        problem, note = None, ""
+        try:
+            self.agent.step(exec_callback=self.execute)
+        except (AgentError, TimeIsOver):
+            raise
+        except PromptTooLong as error:
+            problem = f"prompt too long: {error}"
+            self.journal.forget()
+        except Exception as error:
+            problem = one_line(f"{type(error).__name__}: {error}")
+        if problem is None:
+            note = self._judge(self.journal[-1])
+        for node in self.journal.nodes:  # AIDE links a node to its parent before it is complete
+            node.children &= set(self.journal.nodes)
+        self._save()
+        self.usage.add(steps=1)
+        self._tell(problem, note, time.monotonic() - started)
+        return problem
+
+    def execute(self, code: str, reset_session: bool = True) -> ExecutionResult:
+        """Run a node's program, and take its submission before another can overwrite it."""
+        write_file(self.settings.code_dir / f"step_{self.attempt:03d}.py", code)
+        self.kept.unlink(missing_ok=True)
+        self._tidy_workspace()
+        submission = self.workspace / "working" / "submission.csv"
+        remove(submission)
+        self.interpreter.timeout = max(1.0, min(self.longest_run, self.time_left()))
+        result = self.interpreter.run(code, reset_session)
+        try:
+            if stat.S_ISREG(submission.lstat().st_mode):
+                os.replace(submission, self.kept)
+        except OSError:
+            pass
+        return result
+
+    def _tidy_workspace(self) -> None:
+        """Make AIDE's layout, or what a program has deleted of it: ./working, and ./input with links to the data."""
+        for folder in (self.workspace / "input", self.workspace / "working"):
+            if folder.is_symlink() or not folder.is_dir():
+                remove(folder)
+                folder.mkdir(parents=True)
+        for source in self.settings.data_dir.iterdir():
+            link = self.workspace / "input" / source.name
+            if not link.exists():
+                remove(link)
+                link.symlink_to(source.resolve())
+
+    def _judge(self, node: Node) -> str:
+        """Make the newest node's submission ours if it is the best and valid; what to say about it."""
+        if node.is_buggy:
+            return ""
+        self.maximize[node.id] = node.metric.maximize
+        self._agree_on_direction()
+        if not self.kept.is_file():
+            spoil(node, "The program wrote no file ./working/submission.csv.")
+            return "no submission"
+        if self.best is not None and not node.metric > self.best.metric:
+            return ""
+        valid, message = self._validate()
+        if valid is False:
+            spoil(node, f"The grading server refuses ./working/submission.csv: {message}")
+            return f"submission invalid: {message}"
+        self.best, self.best_attempt = node, self.attempt
+        copy_file(self.kept, self.settings.submission_dir / "submission.csv")
+        write_file(self.settings.code_dir / "best_solution.py", node.code)
+        write_file(self.settings.logs_dir / "best_solution.py", node.code)
+        return f"submission {'valid' if valid else f'not validated: {message}'}"
+
+    def _agree_on_direction(self) -> None:
+        """Give all metrics the direction that most reviews named: AIDE fails at the first that differs."""
+        direction = Counter(self.maximize.values()).most_common(1)[0][0]
+        for node in self.journal.good_nodes:
+            node.metric.maximize = direction
+
+    def _validate(self) -> tuple[bool | None, str]:
+        """Ask the grading server about the newest submission: valid, and why not; None when it can't be asked."""
+        server = self.models.endpoints.get("GRADING_SERVER")
+        if not server:
+            return None, "no grading server"
+        token = self.models.endpoints.get("GRADING_TOKEN", "")
+        for pause in (1, 2, 0):
+            try:
+                with self.kept.open("rb") as file:
+                    answer = requests.post(
+                        f"{server}/validate",
+                        files={"file": ("submission.csv", file)},
+                        data={"competition": self.settings.competition_id} if self.settings.competition_id else {},
+                        headers={"Authorization": f"Bearer {token}"},
+                        timeout=max(1, min(300, self.time_left())),
+                    )
+                body = answer.json()
+                message = one_line(str(body.get("result") or body.get("error") or body))
+            except (requests.RequestException, ValueError, AttributeError) as error:
+                answer, message = None, one_line(str(error))
+            if answer is not None and answer.status_code < 500:
+                break
+            time.sleep(pause)
+        if answer is None or answer.status_code not in (200, 400, 413, 422):
+            return None, message
+        return answer.status_code == 200 and message.lower().startswith("submission is valid"), message
+
+    def _save(self) -> None:
+        write_file(self.settings.logs_dir / "journal.json", journal_json(self.journal))
+
+    def _tell(self, problem: str | None, note: str, seconds: float) -> None:
+        if problem:
+            what = f"failed: {problem}"
+        else:
+            node = self.journal[-1]
+            way = "higher" if node.metric.maximize else "lower"
+            what = "buggy" if node.is_buggy else f"metric {node.metric.value:.5g} ({way} is better)"
+            if node.is_buggy and node.exc_type:
+                what += f" ({node.exc_type})"
+        told = [f"step {self.attempt}/{self.settings.step_limit}: {what}", note, f"{seconds:.1f} s", self._best_in_words()]
+        print(", ".join(part for part in told if part), flush=True)
+
+    def _best_in_words(self) -> str:
+        if self.best is None:
+            return "no submission so far"
+        return f"best {self.best.metric.value:.5g} (step {self.best_attempt})"
+
+
+def configuration(settings: Settings) -> Config:
+    """AIDE's configuration, from its own defaults, AIDE_OPTIONS and the host's settings; also written to LOGS_DIR/config.yaml."""
+    try:
+        cfg = OmegaConf.merge(_load_cfg(use_cli_args=False), OmegaConf.from_dotlist(settings.aide_options))
+        cfg.data_dir = str(settings.data_dir)
+        cfg.desc_file = str(settings.data_dir / "description.md")
+        cfg.log_dir, cfg.workspace_dir = str(settings.logs_dir), str(settings.workspaces_dir)
+        cfg.exp_name = "aide"
+        cfg.preprocess_data = cfg.copy_data = cfg.generate_report = False
+        cfg.agent.steps = settings.step_limit
+        cfg = prep_cfg(cfg)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise AgentError(f"AIDE_OPTIONS={settings.aide_options}: {one_line(str(error))}") from None
+    cfg.log_dir, cfg.workspace_dir = settings.logs_dir, settings.workspaces_dir.resolve() / "aide"
+    plain = json.loads(json.dumps(OmegaConf.to_container(cfg), default=str))
+    write_file(settings.logs_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+    return cfg
+
+
+def spoil(node: Node, reason: str) -> None:
+    """Turn a node into one that AIDE takes for buggy, with the reason where the model will see it."""
+    node.is_buggy, node.metric = True, WorstMetricValue()
+    node.analysis = f"{node.analysis} {reason}".strip()
+    node._term_out = [*node._term_out, f"\n{reason}\n"]
+
+
+def journal_json(journal: Journal) -> str:
+    """The journal as aide.utils.serialize writes it, without its deep copy, which fails on long chains of nodes."""
+    plain = Journal([dataclasses.replace(node, parent=None, children=set()) for node in journal.nodes]).to_dict()
+    plain["node2parent"] = {node.id: node.parent.id for node in journal.nodes if node.parent is not None}
+    return json.dumps(plain | {"__version": "2"}, separators=(",", ":"))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy so that the target is never half a file."""
+    temporary = target.with_name(f".{target.name}.new")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Takes the test cluster down: cancels its jobs and ends every process that up.sh started. Accounting and images stay.
+#
+# usage: tests/cluster/down.sh [--purge] [--state-dir DIR]
+#   --purge           also delete the state folder, and the user where up.sh made it; Debian packages stay installed
+#   --state-dir DIR   as for up.sh
+# Exit: 0 down · 2 usage · 3 something does not end · 77 not root on Debian 12
+set -euo pipefail
+
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+down::cancel_jobs() {
+  local jobs
+  cluster::alive slurmctld || return 0
+  jobs=$(squeue -h -o %A) || return 0
+  # shellcheck disable=SC2086
+  [[ -z $jobs ]] || scancel $jobs || true
+  cluster::wait_for 15 down::queue_empty || cluster::log "note: killing the jobs that scancel did not end"
+}
+
+down::queue_empty() {
+  local jobs
+  jobs=$(squeue -h -o %A) && [[ -z $jobs ]]
+}
+
+down::processes() {
+  local name folder
+  for name in "${CLUSTER_NODES[@]}"; do
+    cluster::stop "$name"
+    cluster::kill_cgroup "$name"
+  done
+  for name in slurmctld slurmdbd mariadbd munged; do
+    cluster::stop "$name"
+    cluster::kill_cgroup "$name"
+  done
+  folder=$(cluster::cgroup) && [[ -d $folder ]] && rmdir "$folder"
+  return 0
+}
+
+down::mounts() { # debootstrap leaves some when it is killed
+  local mount
+  while read -r _ mount _; do
+    [[ $mount != "$STATE"/* ]] || umount "$mount"
+  done < <(tac /proc/mounts)
+}
+
+down::purge() {
+  local user
+  user=$(sed -n 's/^user=//p' "$STATE/settings")
+  if [[ -e $STATE/user.made && -n $user ]]; then
+    userdel --remove "$user" 2>/dev/null || cluster::die 3 "user $user cannot be removed; look at 'ps -u $user'"
+  fi
+  [[ $(readlink "$CLUSTER_APPTAINER") != "$STATE"/* ]] || rm -f "$CLUSTER_APPTAINER"
+  rm -rf --one-file-system "$STATE"
+}
+
+purge=false
+while (($#)); do
+  case $1 in
+    -h | --help) cluster::help "${BASH_SOURCE[0]}" && exit ;;
+    --purge) purge=true ;;
+    --state-dir)
+      [[ -n ${2:-} ]] || cluster::die 2 "--state-dir needs a folder"
+      STATE=$2 && shift
+      ;;
+    --state-dir=*) STATE=${1#*=} ;;
+    *) cluster::die 2 "unknown option $1; see --help" ;;
+  esac
+  shift
+done
+cluster::require_machine
+cluster::check_state_dir
+if [[ ! -f $STATE/settings ]]; then
+  cluster::log "no test cluster in $STATE"
+  exit 0
+fi
+exec {lock}>"$STATE/log/lock"
+flock "$lock"
+export SLURM_CONF=$STATE/etc/slurm.conf
+cluster::kill_cgroup build # what a killed up.sh has left
+down::cancel_jobs
+down::processes
+down::mounts
+! grep -qsx "include $STATE/etc/slurm.conf" "$CLUSTER_ETC" || rm -f "$CLUSTER_ETC"
+! $purge || down::purge

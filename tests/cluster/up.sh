@@ -1,0 +1,394 @@
+#!/usr/bin/env bash
+# Brings up a real Slurm and a real Apptainer on this Debian 12 machine, for the tests and for trying the project out.
+# Two CPU nodes (cpu1, cpu2: partition cpu, the default) and one with two pretended GPUs (gpu1: partition gpu).
+# May be run again at any time: it does what is missing. down.sh ends it.
+#
+# usage: eval "$(tests/cluster/up.sh [options])"     stdout holds only the export lines to use the cluster
+#   --user NAME              ordinary user that runs jobs; made when absent (default: habuser)
+#   --state-dir DIR          all files of the cluster (default: $HAB_CLUSTER_STATE, else /var/tmp/hab-cluster)
+#   --port-base N            first of the 20 ports on the loopback that the daemons use (default: 17000)
+#   --no-containers          Slurm only: no Apptainer, no base image
+#   --reconfigure [K=V ...]  lines of slurm.conf that replace this script's own, until the next --reconfigure;
+#                            without any: back to normal. E.g. --reconfigure MaxArraySize=26 SlurmdTimeout=5
+#   -h, --help
+# Exit: 0 up, all nodes ready · 2 usage · 3 it does not come up · 77 not root on Debian 12
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=lib.sh
+. "$here/lib.sh"
+
+readonly PACKAGES=(slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core python3 python3-venv)
+readonly CONTAINER_PACKAGES=(debootstrap squashfs-tools squashfuse fuse2fs fuse-overlayfs fuse3 uidmap patchelf libseccomp2 libsqlite3-0 ca-certificates)
+readonly BASE_PACKAGES=python3,python3-venv,python3-pip,ca-certificates,curl
+readonly ACCOUNT=bench
+
+up::options() { # argument... -> sets the globals below
+  user='' port_base='' containers=true overrides=() reconfigure=false
+  while (($#)); do
+    case $1 in
+      -h | --help) cluster::help "${BASH_SOURCE[0]}" && exit ;;
+      --no-containers) containers=false ;;
+      --reconfigure)
+        reconfigure=true
+        while [[ ${2:-} =~ ^[A-Za-z]+= ]]; do
+          overrides+=("$2") && shift
+        done
+        ;;
+      --user | --state-dir | --port-base)
+        [[ -n ${2:-} ]] || cluster::die 2 "$1 needs a value; see --help"
+        set -- "$1=$2" "${@:3}"
+        continue
+        ;;
+      --user=*) user=${1#*=} ;;
+      --state-dir=*) STATE=${1#*=} ;;
+      --port-base=*) port_base=${1#*=} ;;
+      *) cluster::die 2 "unknown option $1; see --help" ;;
+    esac
+    shift
+  done
+  [[ $port_base =~ ^[0-9]*$ ]] || cluster::die 2 "--port-base '$port_base' is not a number"
+}
+
+up::settings() { # what an earlier up.sh was told stays true
+  local word value
+  if [[ -f $STATE/settings ]]; then
+    while IFS='=' read -r word value; do
+      case $word in
+        user) user=${user:-$value} ;;
+        port_base) port_base=${port_base:-$value} ;;
+      esac
+    done <"$STATE/settings"
+  fi
+  user=${user:-habuser} port_base=${port_base:-17000}
+  printf 'user=%s\nport_base=%s\n' "$user" "$port_base" >"$STATE/settings"
+}
+
+# --- packages ---
+
+up::packages() { # package...: installs what is missing, starting none of the daemons
+  local missing=() package policy=/usr/sbin/policy-rc.d
+  for package; do
+    [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) == 'ii ' ]] || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  cluster::log "installing ${#missing[@]} packages"
+  [[ -e $policy ]] || { printf '#!/bin/sh\nexit 101 # made by %s\n' "$0" >"$policy" && chmod 755 "$policy"; }
+  {
+    apt-get update
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io "${missing[@]}"
+  } >"$STATE/log/apt.log" 2>&1 </dev/null || up::failed "apt-get" "$STATE/log/apt.log"
+  ! grep -qs "made by $0" "$policy" || rm -f "$policy"
+}
+
+up::failed() { # what log
+  tail -n 5 "$2" >&2
+  cluster::die 3 "$1 failed; see $2"
+}
+
+up::mirror() { # -> address of the Debian mirror that apt is configured with
+  local targets mirror
+  # shellcheck disable=SC2016 # $(REPO_URI) is apt-get's own
+  targets=(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Codename: bookworm')
+  mirror=$("${targets[@]}" | head -n 1)
+  # apt knows the origin of a mirror only after an update.
+  [[ -n $mirror ]] || { apt-get update >&2 && mirror=$("${targets[@]}" | head -n 1); }
+  [[ -n $mirror ]] || cluster::die 3 "apt is configured with no mirror of Debian 12 (bookworm); look into /etc/apt"
+  printf '%s\n' "$mirror"
+}
+
+# --- user and files ---
+
+up::user() {
+  if ! id "$user" >/dev/null 2>&1; then
+    useradd --create-home --shell /bin/bash "$user"
+    touch "$STATE/user.made"
+  fi
+  # Image builds with --fakeroot need ranges of further ids; useradd gives them, but an older user may have none.
+  grep -qs "^$user:" /etc/subuid || usermod --add-subuids 200000-265535 "$user"
+  grep -qs "^$user:" /etc/subgid || usermod --add-subgids 200000-265535 "$user"
+  install -d -o "$user" -g "$(id -gn "$user")" "$STATE"/shared
+}
+
+up::files() {
+  mkdir -p "$STATE"/{etc,run,log,munge,mysql,spool}
+  chmod 755 "$STATE" "$STATE"/{etc,run,log,munge,spool}
+  chmod 700 "$STATE/mysql"
+  # A GPU's device must be a character device, or jobs get no CUDA_VISIBLE_DEVICES; the number comes from the name.
+  ln -sfn /dev/null "$STATE/spool/fakegpu0"
+  ln -sfn /dev/null "$STATE/spool/fakegpu1"
+  $reconfigure || [[ ! -f $STATE/overrides ]] || mapfile -t overrides <"$STATE/overrides"
+  printf '%s\n' "${overrides[@]}" | sed '/^$/d' >"$STATE/overrides"
+}
+
+up::slurm_conf() { # -> our slurm.conf, without the lines of which $overrides has its own
+  local override keys=()
+  for override in "${overrides[@]}"; do
+    keys+=(-e "^${override%%=*}=")
+  done
+  up::slurm_conf_default | grep -Eiv "${keys[@]:-^$}"
+  ((! ${#overrides[@]})) || printf '%s\n' "${overrides[@]}"
+}
+
+up::slurm_conf_default() {
+  local host address
+  host=$(hostname -s)
+  address=$(getent ahostsv4 "$host" | awk 'NR == 1 {print $1}')
+  cat <<CONF
+# Written by tests/cluster/up.sh of hpc-agent-bench; change it with its --reconfigure.
+ClusterName=hab
+SlurmctldHost=$host(${address:-127.0.0.1})
+SlurmctldPort=$port_base
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+AuthType=auth/munge
+AuthInfo=socket=$STATE/munge/socket
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation=$STATE/spool/slurmctld
+SlurmdSpoolDir=$STATE/spool/%n
+SlurmctldPidFile=$STATE/spool/slurmctld.pid
+SlurmdPidFile=$STATE/spool/%n.pid
+SlurmctldLogFile=$STATE/log/slurmctld.log
+SlurmdLogFile=$STATE/log/%n.log
+MailProg=/usr/bin/true
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1000
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=1
+SlurmdTimeout=20
+SlurmctldTimeout=20
+KillWait=5
+MinJobAge=300
+ReturnToService=2
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=2
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=${address:-127.0.0.1}
+AccountingStoragePort=$((port_base + 1))
+AccountingStoragePass=$STATE/munge/socket
+AccountingStorageTRES=gres/gpu
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName=cpu[1-2] NodeHostname=$host NodeAddr=${address:-127.0.0.1} Port=[$((port_base + 2))-$((port_base + 3))] CPUs=8 RealMemory=64000
+NodeName=gpu1 NodeHostname=$host NodeAddr=${address:-127.0.0.1} Port=$((port_base + 4)) CPUs=8 RealMemory=128000 Gres=gpu:2
+PartitionName=cpu Nodes=cpu[1-2] Default=YES DefaultTime=01:00:00 MaxTime=2-00:00:00 State=UP
+PartitionName=gpu Nodes=gpu1 DefaultTime=01:00:00 MaxTime=2-00:00:00 State=UP
+CONF
+}
+
+up::configure() { # writes Slurm's configuration; ends the daemons that still run with another one
+  local name
+  printf 'NodeName=gpu1 Name=gpu File=%s/spool/fakegpu[0-1]\n' "$STATE" >"$STATE/etc/gres.conf"
+  install -m 600 /dev/stdin "$STATE/etc/slurmdbd.conf" <<CONF
+AuthType=auth/munge
+AuthInfo=socket=$STATE/munge/socket
+CommunicationParameters=NoInAddrAny
+DbdHost=localhost
+DbdPort=$((port_base + 1))
+SlurmUser=root
+PidFile=$STATE/spool/slurmdbd.pid
+LogFile=$STATE/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct
+CONF
+  up::slurm_conf >"$STATE/etc/slurm.conf.new"
+  if ! cmp -s "$STATE/etc/slurm.conf.new" "$STATE/etc/slurm.conf"; then
+    for name in slurmctld "${CLUSTER_NODES[@]}"; do
+      cluster::stop "$name"
+    done
+  fi
+  mv "$STATE/etc/slurm.conf.new" "$STATE/etc/slurm.conf"
+  if [[ ! -e $CLUSTER_ETC ]]; then
+    mkdir -p "${CLUSTER_ETC%/*}"
+    printf 'include %s\n' "$STATE/etc/slurm.conf" >"$CLUSTER_ETC"
+  fi
+}
+
+# --- daemons ---
+
+up::daemons() {
+  up::ports_free
+  up::munge
+  up::database
+  mkdir -p "$STATE"/spool/{slurmctld,cpu1,cpu2,gpu1}
+  cluster::start slurmdbd /usr/sbin/slurmdbd -D
+  up::answers slurmdbd sacctmgr -n list cluster
+  up::accounts
+  cluster::start slurmctld /usr/sbin/slurmctld -D
+  local node
+  for node in "${CLUSTER_NODES[@]}"; do
+    cluster::start_node "$node"
+  done
+  up::answers slurmctld scontrol ping
+  cluster::wait_for 60 cluster::nodes_ready "${CLUSTER_NODES[@]}" ||
+    cluster::die 3 "the nodes do not come up: $(cluster::node_states | tr '\n' ' '); see $STATE/log"
+}
+
+up::answers() { # daemon command...: waits until the command succeeds
+  local name=$1 end=$((SECONDS + 60))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    cluster::alive "$name" || up::failed "$name" "$STATE/log/$name.out"
+    ((SECONDS < end)) || cluster::die 3 "$name does not answer; see $STATE/log"
+    sleep 0.1
+  done
+}
+
+up::ports_free() {
+  local port=$port_base name
+  for name in slurmctld slurmdbd "${CLUSTER_NODES[@]}"; do
+    if ! cluster::alive "$name" && (: </dev/tcp/127.0.0.1/"$port") 2>/dev/null; then
+      cluster::die 3 "port $port, meant for $name, is taken; choose others with --port-base"
+    fi
+    port=$((port + 1))
+  done
+}
+
+up::munge() {
+  [[ -f $STATE/munge/key ]] || (umask 077 && head -c 128 /dev/urandom >"$STATE/munge/key")
+  chown -R munge: "$STATE/munge"
+  cluster::start munged setpriv --reuid=munge --regid=munge --clear-groups /usr/sbin/munged --foreground \
+    --key-file="$STATE/munge/key" --socket="$STATE/munge/socket" --pid-file="$STATE/munge/pid" \
+    --seed-file="$STATE/munge/seed" --log-file="$STATE/munge/log"
+  up::answers munged munge --socket="$STATE/munge/socket" --no-input
+}
+
+up::database() { # a MariaDB without a port: slurmdbd reaches it by its socket, as root, without a password
+  local data=$STATE/mysql/data
+  if [[ ! -d $data ]]; then
+    rm -rf "$data.part"
+    mariadb-install-db --no-defaults --user=root --datadir="$data.part" --auth-root-authentication-method=socket \
+      --auth-root-socket-user=root --skip-test-db >"$STATE/log/mariadb-install.log" 2>&1 || up::failed mariadb-install-db "$STATE/log/mariadb-install.log"
+    mv "$data.part" "$data"
+  fi
+  cluster::start mariadbd /usr/sbin/mariadbd --no-defaults --user=root --datadir="$data" --socket="$STATE/mysql/socket" \
+    --pid-file="$STATE/mysql/pid" --skip-networking --performance-schema=off --innodb-buffer-pool-size=64M \
+    --innodb-log-file-size=64M --innodb-lock-wait-timeout=900 --innodb-flush-log-at-trx-commit=0
+  up::answers mariadbd test -S "$STATE/mysql/socket"
+}
+
+up::accounts() { # what sites with AccountingStorageEnforce demand of every user
+  local have
+  have=$(sacctmgr -nP list associations format=cluster,account,user)
+  [[ $have == *"hab|root|"* ]] || sacctmgr -i add cluster hab >/dev/null
+  [[ $have == *"hab|$ACCOUNT|"* ]] || sacctmgr -i add account "$ACCOUNT" >/dev/null
+  [[ $have == *"hab|$ACCOUNT|$user"* ]] || sacctmgr -i add user "$user" account="$ACCOUNT" >/dev/null
+}
+
+# --- containers ---
+
+up::apptainer() { # Debian has Apptainer only in unstable, linked against a newer libc6, which goes into a folder of its own
+  local other deb part=$STATE/apptainer.part cache=$STATE/cache apt libexec
+  other=$(command -v apptainer || true)
+  [[ -z $other || $other == "$CLUSTER_APPTAINER" ]] || return 0
+  if [[ ! -d $STATE/apptainer ]]; then
+    rm -rf "$part" && mkdir -p "$part" "$cache"/{lists,archives}/partial
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s sid main\n' "$(up::mirror)" >"$cache/sid.list"
+    apt=(apt-get -o Dir::Etc::SourceList="$cache/sid.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$cache/lists"
+      -o Dir::Cache="$cache" -o Acquire::Languages=none -o APT::Sandbox::User=root)
+    "${apt[@]}" update
+    (cd "$part" && "${apt[@]}" download apptainer libc6)
+    for deb in "$part"/*.deb; do
+      dpkg -x "$deb" "$part/$([[ $deb == */libc6_* ]] && printf glibc)"
+    done
+    # Outside /, Apptainer looks for its files from where its two programs are: ../etc of the one, ../../../etc of the other.
+    ln -s ../etc "$part/usr/etc"
+    libexec=("$part"/usr/lib/*/apptainer)
+    mv "${libexec[0]}" "$part/usr/lib/"
+    ln -s ../apptainer "${libexec[0]}"
+    mkdir -p "$part/usr/var/lib/apptainer/mnt/session"
+    up::link_to_glibc "$part"
+    rm -rf "$cache" "$part"/*.deb
+    mv "$part" "$STATE/apptainer"
+  fi
+  ln -sfn "$STATE/apptainer/usr/bin/apptainer" "$CLUSTER_APPTAINER"
+  [[ $(stat -c %a /dev/fuse) == 666 ]] || chmod 666 /dev/fuse
+  apptainer --version
+}
+
+up::link_to_glibc() { # folder: makes Apptainer's programs in it use the libc6 in its glibc/, once it is $STATE/apptainer
+  local loader program
+  loader=$(find "$1/glibc" -name 'ld-linux*' -not -type l | head -n 1)
+  loader=$STATE/apptainer/${loader#"$1/"}
+  for program in "$1/usr/bin/apptainer" "$1/usr/lib/apptainer/bin/starter"; do
+    patchelf --set-interpreter "$loader" --force-rpath --set-rpath "${loader%/*}" "$program"
+  done
+}
+
+up::base_tree() { # the stand-in for docker://python:3.11-slim-bookworm, where no container registry can be reached
+  local tree=$STATE/base.part mirror proxy
+  [[ ! -f $STATE/base.sif ]] || return 0
+  rm -rf --one-file-system "$tree"
+  mirror=$(up::mirror)
+  proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
+  http_proxy=${proxy:-${http_proxy:-}} debootstrap --variant=minbase --include="$BASE_PACKAGES" bookworm "$tree" "$mirror"
+  # As in that image: `python`, and a pip that installs into the system.
+  ln -sf python3 "$tree/usr/bin/python"
+  rm -rf "$tree"/usr/lib/python3*/EXTERNALLY-MANAGED "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale}/*
+}
+
+up::base_image() {
+  [[ -f $STATE/base.sif ]] || {
+    apptainer build --force "$STATE/base.part.sif" "$STATE/base.part"
+    chmod 644 "$STATE/base.part.sif"
+    mv "$STATE/base.part.sif" "$STATE/base.sif"
+  }
+  rm -rf --one-file-system "$STATE/base.part"
+}
+
+up::containers() {
+  local tree
+  (up::base_tree) >"$STATE/log/base.log" 2>&1 </dev/null &
+  tree=$!
+  (up::apptainer) >"$STATE/log/apptainer.log" 2>&1 </dev/null || up::failed "installing Apptainer" "$STATE/log/apptainer.log"
+  wait "$tree" || up::failed "debootstrap" "$STATE/log/base.log"
+  (up::base_image) >>"$STATE/log/base.log" 2>&1 </dev/null || up::failed "building the base image" "$STATE/log/base.log"
+}
+
+# --- what a caller needs ---
+
+up::pip_setting() { # name -> pip's own value of it, from the environment or pip's files
+  awk -F"'" -v name="$1" '{key = $1; sub(/=$/, "", key); sub(/.*\./, "", key)} key == name {value = $2} END {print value}' <<<"$pip_config"
+}
+
+up::exports() {
+  local pip_config name value
+  pip_config=$(python3 -m pip config list 2>/dev/null || true)
+  value=$(up::pip_setting cert)
+  printf 'export %s=%q\n' SLURM_CONF "$STATE/etc/slurm.conf" HPC_SITE "$here/site.yaml" HAB_CLUSTER_STATE "$STATE" HAB_CLUSTER_USER "$user" \
+    HAB_CA_BUNDLE "${value:-${SSL_CERT_FILE:-}}" HAB_PIP_INDEX_URL "$(up::pip_setting index-url)"
+  [[ -x $(command -v apptainer) ]] || printf 'export HAB_CONTAINER_RUNTIME=none\n'
+}
+
+up::options "$@"
+cluster::require_machine
+cluster::check_state_dir
+umask 022
+mkdir -p "$STATE/log"
+touch "$STATE/settings"
+exec {lock}>"$STATE/log/lock"
+flock -n "$lock" || { cluster::log "waiting for another up.sh or down.sh" && flock "$lock"; }
+cluster::kill_cgroup build
+trap 'cluster::kill_cgroup build' EXIT
+up::settings
+up::files
+export SLURM_CONF=$STATE/etc/slurm.conf
+packages=("${PACKAGES[@]}")
+! $containers || packages+=("${CONTAINER_PACKAGES[@]}")
+up::packages "${packages[@]}"
+up::user
+up::configure
+if $containers; then
+  (exec {lock}>&- && cluster::enter_cgroup build && up::containers) &
+  containers_pid=$!
+fi
+up::daemons
+! $containers || wait "$containers_pid" || exit 3
+up::exports | tee "$STATE/env.sh"
