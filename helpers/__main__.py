@@ -76,8 +76,7 @@ def site_validate(names: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Check sites (default: this one), models.yaml and agents.yaml; every problem is printed, exit code 2 if there is one."""
     problems: list[str] = []
     for name in names or [site_config.pick_site(None)]:
-        problems += _problems_of(lambda name=name: site_config.load_site(name, list(overrides)))
-    problems += _problems_of(site_config.models)
+        problems += _problems_of(lambda name=name: site_config.models(site_config.load_site(name, list(overrides))))
     problems += _problems_of(lambda: [site_config.agent(name) for name in site_config.agents()])
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
@@ -117,7 +116,7 @@ def render(site: str | None, overrides: tuple[str, ...], output: Path | None) ->
 
     resolved = site_config.load_site(site_config.pick_site(site), list(overrides))
     folder = output or site_config.ROOT / "rendered" / resolved.name
-    files = rendering.site_files(resolved, list(site_config.models().values()), list(site_config.agents().values()))
+    files = rendering.site_files(resolved, list(site_config.models(resolved).values()), list(site_config.agents().values()))
     folder.mkdir(parents=True, exist_ok=True)
     # sbatch doesn't make the folder of a job's log, and a job without one dies without a word
     Path(resolved.paths.runs, "logs").mkdir(parents=True, exist_ok=True)

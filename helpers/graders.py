@@ -245,37 +245,35 @@ class OwnTask:
         ordered[positions] = values
         return ordered
 
-    def _columns(self, rows: Iterator[list[str]]) -> tuple[list[str], list[str]]:
+    def _columns(self, rows: list[list[str]]) -> tuple[list[str], list[str]]:
         """Take the id and the target column out of rows; other columns are ignored, as mle-bench does."""
-        header = next(rows, None)
-        if header is None:
+        if not rows:
             raise InvalidSubmission("It is empty.")
+        header = rows[0]
         for name in (self.id_column, self.target_column):
             if header.count(name) != 1:
                 problem = "must have a" if name not in header else "has more than one"
                 found = ", ".join(map(_quoted, header[:10]))
                 raise InvalidSubmission(f"Submission {problem} `{name}` column; its columns are {found}.")
-        ids, targets, id_at, target_at = [], [], header.index(self.id_column), header.index(self.target_column)
-        for row in rows:
-            if len(row) != len(header):
-                raise InvalidSubmission(f"Row {len(ids) + 1} has {len(row)} fields, the header {len(header)}.")
-            ids.append(row[id_at])
-            targets.append(row[target_at])
-        return ids, targets
+        if len(set(map(len, rows))) > 1:
+            number = next(number for number, row in enumerate(rows) if len(row) != len(header))
+            raise InvalidSubmission(f"Row {number} has {len(rows[number])} fields, the header {len(header)}.")
+        id_at, target_at = header.index(self.id_column), header.index(self.target_column)
+        return [row[id_at] for row in rows[1:]], [row[target_at] for row in rows[1:]]
 
 
-def _rows(data: bytes, limit: int | None = None) -> Iterator[list[str]]:
+def _rows(data: bytes, limit: int | None = None) -> list[list[str]]:
     """Parse CSV into rows, the header first; more than `limit` rows below it are invalid."""
     try:
-        text = io.StringIO(data.decode("utf-8-sig"), newline="")
-        rows = (row for row in csv.reader(text, strict=True) if row)
-        yield from islice(rows, None if limit is None else limit + 1)
-        if next(rows, None) is not None:
-            raise InvalidSubmission(f"It has more rows than the test set, which has {limit}.")
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        rows = list(islice(filter(None, reader), None if limit is None else limit + 2))
     except UnicodeDecodeError:
         raise InvalidSubmission("Submission file must be a CSV file in UTF-8.") from None
     except csv.Error as error:
         raise InvalidSubmission(f"Submission file must be a CSV file: {error}.") from None
+    if limit is not None and len(rows) > limit + 1:
+        raise InvalidSubmission(f"It has more rows than the test set, which has {limit}.")
+    return rows
 
 
 def _first_repeated(items: list[str]) -> str:

@@ -20,6 +20,7 @@ import ipaddress
 import json
 import math
 import os
+import random
 import re
 import secrets
 import signal
@@ -229,7 +230,7 @@ def _run_id(request: flask.Request) -> str | None:
 
 def _described(error: Any, max_upload_bytes: int) -> str:
     if error.code == 413:
-        return f"the upload is larger than {max_upload_bytes / 2**20:g} MB, or has too many parts"
+        return f"the upload is larger than {max_upload_bytes / 2**20:g} MB, or its form has too much text or many parts"
     return f"{error.name.lower()}: {error.description}"
 
 
@@ -282,6 +283,9 @@ def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
     """Serve with gunicorn until SIGTERM, SIGINT or SIGHUP; the forked workers share what is loaded by now."""
     from gunicorn.app.base import BaseApplication
 
+    ends_on_hangup = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # nohup
+    for name in ("SCRIPT_NAME", "GUNICORN_PID"):  # a user's variables of these names would confuse gunicorn
+        os.environ.pop(name, None)
     heartbeats = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     settings = {
         "bind": f"fd://{listener.detach()}",
@@ -291,11 +295,12 @@ def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
         "preload_app": True,
         "timeout": 300,
         "graceful_timeout": SECONDS_TO_STOP,
-        "keepalive": 30,
+        "keepalive": 5,
         "worker_tmp_dir": heartbeats,
         "loglevel": "warning",
         "control_socket_disable": True,  # or gunicorn writes into the home folder
-        "when_ready": _end_on_hangup,
+        "when_ready": lambda arbiter: _set_signals(arbiter, ends_on_hangup),
+        "pre_request": _spread_connections,
         "worker_exit": lambda server, worker: _leave_at_once(worker),
     }
 
@@ -311,10 +316,19 @@ def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
     Server().run()
 
 
-def _end_on_hangup(arbiter: Any) -> None:
-    """End with the terminal (gunicorn would reload), except under nohup; and never start a second master."""
-    signal.signal(signal.SIGHUP, lambda *_: arbiter.signal(signal.SIGTERM, None))
+def _set_signals(arbiter: Any, ends_on_hangup: bool) -> None:
+    """End with the terminal, where gunicorn would reload; and never start a second master."""
+    if ends_on_hangup:
+        signal.signal(signal.SIGHUP, lambda *_: arbiter.signal(signal.SIGTERM, None))
+    else:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _spread_connections(_worker: Any, request: Any) -> None:
+    """End a kept-alive connection now and then: the client's next one is accepted by the worker that is less busy."""
+    if random.random() < 1 / 16:
+        request.headers.insert(0, ("CONNECTION", "close"))
 
 
 def _leave_at_once(worker: Any) -> None:
@@ -411,6 +425,8 @@ def run(arguments: argparse.Namespace) -> None:
     token, admin_token = read_tokens(os.environ)
     if arguments.ready_file and not os.access(arguments.ready_file.parent, os.W_OK):
         raise ServerError(f"can't write {arguments.ready_file} (--ready-file): its folder is missing or read-only")
+    if arguments.ready_file:
+        arguments.ready_file.unlink(missing_ok=True)  # an earlier server's
     # one thread a request is enough, and OpenMP's own threads don't survive a fork
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")

@@ -162,6 +162,7 @@ class Site(Strict):
     container: Container
     network: Network
     limits: Limits
+    models: dict[str, dict[str, Any]]
 
     @property
     def isolated(self) -> bool:
@@ -478,10 +479,11 @@ def _matches(name: str, host: str) -> bool:
         ) from error
 
 
-def _load_entries(kind: type[Strict], file: str) -> dict[str, Any]:
+def _load_entries(kind: type[Strict], file: str, more: dict[str, Any] | None = None, source: str = "") -> dict[str, Any]:
     path = SITE_DIR / file
     layers = Layers()
     layers.add(read_yaml(path), shown(path))
+    layers.add(more or {}, source)
     problems: list[str] = []
     entries = {}
     for name, entry in layers.tree.items():
@@ -494,16 +496,16 @@ def _load_entries(kind: type[Strict], file: str) -> dict[str, Any]:
             for item in error.errors():
                 location = (str(name), *(str(part) for part in item["loc"] if not isinstance(part, int)))
                 problems.append(
-                    _sentence(shown(path), location, item, kind).replace("unknown key. Keys here: .", "unknown key.")
+                    _sentence(layers.source_of(location), location, item, kind).replace("unknown key. Keys here: .", "unknown key.")
                 )
     if problems:
         raise ConfigError(problems)
     return entries
 
 
-def models() -> dict[str, Model]:
-    """All models of site-config/models.yaml by name; ConfigError with every problem."""
-    return _load_entries(Model, "models.yaml")
+def models(site: Site | None = None) -> dict[str, Model]:
+    """All models of site-config/models.yaml by name, with what the site changes; ConfigError with every problem."""
+    return _load_entries(Model, "models.yaml", site.models if site else None, f"models of site {site.name}" if site else "")
 
 
 def agents() -> dict[str, AgentEntry]:
@@ -511,9 +513,9 @@ def agents() -> dict[str, AgentEntry]:
     return _load_entries(AgentEntry, "agents.yaml")
 
 
-def model(name: str) -> Model:
-    """One model by name, its variables expanded; ConfigError lists the known names."""
-    known = models()
+def model(name: str, site: Site | None = None) -> Model:
+    """One model by name, with what the site changes, its variables expanded; ConfigError lists the known names."""
+    known = models(site)
     if name not in known:
         raise ConfigError([f"model '{name}': not in site-config/models.yaml. Known models: {', '.join(known)}."])
     entry = known[name]

@@ -65,10 +65,10 @@ class _Asked:
         self.options = options
         self.problems: list[str] = []
         self.agent: AgentEntry | None = self._load(site_config.agent, options["agent"])
-        self.model: Model | None = self._load(site_config.model, model) if model else None
+        self.model: Model | None = self._load(lambda name: site_config.model(name, site), model) if model else None
         self.feedback: Model | None = None
         if self.agent and self.agent.feedback_model and self.agent.needs_model:
-            self.feedback = self._load(site_config.model, self.agent.feedback_model)
+            self.feedback = self._load(lambda name: site_config.model(name, site), self.agent.feedback_model)
 
     def _load(self, load: Any, name: str) -> Any:
         try:
@@ -127,7 +127,7 @@ class _Asked:
             and not self.problems
         ):
             self.problems.append(
-                f"agent '{self.agent.name}' needs a model. Known models: {', '.join(site_config.models())}."
+                f"agent '{self.agent.name}' needs a model. Known models: {', '.join(site_config.models(self.site))}."
             )
 
     def _check_task(self) -> None:

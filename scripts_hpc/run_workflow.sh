@@ -60,6 +60,7 @@ while (($#)); do
   esac
   shift
 done
+# shellcheck disable=SC2218  # defined in common.sh
 ((${#POSITIONAL[@]} <= 5)) || die 2 "too many arguments: ${POSITIONAL[*]:5} (--help tells the order)"
 if ((${#POSITIONAL[@]} == 5)); then
   OPTIONS+=(--cleanup "${POSITIONAL[4]}")
@@ -93,7 +94,7 @@ if [[ -n $DRY_RUN ]]; then
   exit 0
 fi
 LOCAL_JOBS=$ADDRESS_DIR/local_jobs
-if ((ISOLATED == 0)); then python::ensure aide; fi
+if ((ISOLATED == 0)); then (python::ensure aide); fi
 
 # ---- submit all jobs at once; what was submitted is cancelled when one is refused
 
@@ -123,8 +124,8 @@ reused() { # reused SERVICE ARGUMENT: <service>_<job> of a running server
   printf '%s\n' "$server"
 }
 
-AFTER=''      # what the agents wait for: their servers' start
-ENLIST=()     # servers whose consumers they are
+AFTER=''       # what the agents wait for: their servers' start
+ENLIST=()      # servers whose consumers they are
 add_server() { # add_server SERVICE_JOB
   ENLIST+=("$1")
   AFTER+=${AFTER:+:}${1##*_}

@@ -10,9 +10,11 @@ container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone whe
   mkdir -p "$base" 2>/dev/null || true
   JOB_TMP=$(mktemp -d "$base/hab-$JOB_ID.XXXXXX") ||
     die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE): $(df -Ph "$base" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
-  on_exit 'rm -rf "$JOB_TMP"'
+  on_exit container::_clean
   mkdir "$JOB_TMP/tmp" "$JOB_TMP/shm"
 }
+
+container::_clean() { [[ -z $JOB_TMP ]] || rm -rf "$JOB_TMP"; }
 
 container::isolated() { [[ $RUNTIME != none ]]; }
 

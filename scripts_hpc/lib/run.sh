@@ -8,8 +8,8 @@ run::create() {
   if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_$AGENT; fi
   RUN_CREATED=$(common::now)
   RUN=$RUN_GROUP/${COMPETITION}_$JOB_ID
-  mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
-    cp -R "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/" ||
+  { mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
+    cp -R "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/"; } ||
     die 3 "can't make the run's folder $RUN: $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
 }
 
@@ -99,6 +99,8 @@ run::_check_servers() { # ends the run when a server's job is gone for good; ask
     [[ $'\n'$alive$'\n' == *$'\n'"$job"$'\n'* ]] || run::lose "job $job, a server that this run needs, has ended: see its log in ${RUN_GROUP}/logs"
   done
 }
+
+run::stop_agent() { [[ -z $AGENT_PID ]] || common::end_group "$AGENT_PID" 15; }
 
 run::_agent_running() { kill -0 "$AGENT_PID" 2>/dev/null; }
 

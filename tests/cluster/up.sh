@@ -22,6 +22,8 @@ readonly PACKAGES=(slurmctld slurmd slurmdbd slurm-client munge mariadb-server-c
 readonly CONTAINER_PACKAGES=(debootstrap squashfs-tools squashfuse fuse2fs fuse-overlayfs fuse3 uidmap patchelf libseccomp2 libsqlite3-0 ca-certificates)
 readonly BASE_PACKAGES=python3,python3-venv,python3-pip,ca-certificates,curl
 readonly ACCOUNT=bench
+# A fifth of the processor time that building an image otherwise takes, for a tenth more bytes.
+readonly SQUASH='-comp gzip -Xcompression-level 1'
 
 up::options() { # argument... -> sets the globals below
   user='' port_base='' containers=true overrides=() reconfigure=false
@@ -336,7 +338,7 @@ up::base_tree() { # the stand-in for docker://python:3.11-slim-bookworm, where n
 
 up::base_image() {
   [[ -f $STATE/base.sif ]] || {
-    apptainer build --force "$STATE/base.part.sif" "$STATE/base.part"
+    apptainer build --force --mksquashfs-args "$SQUASH" "$STATE/base.part.sif" "$STATE/base.part"
     chmod 644 "$STATE/base.part.sif"
     mv "$STATE/base.part.sif" "$STATE/base.sif"
   }
@@ -363,7 +365,8 @@ up::exports() {
   pip_config=$(python3 -m pip config list 2>/dev/null || true)
   value=$(up::pip_setting cert)
   printf 'export %s=%q\n' SLURM_CONF "$STATE/etc/slurm.conf" HPC_SITE "$here/site.yaml" HAB_CLUSTER_STATE "$STATE" HAB_CLUSTER_USER "$user" \
-    HAB_CA_BUNDLE "${value:-${SSL_CERT_FILE:-}}" HAB_PIP_INDEX_URL "$(up::pip_setting index-url)"
+    HAB_CA_BUNDLE "${value:-${SSL_CERT_FILE:-}}" HAB_PIP_INDEX_URL "$(up::pip_setting index-url)" \
+    APPTAINER_MKSQUASHFS_ARGS "$SQUASH"
   [[ -x $(command -v apptainer) ]] || printf 'export HAB_CONTAINER_RUNTIME=none\n'
 }
 

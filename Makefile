@@ -1,0 +1,26 @@
+# The words that people and CI use. Each sets up what it needs.
+SHELL := bash
+TESTS ?=
+
+.PHONY: setup test test-vllm lint fmt golden bench clean
+
+setup: ## the virtual environments of the commands, of AIDE and of the tests
+	@tests/run.sh --setup
+
+test: ## all tests; TESTS="tests/helpers/test_render.py tests/jobs.bats" for some
+	@tests/run.sh $(TESTS)
+
+test-vllm: ## real vLLM (CPU build, a tiny random model) behind the real job script on the test cluster; needs root, 10 GB, minutes
+	@tests/run.sh --vllm
+
+lint: ## ruff, shellcheck and shfmt, over the rendered scripts of every site too
+	@tests/lint.sh
+
+fmt: ## format Python and shell
+	@tests/lint.sh --fix
+
+golden: ## write the golden texts anew (look at the diff before you commit it)
+	@tests/run.sh --golden
+
+bench: ## the figures, as ratios
+	@tests/run.sh --bench

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Usage: tests/lint.sh [--fix]
+#
+# ruff, shellcheck and shfmt over the sources, and shellcheck and shfmt over what is rendered for every site.
+set -euo pipefail
+ROOT=$(cd -P "${BASH_SOURCE[0]%/*}/.." && pwd)
+cd "$ROOT"
+# shellcheck source=scripts_hpc/lib/common.sh
+source scripts_hpc/lib/common.sh
+# shellcheck source=scripts_hpc/lib/python.sh
+source scripts_hpc/lib/python.sh
+python::ensure dev
+PATH=${PYTHON%/*}:$PATH
+mapfile -t SHELL_FILES < <(git ls-files --cached --others --exclude-standard '*.sh' '.ci/run')
+if [[ ${1:-} == --fix ]]; then
+  ruff format .
+  ruff check --fix .
+  exec shfmt -i 2 -ci -w "${SHELL_FILES[@]}"
+fi
+CODE=0
+ruff format --check . || CODE=1
+ruff check . || CODE=1
+shfmt -i 2 -ci -d "${SHELL_FILES[@]}" || CODE=1
+shellcheck -x "${SHELL_FILES[@]}" || CODE=1
+exit "$CODE"

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Usage: tests/run.sh [FILE…]      all tests, or some files; ends with one line "N passed, N failed"
+#        tests/run.sh --setup | --golden | --bench | --vllm
+#
+# The tests on a real Slurm and Apptainer (tests/cluster/) need root and Debian; elsewhere they say so and are left out.
+set -euo pipefail
+ROOT=$(cd -P "${BASH_SOURCE[0]%/*}/.." && pwd)
+cd "$ROOT"
+# shellcheck source=scripts_hpc/lib/common.sh
+source scripts_hpc/lib/common.sh
+common::check_shell
+# shellcheck source=scripts_hpc/lib/python.sh
+source scripts_hpc/lib/python.sh
+
+python::ensure core
+export HAB_CORE_PYTHON=$PYTHON
+python::ensure aide
+export HAB_AIDE_PYTHON=$PYTHON
+python::ensure dev
+export PYTHONPATH=$ROOT PATH=${PYTHON%/*}:$PATH
+# what the person's own shell sets must not reach the tests
+while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(HPC_|SLURM_|SBATCH_|GRADING_|MODEL_|OPENAI_|GEMINI_)' || true)
+
+case ${1:-} in
+  -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
+  --setup) exit 0 ;;
+  --golden) exec env HAB_WRITE_GOLDEN=1 "$PYTHON" -m pytest -q tests/test_golden.py ;;
+  --bench) exec bash tests/performance/run.sh ;;
+  --vllm) exec bash tests/cluster/vllm.sh ;;
+esac
+
+PASSED=0 FAILED=0
+add() { # add PASSED FAILED
+  PASSED=$((PASSED + $1))
+  FAILED=$((FAILED + $2))
+}
+
+count_of() { # count_of WORD TEXT: the number before WORD in pytest's last line
+  sed -nE "s/.*[^0-9]?([0-9]+) $1.*/\1/p" <<<"$2" | tail -n 1
+}
+
+run_pytest() { # run_pytest FILE…
+  local log line code=0 failed
+  log=$(mktemp)
+  "$PYTHON" -m pytest -q --no-header "$@" 2>&1 | tee "$log" || code=$?
+  line=$(grep -E '^[0-9]+ (passed|failed|error)|(passed|failed|errors?) in ' "$log" | tail -n 1)
+  rm -f "$log"
+  failed=$(($(printf '%d' "$(count_of failed " $line")" 2>/dev/null || printf 0) + $(printf '%d' "$(count_of 'errors?' " $line")" 2>/dev/null || printf 0)))
+  # a crash of the runner is a failure too
+  if ((code != 0 && failed == 0)); then failed=1; fi
+  add "$(printf '%d' "$(count_of passed " $line")" 2>/dev/null || printf 0)" "$failed"
+}
+
+run_bats() { # run_bats FILE…
+  local log code=0 ok bad
+  log=$(mktemp)
+  bats --tap "$@" 2>&1 | tee "$log" || code=$?
+  ok=$(grep -cE '^ok ' "$log" || true)
+  bad=$(grep -cE '^not ok ' "$log" || true)
+  rm -f "$log"
+  if ((code != 0 && bad == 0)); then bad=1; fi
+  add "$ok" "$bad"
+}
+
+FILES=("$@")
+if ((${#FILES[@]} == 0)); then
+  mapfile -t FILES < <(find tests -name 'test_*.py' -o -name '*.bats' | grep -v '^tests/cluster/' | sort)
+  # one set that never needs root first; then the real cluster
+  if bash tests/cluster/up.sh --check; then
+    mapfile -t -O "${#FILES[@]}" FILES < <(find tests/cluster -name '*.bats' | sort)
+  fi
+fi
+PYTEST_FILES=() BATS_FILES=() CLUSTER_FILES=()
+for file in "${FILES[@]}"; do
+  case $file in
+    tests/cluster/*) CLUSTER_FILES+=("$file") ;;
+    *.bats) BATS_FILES+=("$file") ;;
+    *) PYTEST_FILES+=("$file") ;;
+  esac
+done
+if ((${#PYTEST_FILES[@]})); then run_pytest "${PYTEST_FILES[@]}"; fi
+if ((${#BATS_FILES[@]})); then run_bats "${BATS_FILES[@]}"; fi
+if ((${#CLUSTER_FILES[@]})); then run_bats "${CLUSTER_FILES[@]}"; fi
+printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
+((FAILED == 0 && PASSED > 0))
