@@ -38,8 +38,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:  # imported where used, so that --help is fast
     import flask
+    from werkzeug.exceptions import HTTPException
 
     from helpers.graders import Grader
+
+    Judge = Callable[[Grader, BinaryIO], tuple[bool, dict[str, Any]]]
 
 SMALL_UPLOAD = 2**20  # uploads up to this size stay in memory: they work on a full disk, too
 STALLED_UPLOAD_SECONDS = 30
@@ -47,6 +50,7 @@ SECONDS_TO_START = 60
 THREADS = 8
 SECONDS_TO_STOP = 3
 SECONDS_TO_REFUSE = 2
+CLIENT_ERRORS = {errno.EAGAIN, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT}
 
 
 class ServerError(Exception):
@@ -73,6 +77,73 @@ class CallLog:
             os.write(self.descriptor, line.encode())
 
 
+class Service:
+    """Answer /validate and /grade: check the token, take the upload, judge it, log the call."""
+
+    def __init__(
+        self, graders: dict[str, Grader], token: str | None, admin_token: str | None, limit: int, log: CallLog
+    ) -> None:
+        self.graders, self.limit, self.log = graders, limit, log
+        self.admin_token, self.tokens = admin_token, [each for each in (token, admin_token) if each]
+        self.lock = threading.Lock()  # graders and the metrics below them need not be thread-safe
+
+    def answer(self, request: flask.Request, judge: Judge, admin_only: bool) -> tuple[dict[str, Any], int]:
+        """Answer one call; returns JSON and an HTTP status. Nothing but JSON gets out, whatever happens."""
+        from werkzeug.exceptions import HTTPException
+
+        started = time.monotonic()
+        entry: dict[str, Any] = {"endpoint": request.path, "run": _run_id(request), "remote": request.remote_addr}
+        entry["verdict"], status = "error", 200
+        try:
+            self._check_token(request, admin_only)
+            answer = self._judged(request, judge, entry)
+        except Refused as error:
+            status, answer = error.status, {"error": str(error)}
+        except HTTPException as error:
+            status, answer = error.code or 500, {"error": describe(error, self.limit)}
+        except Exception:
+            status, answer = 500, {"error": "internal error, see the server's log"}
+            entry["traceback"] = traceback.format_exc()
+        if status != 200:
+            entry["error"] = answer["error"]
+        self.log.write(**entry, status=status, ms=round((time.monotonic() - started) * 1000, 1))
+        return answer, status
+
+    def _check_token(self, request: flask.Request, admin_only: bool) -> None:
+        if not self.tokens:
+            return
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip().encode()
+        if not any([hmac.compare_digest(given, each.encode()) for each in self.tokens]):
+            raise Refused(401, "a valid token is needed: send the header `Authorization: Bearer TOKEN`")
+        if admin_only and not hmac.compare_digest(given, self.admin_token.encode()):
+            raise Refused(403, "this token may validate, but not grade")
+
+    def _judged(self, request: flask.Request, judge: Judge, entry: dict[str, Any]) -> dict[str, Any]:
+        upload = _upload(request)
+        entry["competition"], grader = _chosen(self.graders, request.form.get("competition"))
+        entry["sha256"], entry["bytes"] = _digest(upload)
+        with self.lock:
+            valid, answer = judge(grader, upload)
+        entry["verdict"] = "valid" if valid else "invalid"
+        if "score" in answer:
+            entry["score"] = answer["score"]
+        return answer
+
+
+def _validate(grader: Grader, upload: BinaryIO) -> tuple[bool, dict[str, Any]]:
+    valid, message = grader.validate(upload)
+    return valid, {"result": message}
+
+
+def _grade(grader: Grader, upload: BinaryIO) -> tuple[bool, dict[str, Any]]:
+    # JSON has no NaN and no infinity
+    report = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in grader.grade(upload).items()
+    }
+    return report["valid_submission"], report
+
+
 def create_app(
     graders: dict[str, Grader],
     token: str | None = None,
@@ -82,74 +153,27 @@ def create_app(
     max_upload_bytes: int = 512 * 2**20,
     log: CallLog | None = None,
 ) -> flask.Flask:
-    """Make the WSGI application that serves `graders`, by competition id; without tokens nobody is asked for one."""
+    """Make the WSGI application that serves `graders`, by competition id; without tokens none is asked for."""
     import flask
     from werkzeug.exceptions import HTTPException
 
     class Request(flask.Request):
         def _get_file_stream(self, total_content_length: int | None, *_: Any, **__: Any) -> BinaryIO:
-            # anonymous: nothing to clean up, even after kill -9
+            # each upload its own; anonymous, so that nothing stays behind even after kill -9
             small = total_content_length is not None and total_content_length <= SMALL_UPLOAD
             return io.BytesIO() if small else tempfile.TemporaryFile()
 
     app = flask.Flask("grading_server", static_folder=None)
     app.request_class = Request
     app.config.update(MAX_CONTENT_LENGTH=max_upload_bytes, MAX_FORM_PARTS=8)
-    log = log or CallLog(sys.stderr.fileno())
-    lock = threading.Lock()  # graders and the metrics below them need not be thread-safe
+    service = Service(graders, token, admin_token, max_upload_bytes, log or CallLog(2))
 
-    def check_token(*accepted: str | None) -> None:
-        given = flask.request.headers.get("Authorization", "").removeprefix("Bearer ").strip().encode()
-        known = [hmac.compare_digest(given, each.encode()) for each in (token, admin_token) if each]
-        allowed = [hmac.compare_digest(given, each.encode()) for each in accepted if each]
-        if known and not any(known):
-            raise Refused(401, "a valid token is needed: send the header `Authorization: Bearer TOKEN`")
-        if known and not any(allowed):
-            raise Refused(403, "this token may validate, but not grade")
-
-    def handle(
-        entry: dict[str, Any], judge: Callable[[Grader, BinaryIO], tuple[bool, dict[str, Any]]]
-    ) -> dict[str, Any]:
-        upload = _upload(flask.request, max_upload_bytes)
-        entry["competition"], grader = _chosen(graders, flask.request.form.get("competition"))
-        entry["sha256"], entry["bytes"] = _digest(upload)
-        with lock:
-            valid, answer = judge(grader, upload)
-        entry["verdict"] = "valid" if valid else "invalid"
-        return answer
-
-    def call(judge: Callable[[Grader, BinaryIO], tuple[bool, dict[str, Any]]], *accepted: str | None) -> flask.Response:
-        started = time.monotonic()
-        request = flask.request
-        entry: dict[str, Any] = {"endpoint": request.path, "run": _run_id(request), "remote": request.remote_addr}
-        entry["verdict"], status = "error", 200
-        try:
-            check_token(*accepted)
-            answer = handle(entry, judge)
-            if request.path == "/grade":
-                entry["score"] = answer["score"]
-        except Refused as error:
-            status, answer = error.status, {"error": str(error)}
-        except HTTPException as error:
-            status, answer = error.code or 500, {"error": _described(error, max_upload_bytes)}
-        except Exception:
-            status, answer = 500, {"error": "internal error, see the server's log"}
-            entry["traceback"] = traceback.format_exc()
-        if status != 200:
-            entry["error"] = answer["error"]
-        log.write(**entry, status=status, ms=round((time.monotonic() - started) * 1000, 1))
-        response = flask.make_response(answer, status)
-        if status != 200:
-            response.call_on_close(lambda: _discard_body(request.environ))
+    def respond(judge: Judge, admin_only: bool) -> flask.Response:
+        response = flask.make_response(service.answer(flask.request, judge, admin_only))
+        if response.status_code != 200:
+            environ = flask.request.environ
+            response.call_on_close(lambda: _discard_body(environ))
         return response
-
-    def validate(grader: Grader, upload: BinaryIO) -> tuple[bool, dict[str, Any]]:
-        valid, message = grader.validate(upload)
-        return valid, {"result": message}
-
-    def grade(grader: Grader, upload: BinaryIO) -> tuple[bool, dict[str, Any]]:
-        report = {key: _json_number(value) for key, value in grader.grade(upload).items()}
-        return report["valid_submission"], report
 
     @app.get("/health")
     def health() -> dict[str, Any]:
@@ -157,28 +181,35 @@ def create_app(
         return {"status": "running", "competition": names[0], "competitions": names, "instance": instance}
 
     @app.post("/validate")
-    def validate_endpoint() -> flask.Response:
-        return call(validate, token, admin_token)
+    def validate() -> flask.Response:
+        return respond(_validate, admin_only=False)
 
     @app.post("/grade")
-    def grade_endpoint() -> flask.Response:
-        return call(grade, admin_token)
+    def grade() -> flask.Response:
+        return respond(_grade, admin_only=True)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[dict[str, Any], int]:
-        return {"error": _described(error, max_upload_bytes)}, error.code or 500
+        return {"error": describe(error, max_upload_bytes)}, error.code or 500
 
     return app
 
 
-def _upload(request: flask.Request, max_upload_bytes: int) -> BinaryIO:
+def describe(error: HTTPException, limit: int) -> str:
+    """Say what is wrong with a request; limit: the largest upload in bytes."""
+    if error.code == 413:
+        return f"the upload is larger than {limit / 2**20:g} MB, or its form has too much text or too many parts"
+    return f"{error.name.lower()}: {error.description}"
+
+
+def _upload(request: flask.Request) -> BinaryIO:
     """Take the one uploaded file out of a request; its name is ignored. Raises Refused."""
     try:
         files, form = request.files.getlist("file"), request.form
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        raise Refused(408, "the upload stopped before its end") from None
+    except Exception as error:
+        if type(error).__module__ == "gunicorn.http.errors" or getattr(error, "errno", None) in CLIENT_ERRORS:
+            raise Refused(400, "the upload broke off before its end") from None
+        raise
     if len(files) == 1 and files[0].filename:
         return files[0].stream
     if len(files) > 1:
@@ -226,17 +257,6 @@ def _digest(upload: BinaryIO) -> tuple[str, int]:
 
 def _run_id(request: flask.Request) -> str | None:
     return re.sub(r"[^A-Za-z0-9._:-]", "", request.headers.get("X-Run-Id", ""))[:128] or None
-
-
-def _described(error: Any, max_upload_bytes: int) -> str:
-    if error.code == 413:
-        return f"the upload is larger than {max_upload_bytes / 2**20:g} MB, or its form has too much text or many parts"
-    return f"{error.name.lower()}: {error.description}"
-
-
-def _json_number(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_tokens(environment: dict[str, str] | os._Environ[str]) -> tuple[str | None, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -44,13 +45,29 @@ def write_json(path: Path, data: Any) -> None:
         raise
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a regular file, or None where it is missing, a link (an agent could lay one), or no object."""
+def read_file(path: str | Path, limit: int = 16 * 2**20) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes.
+
+    A link is not followed and a pipe not waited on: an agent could lay either. Raises OSError, or ValueError with the reason.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if path.is_symlink():
-            return None
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise ValueError(f"is larger than {limit} bytes")
+    return data
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a regular file, or None where it is missing, a link, broken, or no object."""
+    try:
+        data = json.loads(read_file(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 
@@ -103,7 +120,7 @@ def verdict(job: Job) -> tuple[str, str] | None:
     """
     if job.alive:
         return None
-    word = job.state.split()[0]
+    word = (job.state.split() or ["GONE"])[0]
     if word == "CANCELLED":
         return "cancelled", f"job {job.id} was cancelled"
     if word in ("TIMEOUT", "DEADLINE"):

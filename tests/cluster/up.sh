@@ -6,7 +6,7 @@
 # usage: eval "$(tests/cluster/up.sh [options])"     stdout holds only the export lines to use the cluster
 #   --user NAME              ordinary user that runs jobs; made when absent (default: habuser)
 #   --state-dir DIR          all files of the cluster (default: $HAB_CLUSTER_STATE, else /var/tmp/hab-cluster)
-#   --port-base N            first of the 20 ports on the loopback that the daemons use (default: 17000)
+#   --port-base N            first of the 5 ports on the loopback that the daemons use (default: 17000)
 #   --no-containers          Slurm only: no Apptainer, no base image
 #   --reconfigure [K=V ...]  lines of slurm.conf that replace this script's own, until the next --reconfigure;
 #                            without any: back to normal. E.g. --reconfigure MaxArraySize=26 SlurmdTimeout=5
@@ -21,6 +21,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly PACKAGES=(slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core python3 python3-venv)
 readonly CONTAINER_PACKAGES=(debootstrap squashfs-tools squashfuse fuse2fs fuse-overlayfs fuse3 uidmap patchelf libseccomp2 libsqlite3-0 ca-certificates)
 readonly BASE_PACKAGES=python3,python3-venv,python3-pip,ca-certificates,curl
+readonly POLICY=/usr/sbin/policy-rc.d # while it exits 101, packages start no daemons
 readonly ACCOUNT=bench
 # A fifth of the processor time that building an image otherwise takes, for a tenth more bytes.
 readonly SQUASH='-comp gzip -Xcompression-level 1'
@@ -49,7 +50,10 @@ up::options() { # argument... -> sets the globals below
     esac
     shift
   done
-  [[ $port_base =~ ^[0-9]*$ ]] || cluster::die 2 "--port-base '$port_base' is not a number"
+  [[ -z $port_base || ($port_base =~ ^[1-9][0-9]{3,4}$ && $port_base -ge 1024 && $port_base -le 65000) ]] ||
+    cluster::die 2 "--port-base '$port_base': needs a number from 1024 to 65000"
+  [[ $user =~ ^[a-z_0-9-]*$ && $user != -* && $user != root ]] ||
+    cluster::die 2 "--user '$user': needs the name of an ordinary user, of small letters, digits, _ and -"
 }
 
 up::settings() { # what an earlier up.sh was told stays true
@@ -69,18 +73,23 @@ up::settings() { # what an earlier up.sh was told stays true
 # --- packages ---
 
 up::packages() { # package...: installs what is missing, starting none of the daemons
-  local missing=() package policy=/usr/sbin/policy-rc.d
+  local missing=() package
   for package; do
     [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) == 'ii ' ]] || missing+=("$package")
   done
   ((${#missing[@]})) || return 0
   cluster::log "installing ${#missing[@]} packages"
-  [[ -e $policy ]] || { printf '#!/bin/sh\nexit 101 # made by %s\n' "$0" >"$policy" && chmod 755 "$policy"; }
-  {
-    apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io "${missing[@]}"
-  } >"$STATE/log/apt.log" 2>&1 </dev/null || up::failed "apt-get" "$STATE/log/apt.log"
-  ! grep -qs "made by $0" "$policy" || rm -f "$policy"
+  [[ -e $POLICY ]] || { printf '#!/bin/sh\n# made by hab-cluster\nexit 101\n' >"$POLICY" && chmod 755 "$POLICY"; }
+  up::logged apt "apt-get update" apt-get update
+  up::logged apt "apt-get install" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    -o Dpkg::Options::=--force-unsafe-io "${missing[@]}"
+}
+
+up::logged() { # log what command...: in the background, because behind || or && a function would run on after an error
+  local log=$STATE/log/$1.log what=$2
+  shift 2
+  ("$@") >>"$log" 2>&1 </dev/null &
+  wait $! || up::failed "$what" "$log"
 }
 
 up::failed() { # what log
@@ -184,9 +193,11 @@ CONF
 }
 
 up::configure() { # writes Slurm's configuration; ends the daemons that still run with another one
-  local name
-  printf 'NodeName=gpu1 Name=gpu File=%s/spool/fakegpu[0-1]\n' "$STATE" >"$STATE/etc/gres.conf"
-  install -m 600 /dev/stdin "$STATE/etc/slurmdbd.conf" <<CONF
+  local new=$STATE/etc.new name included
+  rm -rf "$new" && mkdir "$new"
+  up::slurm_conf >"$new/slurm.conf"
+  printf 'NodeName=gpu1 Name=gpu File=%s/spool/fakegpu[0-1]\n' "$STATE" >"$new/gres.conf"
+  install -m 600 /dev/stdin "$new/slurmdbd.conf" <<CONF
 AuthType=auth/munge
 AuthInfo=socket=$STATE/munge/socket
 CommunicationParameters=NoInAddrAny
@@ -200,14 +211,16 @@ StorageHost=localhost
 StorageUser=root
 StorageLoc=slurm_acct
 CONF
-  up::slurm_conf >"$STATE/etc/slurm.conf.new"
-  if ! cmp -s "$STATE/etc/slurm.conf.new" "$STATE/etc/slurm.conf"; then
-    for name in slurmctld "${CLUSTER_NODES[@]}"; do
+  if ! diff -rq "$new" "$STATE/etc" >/dev/null; then
+    for name in slurmctld "${CLUSTER_NODES[@]}" slurmdbd; do
       cluster::stop "$name"
     done
+    mv "$new"/* "$STATE/etc/"
   fi
-  mv "$STATE/etc/slurm.conf.new" "$STATE/etc/slurm.conf"
-  if [[ ! -e $CLUSTER_ETC ]]; then
+  rm -rf "$new"
+  # Commands find the cluster without SLURM_CONF too, where no other one is set up.
+  included=$(sed -n '1s/^include //p' "$CLUSTER_ETC" 2>/dev/null || true)
+  if [[ ! -e $CLUSTER_ETC || ($included == /*/etc/slurm.conf && ! -e $included) ]]; then
     mkdir -p "${CLUSTER_ETC%/*}"
     printf 'include %s\n' "$STATE/etc/slurm.conf" >"$CLUSTER_ETC"
   fi
@@ -347,11 +360,11 @@ up::base_image() {
 
 up::containers() {
   local tree
-  (up::base_tree) >"$STATE/log/base.log" 2>&1 </dev/null &
+  (up::logged base "debootstrap" up::base_tree) &
   tree=$!
-  (up::apptainer) >"$STATE/log/apptainer.log" 2>&1 </dev/null || up::failed "installing Apptainer" "$STATE/log/apptainer.log"
-  wait "$tree" || up::failed "debootstrap" "$STATE/log/base.log"
-  (up::base_image) >>"$STATE/log/base.log" 2>&1 </dev/null || up::failed "building the base image" "$STATE/log/base.log"
+  up::logged apptainer "installing Apptainer" up::apptainer
+  wait "$tree" || exit 3
+  up::logged base "building the base image" up::base_image
 }
 
 # --- what a caller needs ---
@@ -370,6 +383,11 @@ up::exports() {
   [[ -x $(command -v apptainer) ]] || printf 'export HAB_CONTAINER_RUNTIME=none\n'
 }
 
+up::tidy() {
+  cluster::kill_cgroup build
+  ! grep -qs 'made by hab-cluster' "$POLICY" || rm -f "$POLICY"
+}
+
 up::options "$@"
 cluster::require_machine
 cluster::check_state_dir
@@ -378,8 +396,8 @@ mkdir -p "$STATE/log"
 touch "$STATE/settings"
 exec {lock}>"$STATE/log/lock"
 flock -n "$lock" || { cluster::log "waiting for another up.sh or down.sh" && flock "$lock"; }
-cluster::kill_cgroup build
-trap 'cluster::kill_cgroup build' EXIT
+up::tidy # what a killed up.sh may have left
+trap up::tidy EXIT
 up::settings
 up::files
 export SLURM_CONF=$STATE/etc/slurm.conf

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=grading_server
+#SBATCH --output=/checkout/runs/logs/%x-%j.out
+#SBATCH --time=02:00:00
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=2G
+#SBATCH --no-requeue
+#SBATCH --signal=B:TERM@60
+#
+# Grading server: alone sees the answers of COMPETITION…; tells agents valid or invalid, and this workflow the score.
+#
+#   sbatch slurm_grading_server.sh COMPETITION…
+#
+# Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
+set -euo pipefail
+
+SITE=local
+SCHEDULER=local
+ROOT=/checkout
+RUN_GROUP=''
+IMAGES=/checkout/containers
+RUNTIME=none
+RUNTIME_FLAGS=()
+SITE_BINDS=()
+SCRATCH="${TMPDIR:-/tmp}"
+ADDRESS_DIR=/home/user/.mlebench_addresses
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+INTERFACE=lo
+CPUS=1
+GPUS=0
+GRACE=600
+CLEANUP=off
+DATA=/checkout/data
+VENV=/checkout/.venv-core
+UPLOAD_MB=512
+
+JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/container.sh
+source "$ROOT/scripts_hpc/lib/container.sh"
+SERVICE=grading_server
+(($#)) || die 2 "which competition? sbatch slurm_grading_server.sh COMPETITION…"
+COMPETITIONS=("$@")
+container::check mlebench-env
+container::scratch "$SCRATCH"
+TOKEN=$(service::token)
+ADMIN_TOKEN=$(service::token)
+PORT=0
+
+start_server() {
+  local options=() competition
+  for competition in "${COMPETITIONS[@]}"; do options+=(--competition-id "$competition"); done
+  rm -f "$JOB_TMP/tmp/port"
+  CONTAINER_ENV=(
+    [GRADING_TOKEN]=$TOKEN [GRADING_ADMIN_TOKEN]=$ADMIN_TOKEN [HAB_INSTANCE]=${SERVICE}_$JOB_ID
+    [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1
+  )
+  container::exec mlebench-env --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$DATA:/data:ro" -- \
+    python3 -m helpers.grading_server "${options[@]}" --data-dir "$(container::inside "$DATA" /data)" \
+    --host "$(service::bind_host)" --port "$PORT" --workers "$CPUS" --max-upload-mb "$UPLOAD_MB" \
+    --ready-file "$(container::inside "$JOB_TMP/tmp" /tmp)/port"
+}
+
+probe_server() {
+  [[ -s $JOB_TMP/tmp/port ]] || return 1
+  PORT=$(<"$JOB_TMP/tmp/port")
+  URL=http://$HOST:$PORT
+  service::curl "$TOKEN" --max-time 10 "$URL/health" | grep -q "\"${SERVICE}_$JOB_ID\""
+}
+
+publish_server() { service::publish "$URL" "token=$TOKEN" "admin_token=$ADMIN_TOKEN"; }
+
+HOST=$(service::host)
+service::serve 10

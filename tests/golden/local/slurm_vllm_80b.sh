@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=vllm_80b
+#SBATCH --output=/checkout/runs/logs/%x-%j.out
+#SBATCH --time=02:00:00
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=128G
+#SBATCH --no-requeue
+#SBATCH --signal=B:TERM@60
+#
+# Model server 80b (Qwen/Qwen3-Next-80B-A3B-Instruct), OpenAI's API.
+#
+#   sbatch slurm_vllm_80b.sh
+#
+# Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
+set -euo pipefail
+
+SITE=local
+SCHEDULER=local
+ROOT=/checkout
+RUN_GROUP=''
+IMAGES=/checkout/containers
+RUNTIME=none
+RUNTIME_FLAGS=()
+SITE_BINDS=()
+SCRATCH="${TMPDIR:-/tmp}"
+ADDRESS_DIR=/home/user/.mlebench_addresses
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+INTERFACE=lo
+CPUS=16
+GPUS=2
+GRACE=600
+CLEANUP=off
+VENV=/checkout/.venv-core
+SERVED_NAME=qwen3-80b
+LOAD_MINUTES=45
+MODEL=Qwen/Qwen3-Next-80B-A3B-Instruct
+REVISION=main
+MODEL_CACHE=/home/user/.cache/huggingface
+OFFLINE=0
+GPU_FLAG=--nv
+LOWEST_PORT=20000
+HIGHEST_PORT=60000
+VLLM_OPTIONS=(
+  --max-model-len 32768
+  --gpu-memory-utilization 0.92
+  --tensor-parallel-size 2
+  --enable-auto-tool-choice --tool-call-parser hermes
+)
+
+JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/container.sh
+source "$ROOT/scripts_hpc/lib/container.sh"
+SERVICE=vllm_80b
+IMAGE=vllm
+container::check "$IMAGE"
+container::scratch "$SCRATCH"
+TOKEN=$(service::token)
+# a name that only this server answers to: proves that an answer on the port is ours
+INSTANCE=$SERVED_NAME.job-$JOB_ID
+PORT=0
+
+start_server() {
+  # vLLM binds with SO_REUSEADDR: two servers can share a port without an error, so a free one is chosen, and probed as ours
+  CONTAINER_ENV=(
+    [VLLM_API_KEY]=$TOKEN [HF_HOME]=$(container::inside "$MODEL_CACHE" /models) [HF_HUB_OFFLINE]=$OFFLINE
+    [VLLM_NO_USAGE_STATS]=1 [VLLM_CACHE_ROOT]=$(container::inside "$JOB_TMP/tmp" /tmp)/vllm
+  )
+  # the GPUs that the scheduler gave us; not every site hides the others
+  [[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[CUDA_VISIBLE_DEVICES]=$CUDA_VISIBLE_DEVICES
+  [[ -z ${ROCR_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[ROCR_VISIBLE_DEVICES]=$ROCR_VISIBLE_DEVICES
+  local revision=(--revision "$REVISION") weights=()
+  if [[ $MODEL == /* ]]; then
+    revision=()
+    weights=(--bind "$MODEL:$MODEL:ro")
+  fi
+  container::exec vllm ${GPU_FLAG:+--gpu "$GPU_FLAG"} --bind "$MODEL_CACHE:/models" ${weights[@]+"${weights[@]}"} -- \
+    python3 -m vllm.entrypoints.openai.api_server --model "$MODEL" ${revision[@]+"${revision[@]}"} \
+    --served-model-name "$SERVED_NAME" "$INSTANCE" --host "$(service::bind_host)" --port "$PORT" "${VLLM_OPTIONS[@]}"
+}
+
+mkdir -p "$MODEL_CACHE" || die 3 "can't make the model cache $MODEL_CACHE (paths.models of site $SITE)"
+PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT")
+
+probe_server() { # a real one-token completion
+  URL=http://$HOST:$PORT
+  service::curl "$TOKEN" --max-time 60 --output /dev/null --fail --header 'Content-Type: application/json' \
+    --data "{\"model\": \"$INSTANCE\", \"max_tokens\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"ping\"}]}" \
+    "$URL/v1/chat/completions" 2>/dev/null
+}
+
+publish_server() { service::publish "$URL" "token=$TOKEN" "served_name=$SERVED_NAME"; }
+
+HOST=$(service::host)
+service::serve "$LOAD_MINUTES"

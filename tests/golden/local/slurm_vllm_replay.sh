@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=vllm_replay
+#SBATCH --output=/checkout/runs/logs/%x-%j.out
+#SBATCH --time=02:00:00
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=2G
+#SBATCH --no-requeue
+#SBATCH --signal=B:TERM@60
+#
+# Model server replay (replay: not a language model), OpenAI's API.
+#
+#   sbatch slurm_vllm_replay.sh
+#
+# Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
+set -euo pipefail
+
+SITE=local
+SCHEDULER=local
+ROOT=/checkout
+RUN_GROUP=''
+IMAGES=/checkout/containers
+RUNTIME=none
+RUNTIME_FLAGS=()
+SITE_BINDS=()
+SCRATCH="${TMPDIR:-/tmp}"
+ADDRESS_DIR=/home/user/.mlebench_addresses
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+INTERFACE=lo
+CPUS=1
+GPUS=0
+GRACE=600
+CLEANUP=off
+VENV=/checkout/.venv-core
+SERVED_NAME=replay
+LOAD_MINUTES=5
+
+JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/container.sh
+source "$ROOT/scripts_hpc/lib/container.sh"
+SERVICE=vllm_replay
+IMAGE=mlebench-env
+container::check "$IMAGE"
+container::scratch "$SCRATCH"
+TOKEN=$(service::token)
+# a name that only this server answers to: proves that an answer on the port is ours
+INSTANCE=$SERVED_NAME.job-$JOB_ID
+PORT=0
+
+start_server() {
+  rm -f "$JOB_TMP/tmp/port"
+  CONTAINER_ENV=([MODEL_TOKEN]=$TOKEN [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
+  container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$ROOT/templates:/opt/hab/templates:ro" -- \
+    python3 -m helpers.replay_server --host "$(service::bind_host)" --port "$PORT" \
+    --served-name "$SERVED_NAME" --served-name "$INSTANCE" --ready-file "$(container::inside "$JOB_TMP/tmp" /tmp)/port"
+}
+
+probe_server() { # a real one-token completion
+  [[ -s $JOB_TMP/tmp/port ]] || return 1
+  PORT=$(<"$JOB_TMP/tmp/port")
+  URL=http://$HOST:$PORT
+  service::curl "$TOKEN" --max-time 60 --output /dev/null --fail --header 'Content-Type: application/json' \
+    --data "{\"model\": \"$INSTANCE\", \"max_tokens\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"ping\"}]}" \
+    "$URL/v1/chat/completions" 2>/dev/null
+}
+
+publish_server() { service::publish "$URL" "token=$TOKEN" "served_name=$SERVED_NAME"; }
+
+HOST=$(service::host)
+service::serve "$LOAD_MINUTES"

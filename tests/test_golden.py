@@ -1,0 +1,119 @@
+"""The rendered text of every site × template × model, compared whole; `make golden` writes it anew.
+
+tests/golden/local/ holds the complete texts of the site `local`; tests/golden/<site>.diff how the same files of another
+site differ from them. Together that is every line of every file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers import render, site_config
+
+GOLDEN = Path(__file__).parent / "golden"
+REFERENCE = "local"
+BASES = {
+    path.stem
+    for path in site_config.SITE_DIR.glob("*.yaml")
+    if path.stem in {yaml.safe_load(other.read_text()).get("extends") for other in site_config.SITE_DIR.glob("*.yaml")}
+    and not yaml.safe_load(path.read_text()).get("hostname_pattern")
+} - {REFERENCE}
+SITES = [name for name in site_config.site_names() if name not in BASES]
+VARIABLES = {"HPC_ACCOUNT": "acct", "HPC_WORK": "/work/user", "HPC_DSS": "/dss/user", "HPCWORK": "/hpcwork/user"} | {
+    name: f"/{name.lower()}/user" for name in ("SCRATCH", "WORK", "MEMBERWORK", "HPC_APPTAINER")
+}
+
+
+@pytest.fixture(autouse=True)
+def site_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that site files name, with values that are the same on every machine."""
+    for name, value in (VARIABLES | {"HOME": "/home/user", "USER": "user", "MODEL_NAME": "m", "MODEL_BASE_URL": "http://m/v1"}).items():
+        monkeypatch.setenv(name, value)
+    for name in ("core", "aide"):
+        monkeypatch.setenv(f"HAB_VENV_{name.upper()}", f"/checkout/.venv-{name}")
+    for name in ("TMPDIR", "MLEBENCH_SOURCE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def rendered(site: str) -> dict[str, str]:
+    """Every file of a site, with this checkout's path made neutral."""
+    resolved = site_config.load_site(site)
+    models = list(site_config.models(resolved).values())
+    files = render.site_files(resolved, models, list(site_config.agents().values()))
+    return {name: text.replace(str(site_config.ROOT), "/checkout") for name, text in sorted(files.items())}
+
+
+def difference(site: str) -> str:
+    """How a site's files differ from the reference site's, as one unified diff without context."""
+    reference, own = rendered(REFERENCE), rendered(site)
+    assert reference.keys() == own.keys()
+    lines: list[str] = []
+    for name, text in own.items():
+        lines += difflib.unified_diff(
+            reference[name].splitlines(keepends=True), text.splitlines(keepends=True), f"local/{name}", f"{site}/{name}", n=0
+        )
+    return "".join(lines)
+
+
+def check(path: Path, text: str) -> None:
+    if os.environ.get("HAB_WRITE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert path.is_file(), f"{path.name} is missing: run `make golden` and look at the diff"
+    assert path.read_text() == text, f"{path.name} differs: look at the change, and `make golden` if it is meant"
+
+
+def test_reference_site_is_complete() -> None:
+    files = rendered(REFERENCE)
+    for name, text in files.items():
+        check(GOLDEN / REFERENCE / name, text)
+    assert {path.name for path in (GOLDEN / REFERENCE).iterdir()} == set(files), "a golden file has no template any more"
+
+
+@pytest.mark.parametrize("site", [name for name in SITES if name != REFERENCE])
+def test_site_differs_as_it_should(site: str) -> None:
+    check(GOLDEN / f"{site}.diff", difference(site))
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_rendered_scripts_are_clean(site: str, tmp_path: Path) -> None:
+    """bash, shellcheck and shfmt on every script of the site; the sources stand where the scripts look for them."""
+    names = []
+    for name, text in rendered(site).items():
+        if name.endswith(".sh"):
+            (tmp_path / name).write_text(text.replace("/checkout", str(site_config.ROOT)))
+            names.append(name)
+        else:
+            assert "{{" not in text and "{%" not in text, f"{name}: template braces are left"
+    for command in (["bash", "-n"], ["shfmt", "-i", "2", "-ci", "-d"]):
+        for name in names:
+            done = subprocess.run([*command, name], cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    # following the libraries takes a second a script: for one site of each kind; what only they define is excused elsewhere
+    whole = site in ("local", "della", "frontier")
+    options = ["--external-sources"] if whole else ["--exclude=SC1091,SC2034,SC2154"]
+    done = subprocess.run(
+        ["shellcheck", "--severity=warning", *options, *(str(tmp_path / name) for name in names)],
+        cwd=site_config.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_job_has_directives_first_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    for name, text in rendered("della").items():
+        if not name.endswith(".sh"):
+            continue
+        lines = text.splitlines()
+        last = max(number for number, line in enumerate(lines) if line.startswith("#SBATCH"))
+        first_command = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+        assert last < first_command, f"{name}: sbatch ignores a directive that stands behind a command"
+        assert "sk-secret" not in text
