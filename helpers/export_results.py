@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Results of many runs in one table: a row a run, as CSV or JSON. Needs nothing but Python, so it runs on any machine."""
+"""Results of many runs in one table: a row a run, as CSV or JSON. Needs nothing but Python."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import json
 import math
 import os
@@ -60,11 +61,24 @@ COLUMNS = {
     "reason": "one sentence on the state",
     "attempts": "how many runs had the same task, model, agent, seed and config_hash",
 }
+FLAGS = (
+    "is_lower_better",
+    "any_medal",
+    "gold_medal",
+    "silver_medal",
+    "bronze_medal",
+    "above_median",
+    "valid_submission",
+)
+COUNTS = ("steps", "requests", "prompt_tokens", "completion_tokens")
 STATES = {*runs.END_STATES, *runs.OPEN_STATES}
 NO_RESULT = {"lost", "cancelled", *runs.OPEN_STATES}
 NOT_RUNS = {"jobs", "logs", "services"}
 RUN_NAME = re.compile(r".+_\d+")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+EXIT_CODES = (
+    "Exit codes: 0 all was read; 2 usage, or nothing found; 3 something is broken (see stderr; no row is lost)."
+)
 USAGE_BYTES = 64 * 1024
 DEPTH = 4  # folders below a given one that are searched for runs
 
@@ -115,7 +129,7 @@ def _time(value: Any) -> str | None:
 def _load(folder: str, name: str, problems: list[str], needed: bool, limit: int = 16 * 2**20) -> dict[str, Any]:
     """The JSON object in a file; empty, with a line in `problems`, where there is none to be had."""
     try:
-        data = json.loads(runs.read_file(os.path.join(folder, name), limit))
+        data = json.loads(runs.read_file(f"{folder}/{name}", limit))
         if isinstance(data, dict):
             return data
         problems.append(f"{name} is no JSON object")
@@ -123,12 +137,11 @@ def _load(folder: str, name: str, problems: list[str], needed: bool, limit: int 
         if needed:
             problems.append(f"{name} is missing")
     except OSError as error:
-        problems.append(f"{name} is a link" if os.path.islink(os.path.join(folder, name)) else f"{name}: {error.strerror}")
-    except RecursionError:
-        problems.append(f"{name} is nested too deeply")
+        problems.append(f"{name} is a link" if error.errno == errno.ELOOP else f"{name}: {error.strerror}")
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        problems.append(f"{name} is cut off or no JSON")
     except ValueError as error:
-        size = os.path.getsize(os.path.join(folder, name)) if isinstance(error, json.JSONDecodeError) else -1
-        problems.append(f"{name} {'is empty' if size == 0 else 'is cut off or no JSON' if size > 0 else error}")
+        problems.append(f"{name} {error}")
     return {}
 
 
@@ -143,18 +156,17 @@ class _Run:
     gpu_hours: float | None = 0.0
 
     def __post_init__(self) -> None:
+        self.metadata, self.report, self.usage = {}, {}, {}
         if os.path.islink(self.folder) or not os.path.isdir(self.folder):
             self.problems.append("its folder is a link" if os.path.islink(self.folder) else "its folder is missing")
-            self.metadata, self.report, self.usage = {}, {}, {}
             return
         self.metadata = _load(self.folder, "run_metadata.json", self.problems, needed=True)
         state = self.metadata.get("state")
         if self.metadata and not (isinstance(state, str) and state in STATES):
             self.problems.append("run_metadata.json has no state that is known")
         self.report = _load(self.folder, "grading_report.json", self.problems, needed=state == "scored")
-        if os.path.islink(os.path.join(self.folder, "logs")):
+        if os.path.islink(f"{self.folder}/logs"):
             self.problems.append("logs is a link")
-            self.usage = {}
         else:
             self.usage = _load(self.folder, "logs/usage.json", self.problems, needed=False, limit=USAGE_BYTES)
 
@@ -220,9 +232,9 @@ class _Run:
 
     @property
     def reason(self) -> str | None:
-        if self.state == self.metadata.get("state"):
-            return _text(self.metadata.get("reason"))
-        return f"unreadable: {'; '.join(self.problems)}"
+        said = [_text(self.metadata.get("reason"))] if self.state == self.metadata.get("state") else []
+        unreadable = [f"unreadable: {', '.join(self.problems)}"] if self.problems else []
+        return _text("; ".join(part for part in said + unreadable if part))
 
     def _commit(self) -> str | None:
         commit = _text(self.workflow.get("git_commit"))
@@ -238,7 +250,6 @@ class _Run:
         score = report.get("total_score") if "total_score" in report else report.get("score")
         cpus, seconds = _number(metadata.get("cpus")), self.agent_seconds
         image = _section(_section(self.workflow, "images"), "agent")
-        flags = ("is_lower_better", "any_medal", "gold_medal", "silver_medal", "bronze_medal", "above_median", "valid_submission")
         return {
             "task": self.task,
             "model": _text(self.own("model")),
@@ -247,11 +258,11 @@ class _Run:
             "state": self.state,
             "score": _number(score) if self.state == "scored" else None,
             "metric": _text(report.get("metric")),
-            **{flag: _flag(report.get(flag)) for flag in flags},
+            **{flag: _flag(report.get(flag)) for flag in FLAGS},
             "started_at": _time(metadata.get("agent_started_at")),
             "ended_at": _time(metadata.get("ended_at")),
             "agent_seconds": None if seconds is None else round(seconds, 3),
-            **{key: _count(self.usage.get(key)) for key in ("steps", "requests", "prompt_tokens", "completion_tokens")},
+            **{key: _count(self.usage.get(key)) for key in COUNTS},
             "agent_cpu_hours": None if seconds is None or cpus is None else round(cpus * seconds / 3600, 6),
             "gpu_hours": None if self.gpu_hours is None else round(self.gpu_hours, 6),
             "isolated": _flag(metadata.get("isolated")),
@@ -286,11 +297,12 @@ def _shares(users: list[_Run], service: dict[str, Any] | None) -> list[float | N
     weights = [run.agent_seconds or 0.0 for run in users]
     if service is None:
         return [_without_record(run) for run in users]
-    gpus, started, ended = _number(service.get("gpus")), _seconds(service.get("started_at")), _seconds(service.get("ended_at"))
+    gpus = _number(service.get("gpus"))
     if gpus == 0:
         return [0.0] * len(users)
+    started, ended = _seconds(service.get("started_at")), _seconds(service.get("ended_at"))
     if ended is None:  # killed with its last word unsaid, or still there
-        ended = max((run.ended for run in users if run.ended is not None), default=started)
+        ended = max((run.ended for run in users if run.ended is not None), default=None)
     if gpus is None or started is None or ended is None:
         return [None] * len(users)
     total, weight = gpus * max(0.0, ended - started) / 3600, sum(weights)
@@ -302,12 +314,22 @@ def _without_record(run: _Run) -> float | None:
     model = _section(run.workflow, "model_config")
     if not model:
         return None
-    config = _section(_section(run.workflow, "config"), "gpu")
-    gpus = _number(config.get("per_node") if config.get("whole_node") is True and model.get("gpus") else model.get("gpus"))
+    gpus, site = _number(model.get("gpus")), _section(_section(run.workflow, "config"), "gpu")
+    if gpus and site.get("whole_node") is True:
+        gpus = _number(site.get("per_node"))
     if gpus == 0 or run.agent_seconds is None:
         return 0.0
     reused = _section(run.workflow, "reused").get("model") is True
     return gpus * run.agent_seconds / 3600 if reused and gpus is not None else None
+
+
+def _services(group: str, problems: list[str]) -> dict[str, dict[str, Any]]:
+    """What the servers of a workflow noted of themselves, by job id. One that can't be read is there, and empty."""
+    folder = f"{group}/services"
+    if not os.path.isdir(folder) or os.path.islink(folder):
+        return {}
+    names = [name for name in os.listdir(folder) if name.endswith(".json") and name[0] != "."]
+    return {name[:-5].rpartition("_")[2]: _load(group, f"services/{name}", problems, needed=True) for name in names}
 
 
 # ---- finding the runs
@@ -332,7 +354,12 @@ class Collection:
         self._wanted: dict[str, set[str] | None] = {}  # workflow's folder: names of the runs wanted, None for all
         for path in paths:
             self._search(os.path.realpath(path), DEPTH)
-        self.runs = [run for group, names in self._wanted.items() for run in self._members(group, names)]
+        self.runs: list[_Run] = []
+        for group, names in self._wanted.items():
+            try:
+                self.runs += self._members(group, names)
+            except OSError as error:
+                self.broken.append(f"{error.filename}: {error.strerror}")
 
     def _search(self, path: str, depth: int) -> None:
         try:
@@ -341,9 +368,10 @@ class Collection:
             self.broken.append(f"{path}: {error.strerror}")
             return
         parent, name = os.path.split(path)
+        named = depth == DEPTH  # by the user, so it may be a run that has lost its metadata
         if "workflow.json" in names or "_run-group_" in name:
             self._wanted[path] = None
-        elif "run_metadata.json" in names or (depth == DEPTH and name not in NOT_RUNS and _has(parent, "workflow.json")):
+        elif "run_metadata.json" in names or (named and name not in NOT_RUNS and _has(parent, "workflow.json")):
             if (wanted := self._wanted.setdefault(parent, set())) is not None:
                 wanted.add(name)
         elif any(is_folder and _has(os.path.join(path, one), "run_metadata.json") for one, is_folder in names.items()):
@@ -355,32 +383,27 @@ class Collection:
     def _members(self, group: str, wanted: set[str] | None) -> Iterator[_Run]:
         problems: list[str] = []
         workflow = _load(group, "workflow.json", problems, needed=True)
-        names = _folders(group)
-        listed = _section(workflow, "jobs").get("agents")
-        expected = {f"{workflow.get('competition')}_{job}" for job in listed} if isinstance(listed, list) else set()
-        found = [one for one in names if one in expected or (one not in NOT_RUNS and self._is_run(group, one, names[one]))]
-        found += sorted(expected - names.keys())
-        found.sort(key=lambda one: (len(one), one))
-        members = [_Run(os.path.join(group, one), workflow, self.now) for one in found]
-        _share(members, self._services(group, names, problems))
+        if problems == ["workflow.json is missing"]:
+            problems[0] += " (a job submitted by hand has none): commit, images, config and GPU-hours are not known"
+        members = [_Run(f"{group}/{name}", workflow, self.now) for name in self._names(group, workflow)]
+        _share(members, _services(group, problems))
         self.broken += [f"{group}: {problem}" for problem in problems]
         for run in members:
             if wanted is None or run.name in wanted:
                 if run.problems:
-                    self.broken.append(f"{run.folder}: {'; '.join(run.problems)}")
+                    self.broken.append(f"{run.folder}: {', '.join(run.problems)}")
                 yield run
 
-    def _is_run(self, group: str, name: str, is_folder: bool) -> bool:
-        if RUN_NAME.fullmatch(name):
-            return is_folder or os.path.islink(os.path.join(group, name))
-        return is_folder and _has(os.path.join(group, name), "run_metadata.json")
-
-    def _services(self, group: str, names: dict[str, bool], problems: list[str]) -> dict[str, dict[str, Any]]:
-        if not names.get("services"):
-            return {}
-        files = [name for name in _folders(os.path.join(group, "services")) if name.endswith(".json") and name[0] != "."]
-        # the name holds the job's id, so that one that can't be read is known to have been there
-        return {name[:-5].rpartition("_")[2]: _load(group, f"services/{name}", problems, needed=True) for name in files}
+    def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
+        """The folders of runs that are there, and of those that should be: of every job that was submitted."""
+        jobs = _section(workflow, "jobs").get("agents")
+        submitted = {f"{workflow.get('competition')}_{job}" for job in jobs} if isinstance(jobs, list) else set()
+        found = {name for name in submitted if "/" not in name}
+        for name, is_folder in _folders(group).items():
+            looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))
+            if name not in NOT_RUNS and (looks_so or (is_folder and _has(f"{group}/{name}", "run_metadata.json"))):
+                found.add(name)
+        return sorted(found, key=lambda name: (len(name), name))
 
     def rows(self, keep_all: bool = False) -> list[dict[str, Any]]:
         """A row a run. Of the tries at one and the same run only the best counts, unless `keep_all`."""
@@ -393,7 +416,7 @@ class Collection:
 
 
 def rows_of(paths: list[Any], keep_all: bool = False) -> list[dict[str, Any]]:
-    """The rows (COLUMNS -> str, int, float, bool or None) of all runs below some folders; what is broken is left unsaid."""
+    """The rows of all runs below some folders, with a value or None for each of COLUMNS."""
     return Collection(paths).rows(keep_all)
 
 
@@ -449,9 +472,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="export_results.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Columns:\n{columns}\n\nExit codes: 0 all read, 2 usage or nothing found, 3 something was broken (said on stderr; all rows are written).",
+        epilog=f"Columns:\n{columns}\n\n{EXIT_CODES}",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUNS", help="a workflow's folder, a folder of many, or one run's folder")
+    parser.add_argument("runs", nargs="+", metavar="RUNS", help="folder of a workflow, of many, or of one run")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there; default: standard output")
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
     parser.add_argument("--all", action="store_true", help="a row for every try, not only the best of each key")
@@ -466,7 +489,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _arguments(argv)
     missing = [path for path in options.runs if not os.path.isdir(path)]
     if missing:
-        _say(f"{missing[0]}: there is no such folder; name a workflow's folder, a folder of many, or one run's folder")
+        _say(f"{missing[0]}: there is no such folder; name the folder of a workflow, of many, or of one run")
         return 2
     collection = Collection(options.runs)
     for sentence in collection.broken:

@@ -289,9 +289,9 @@ def bind(host: str, port: int, *, loopback_only: bool) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         listener.bind(address)
         listener.listen(1024)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if error.errno == errno.EADDRINUSE:
             raise ServerError(
                 f"port {port} of {host} is taken (--port): choose another, or 0 for any free one"
             ) from None
@@ -416,7 +416,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data-dir", required=True, metavar="DIR", help="folder of the prepared competitions")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, metavar="P", help="port to listen on (default: 0, any free one)")
+    parser.add_argument(
+        "--port", type=_port, default=0, metavar="P", help="port to listen on (default: 0, any free one)"
+    )
     parser.add_argument("--ready-file", type=Path, metavar="F", help="write the port here once the server answers")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a CPU, at most 4)")
     parser.add_argument("--log", type=Path, metavar="F", help="append one JSON line a call here (default: stderr)")
@@ -428,6 +430,12 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
     return int(text)
 
 

@@ -1,8 +1,9 @@
 """The replay model: an OpenAI-compatible server that is not a language model.
 
-It answers the two kinds of request that AIDE makes. A request for plan and code gets the next of the prepared solutions in
-templates/replay; a request for a review gets what the program's output says: the printed validation score, or that it failed.
-So the whole path of a run can be proven without a GPU, and the scores that come out are real. All other requests are refused.
+It answers the two kinds of request that AIDE makes. A request for plan and code gets the next of the prepared
+solutions in templates/replay; a request for a review gets what the program's output says: the printed validation score,
+or that it failed. So the whole path of a run can be proven without a GPU, and the scores that come out are real. All
+other requests are refused.
 """
 
 import argparse
@@ -103,7 +104,7 @@ def answer(request: dict, names: list[str], solutions: list[tuple[str, str]]) ->
         raise Refusal(400, f"{OWNER}: it neither streams nor gives several answers")
     prompt = "\n".join(message["content"] for message in messages)
     if tools:
-        if [tool.get("function", {}).get("name") for tool in tools] != [REVIEW_TOOL]:
+        if tool_names(tools) != [REVIEW_TOOL]:
             raise Refusal(400, f"{OWNER}: the only tool it knows is AIDE's {REVIEW_TOOL}")
         call = {"name": REVIEW_TOOL, "arguments": json.dumps(review(prompt))}
         return "review", {"content": None, "tool_calls": [{"id": "replay", "type": "function", "function": call}]}
@@ -114,12 +115,17 @@ def answer(request: dict, names: list[str], solutions: list[tuple[str, str]]) ->
     raise Refusal(400, f"{OWNER}: it answers only AIDE's requests for code and for reviews")
 
 
+def tool_names(tools: object) -> list:
+    functions = [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    return [function.get("name") for function in functions if isinstance(function, dict)]
+
+
 def is_text_message(message: object) -> bool:
     return isinstance(message, dict) and isinstance(message.get("content"), str)
 
 
 def create_app(names: list[str], token: str | None = None, log: Path | None = None):
-    """The Flask application; `names` are the model names that it answers to. Raises OSError when a solution can't be read."""
+    """The Flask application, answering to the model names `names`. Raises OSError when a solution can't be read."""
     from flask import Flask, g, jsonify, request
     from werkzeug.exceptions import HTTPException
 
@@ -196,7 +202,12 @@ def serve(app, listener: socket.socket, announce) -> None:
     from gunicorn.app.base import BaseApplication
 
     host, port = listener.getsockname()[:2]
-    wait = threading.Thread(target=announce_when_answering, args=(host, port, announce), daemon=True)
+
+    def announce_first(worker):
+        # not before the fork: a thread that is just importing would leave the worker half a module
+        if worker.age == 1:
+            threading.Thread(target=announce_when_answering, args=(host, port, announce), daemon=True).start()
+
     settings = {
         "bind": f"fd://{listener.detach()}",  # gunicorn closes it
         "worker_class": "gthread",
@@ -204,7 +215,7 @@ def serve(app, listener: socket.socket, announce) -> None:
         "graceful_timeout": 1,
         "timeout": 0,
         "loglevel": "warning",
-        "when_ready": lambda _: wait.start(),
+        "post_worker_init": announce_first,
         "control_socket_disable": True,  # since gunicorn 24: a socket in the home folder otherwise
     }
 

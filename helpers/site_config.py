@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_DIR = ROOT / "site-config"
@@ -68,7 +68,14 @@ class Gpu(Strict):
     kind: str
 
 
-Duration = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$")]
+def _clock(value: Any) -> Any:
+    # YAML 1.1 reads an unquoted 24:00:00 as the number of its seconds
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value // 3600:02d}:{value % 3600 // 60:02d}:{value % 60:02d}"
+    return value
+
+
+Duration = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$"), BeforeValidator(_clock)]
 
 
 class GradingJob(Strict):
@@ -129,11 +136,12 @@ class Network(Strict):
     interface: str | None
     ports: tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(ge=1024, le=65535)]]
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Network:
-        if self.ports[0] >= self.ports[1]:
+    @field_validator("ports")
+    @classmethod
+    def _ordered(cls, ports: tuple[int, int]) -> tuple[int, int]:
+        if ports[0] >= ports[1]:
             raise ValueError("ports must be [lowest, highest]")
-        return self
+        return ports
 
 
 class Limits(Strict):
@@ -303,11 +311,11 @@ def expand(value: str) -> tuple[str, list[str]]:
 
     def one(match: re.Match[str]) -> str:
         name = match[1] or match[3]
-        found = os.environ.get(name) or (getpass.getuser() if name == "USER" else None)
-        if found:
-            return found
+        found = os.environ.get(name, getpass.getuser() if name == "USER" else None)
         if match[2] is not None:
-            return match[2]
+            return found or match[2]
+        if found is not None:
+            return found
         missing.append(name)
         return match[0]
 
@@ -325,6 +333,8 @@ def _expand_tree(layers: Layers, value: Any, at: tuple[str, ...], problems: list
     if not isinstance(value, str):
         return value
     text, missing = expand(value)
+    if value and not text:
+        return None  # a variable that is set to nothing
     for name in dict.fromkeys(missing):
         key = ".".join(at)
         problems.append(

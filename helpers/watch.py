@@ -104,7 +104,7 @@ class Watch:
             return
         until = time.monotonic() + SERVER_SECONDS
         told = False
-        while alive := self.alive(self.server_ids):
+        while alive := self._servers_left():
             if not told:
                 self.scheduler.dismiss(alive)
                 told = True
@@ -113,21 +113,34 @@ class Watch:
                 return
             time.sleep(0.2)
 
-    def alive(self, ids: list[str]) -> list[str]:
+    def _servers_left(self) -> list[str]:
         try:
-            return [job.id for job in self.scheduler.states(ids).values() if job.alive]
+            return self.alive(self.server_ids)
         except SchedulerUnavailable:
-            return ids
+            return []  # they end by themselves, when their last consumer is gone
 
-    def cancel(self) -> None:
-        """Cancel every job of the workflow, wait until none is left, and settle what was open."""
-        self.scheduler.cancel(self.alive(self.ids))
-        until = time.monotonic() + 60
-        while self.alive(self.ids) and time.monotonic() < until:
+    def alive(self, ids: list[str]) -> list[str]:
+        """Those of the jobs that live; raises SchedulerUnavailable."""
+        return [job.id for job in self.scheduler.states(ids).values() if job.alive]
+
+    def cancel(self) -> bool:
+        """Cancel every job of the workflow and settle what was open; False when it isn't known whether all have ended."""
+        self.scheduler.cancel(self.ids)
+        started = time.monotonic()
+        while time.monotonic() - started < 60:
+            try:
+                if not self.alive(self.ids):
+                    break
+            except SchedulerUnavailable:
+                if time.monotonic() - started > 10:
+                    return False
             time.sleep(0.2)
+        else:
+            return False
         for run in runs.runs_of(self.group):
             if run.is_open:
                 run.settle("cancelled", "interrupted with Ctrl-C")
+        return True
 
 
 def _elapsed(text: str) -> str:
@@ -156,7 +169,8 @@ def watch(group: Path, as_json: bool, emit: Callable[[Any], None]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         console.print("ending all jobs of this run …")
-        one.cancel()
+        if not one.cancel():
+            console.print(f"not all jobs are known to have ended: scripts_hpc/jobs.sh stop {group} tries again")
         found = runs.runs_of(group)
         report(one, found, as_json, emit)
         return 130
@@ -181,7 +195,7 @@ def _follow(one: Watch, console: Console) -> list[Run]:
                 _plain(rows, said, console)
             if found and not any(run.is_open for run in found):
                 return found
-            if not found and not one.alive(one.ids):
+            if not found and one.jobs and not any(job.alive for job in one.jobs.values()):
                 return found
             time.sleep(pause)
 

@@ -117,18 +117,18 @@ submit() { # submit ROLE AFTER SCRIPT ARGS…: sets JOB
   printf '%s\n' "$role=$JOB" >>"$RUN_GROUP/jobs/submitted"
 }
 
-reused() { # reused SERVICE ARGUMENT: <service>_<job> of a running server
-  local server
-  server=$(run::server "$1" "$2")
-  [[ $server != \?_* ]] || die 3 "job ${2#auto:} is no running ${1%%_*} server of yours: squeue --me shows what runs"
-  printf '%s\n' "$server"
-}
 
 AFTER=''       # what the agents wait for: their servers' start
 ENLIST=()      # servers whose consumers they are
 add_server() { # add_server SERVICE_JOB
   ENLIST+=("$1")
   AFTER+=${AFTER:+:}${1##*_}
+}
+add_reused() { # add_reused SERVICE ARGUMENT: a server that runs already
+  local server
+  server=$(run::server "$1" "$2")
+  [[ $server != \?_* ]] || die 3 "job ${2#auto:} is no running ${1%%_*} server of yours: squeue --me shows what runs"
+  add_server "$server"
 }
 model_server() { # model_server ROLE NAME ARGUMENT: sets ARGUMENT
   ARGUMENT=$3
@@ -139,7 +139,7 @@ model_server() { # model_server ROLE NAME ARGUMENT: sets ARGUMENT
       ARGUMENT=auto:$JOB
       add_server "vllm_$2_$JOB"
       ;;
-    auto:*) add_server "$(reused 'vllm_*' "$3")" ;;
+    auto:*) add_reused 'vllm_*' "$3" ;;
   esac
 }
 
@@ -151,7 +151,7 @@ grading_server() {
       GRADING_ARGUMENT=auto:$JOB
       add_server "grading_server_$JOB"
       ;;
-    auto:*) add_server "$(reused grading_server "$GRADING_ARGUMENT")" ;;
+    auto:*) add_reused grading_server "$GRADING_ARGUMENT" ;;
   esac
 }
 

@@ -54,7 +54,7 @@ run_pytest() { # run_pytest FILE…
 run_bats() { # run_bats FILE…
   local log code=0 ok bad
   log=$(mktemp)
-  bats --tap "$@" 2>&1 | tee "$log" || code=$?
+  BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} bats --tap "$@" 2>&1 | tee "$log" || code=$?
   ok=$(grep -cE '^ok ' "$log" || true)
   bad=$(grep -cE '^not ok ' "$log" || true)
   rm -f "$log"

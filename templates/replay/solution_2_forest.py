@@ -1,4 +1,4 @@
-"""A random forest, which finds interactions that a linear model can't. Leaves hold at least two rows, against overfitting.
+"""A random forest, which finds interactions that a linear model can't. Leaves hold at least two rows.
 Preparation of the columns and the 5-fold cross-validation stay the same, so that scores can be compared."""
 
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor

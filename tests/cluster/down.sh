@@ -2,7 +2,7 @@
 # Takes the test cluster down: cancels its jobs and ends every process that up.sh started. Accounting and images stay.
 #
 # usage: tests/cluster/down.sh [--purge] [--state-dir DIR]
-#   --purge           also delete the state folder, and the user where up.sh made it; Debian packages stay installed
+#   --purge           also delete the state folder, and the users that up.sh made; Debian packages stay installed
 #   --state-dir DIR   as for up.sh
 # Exit: 0 down · 2 usage · 3 something does not end · 77 not root on Debian 12
 set -euo pipefail
@@ -38,19 +38,11 @@ down::processes() {
   return 0
 }
 
-down::mounts() { # debootstrap leaves some when it is killed
-  local mount
-  while read -r _ mount _; do
-    [[ $mount != "$STATE"/* ]] || umount "$mount"
-  done < <(tac /proc/mounts)
-}
-
 down::purge() {
   local user
-  user=$(sed -n 's/^user=//p' "$STATE/settings")
-  if [[ -e $STATE/user.made && -n $user ]]; then
+  while read -r user; do
     userdel --remove "$user" 2>/dev/null || cluster::die 3 "user $user cannot be removed; look at 'ps -u $user'"
-  fi
+  done < <(cat "$STATE/users.made" 2>/dev/null)
   [[ $(readlink "$CLUSTER_APPTAINER") != "$STATE"/* ]] || rm -f "$CLUSTER_APPTAINER"
   rm -rf --one-file-system "$STATE"
 }
@@ -81,6 +73,6 @@ export SLURM_CONF=$STATE/etc/slurm.conf
 cluster::kill_cgroup build # what a killed up.sh has left
 down::cancel_jobs
 down::processes
-down::mounts
+cluster::unmount
 ! grep -qsx "include $STATE/etc/slurm.conf" "$CLUSTER_ETC" || rm -f "$CLUSTER_ETC"
 ! $purge || down::purge

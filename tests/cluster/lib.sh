@@ -142,3 +142,10 @@ cluster::nodes_ready() { # node...
     grep -Eqx "$node (idle|mix|alloc|comp)" <<<"$states" || return 1
   done
 }
+
+cluster::unmount() { # debootstrap leaves mounts behind when it is killed
+  local mount
+  while read -r _ mount _; do
+    [[ $mount != "$STATE"/* ]] || umount "$mount"
+  done < <(tac /proc/mounts)
+}

@@ -17,7 +17,10 @@ words=()
 while (($#)); do
   case $1 in
     -h | --help) cluster::help "${BASH_SOURCE[0]}" && exit ;;
-    --state-dir) STATE=${2:?--state-dir needs a folder} && shift ;;
+    --state-dir)
+      [[ -n ${2:-} ]] || cluster::die 2 "--state-dir needs a folder"
+      STATE=$2 && shift
+      ;;
     --state-dir=*) STATE=${1#*=} ;;
     -*) cluster::die 2 "unknown option $1; see --help" ;;
     *) words+=("$1") ;;

@@ -3,7 +3,7 @@
 # Two CPU nodes (cpu1, cpu2: partition cpu, the default) and one with two pretended GPUs (gpu1: partition gpu).
 # May be run again at any time: it does what is missing. down.sh ends it.
 #
-# usage: eval "$(tests/cluster/up.sh [options])"     stdout holds only the export lines to use the cluster
+# usage: tests/cluster/up.sh [options]      prints the export lines to use the cluster, and writes them to DIR/env.sh
 #   --user NAME              ordinary user that runs jobs; made when absent (default: habuser)
 #   --state-dir DIR          all files of the cluster (default: $HAB_CLUSTER_STATE, else /var/tmp/hab-cluster)
 #   --port-base N            first of the 5 ports on the loopback that the daemons use (default: 17000)
@@ -113,7 +113,7 @@ up::mirror() { # -> address of the Debian mirror that apt is configured with
 up::user() {
   if ! id "$user" >/dev/null 2>&1; then
     useradd --create-home --shell /bin/bash "$user"
-    touch "$STATE/user.made"
+    printf '%s\n' "$user" >>"$STATE/users.made"
   fi
   # Image builds with --fakeroot need ranges of further ids; useradd gives them, but an older user may have none.
   grep -qs "^$user:" /etc/subuid || usermod --add-subuids 200000-265535 "$user"
@@ -142,13 +142,10 @@ up::slurm_conf() { # -> our slurm.conf, without the lines of which $overrides ha
 }
 
 up::slurm_conf_default() {
-  local host address
-  host=$(hostname -s)
-  address=$(getent ahostsv4 "$host" | awk 'NR == 1 {print $1}')
   cat <<CONF
 # Written by tests/cluster/up.sh of hpc-agent-bench; change it with its --reconfigure.
 ClusterName=hab
-SlurmctldHost=$host(${address:-127.0.0.1})
+SlurmctldHost=$host($address)
 SlurmctldPort=$port_base
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 AuthType=auth/munge
@@ -179,17 +176,24 @@ ReturnToService=2
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=${address:-127.0.0.1}
+AccountingStorageHost=$address
 AccountingStoragePort=$((port_base + 1))
 AccountingStoragePass=$STATE/munge/socket
 AccountingStorageTRES=gres/gpu
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName=cpu[1-2] NodeHostname=$host NodeAddr=${address:-127.0.0.1} Port=[$((port_base + 2))-$((port_base + 3))] CPUs=8 RealMemory=64000
-NodeName=gpu1 NodeHostname=$host NodeAddr=${address:-127.0.0.1} Port=$((port_base + 4)) CPUs=8 RealMemory=128000 Gres=gpu:2
+NodeName=cpu[1-2] NodeHostname=$host NodeAddr=$address Port=[$((port_base + 2))-$((port_base + 3))] CPUs=8 RealMemory=64000
+NodeName=gpu1 NodeHostname=$host NodeAddr=$address Port=$((port_base + 4)) CPUs=8 RealMemory=128000 Gres=gpu:2
 PartitionName=cpu Nodes=cpu[1-2] Default=YES DefaultTime=01:00:00 MaxTime=2-00:00:00 State=UP
 PartitionName=gpu Nodes=gpu1 DefaultTime=01:00:00 MaxTime=2-00:00:00 State=UP
 CONF
+}
+
+up::address() { # the daemons listen on the address that this machine's own name has
+  host=$(hostname -s)
+  address=$(getent ahostsv4 "$host" | awk 'NR == 1 {print $1}') || true
+  [[ $address == 127.* ]] ||
+    cluster::die 3 "this machine's name has the address '$address', not one of the loopback; put '127.0.1.1 $host' at the top of /etc/hosts"
 }
 
 up::configure() { # writes Slurm's configuration; ends the daemons that still run with another one
@@ -259,7 +263,7 @@ up::answers() { # daemon command...: waits until the command succeeds
 up::ports_free() {
   local port=$port_base name
   for name in slurmctld slurmdbd "${CLUSTER_NODES[@]}"; do
-    if ! cluster::alive "$name" && (: </dev/tcp/127.0.0.1/"$port") 2>/dev/null; then
+    if ! cluster::alive "$name" && (: <"/dev/tcp/$address/$port") 2>/dev/null; then
       cluster::die 3 "port $port, meant for $name, is taken; choose others with --port-base"
     fi
     port=$((port + 1))
@@ -374,17 +378,18 @@ up::pip_setting() { # name -> pip's own value of it, from the environment or pip
 }
 
 up::exports() {
-  local pip_config name value
+  local pip_config cert index
   pip_config=$(python3 -m pip config list 2>/dev/null || true)
-  value=$(up::pip_setting cert)
+  cert=$(up::pip_setting cert) index=$(up::pip_setting index-url)
   printf 'export %s=%q\n' SLURM_CONF "$STATE/etc/slurm.conf" HPC_SITE "$here/site.yaml" HAB_CLUSTER_STATE "$STATE" HAB_CLUSTER_USER "$user" \
-    HAB_CA_BUNDLE "${value:-${SSL_CERT_FILE:-}}" HAB_PIP_INDEX_URL "$(up::pip_setting index-url)" \
+    HAB_CA_BUNDLE "${cert:-${SSL_CERT_FILE:-}}" HAB_PIP_INDEX_URL "${index:-${PIP_INDEX_URL:-}}" \
     APPTAINER_MKSQUASHFS_ARGS "$SQUASH"
   [[ -x $(command -v apptainer) ]] || printf 'export HAB_CONTAINER_RUNTIME=none\n'
 }
 
 up::tidy() {
   cluster::kill_cgroup build
+  cluster::unmount
   ! grep -qs 'made by hab-cluster' "$POLICY" || rm -f "$POLICY"
 }
 
@@ -405,6 +410,7 @@ packages=("${PACKAGES[@]}")
 ! $containers || packages+=("${CONTAINER_PACKAGES[@]}")
 up::packages "${packages[@]}"
 up::user
+up::address
 up::configure
 if $containers; then
   (exec {lock}>&- && cluster::enter_cgroup build && up::containers) &

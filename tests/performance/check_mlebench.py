@@ -189,6 +189,28 @@ def check(name: str, data: Path, with_leaderboard: bool) -> int:
     return differences
 
 
+def check_vandal(data: Path) -> int:
+    """Let a competition's grader change what it is given. Returns the number of differences."""
+    from helpers.graders import load
+
+    name = "spaceship-titanic"
+    grader, answers = load(name, data), data / name / "prepared" / "private" / "test.csv"
+    before, original = grader.grade(answers)["score"], grader._competition.grader.grade_fn
+
+    def vandal(submission, truth):
+        score = original(submission, truth)
+        truth["Transported"] = ~truth["Transported"]
+        truth.sort_values("PassengerId", inplace=True)
+        truth.drop(truth.index[:5], inplace=True)
+        return score
+
+    grader._competition.grader.grade_fn = vandal
+    after = [grader.grade(answers)["score"] for _ in range(3)]
+    differences = sum(score != before for score in after)
+    print(f"{name}, a grader that changes the answers: {differences} differences")
+    return differences
+
+
 def set_leaderboards(folder: Path, real: bool) -> None:
     """Let every competition have a made-up leaderboard, or a git-LFS pointer in its place."""
     import mlebench.registry
@@ -221,6 +243,10 @@ def main() -> int:
         for real in (True, False):
             set_leaderboards(Path(folder), real)
             differences += sum(check(name, Path(folder) / "data", real) for name in COMPETITIONS)
+        differences += check_vandal(Path(folder) / "data")
+        os.chdir("/proc")  # a folder in which nothing can be made
+        differences += check("spaceship-titanic", Path(folder) / "data", False)
+        os.chdir("/")
     return 1 if differences else 0
 
 

@@ -1,4 +1,4 @@
-"""AIDE's interpreter, made safe: whatever the model's code does, a run ends in time, with a result and without leftovers."""
+"""AIDE's interpreter, made safe: whatever a program does, its run ends in time, with a result and without leftovers."""
 
 import multiprocessing
 import os
@@ -8,7 +8,7 @@ import time
 
 from aide.interpreter import ExecutionResult
 from aide.interpreter import Interpreter as AideInterpreter
-from aide_processes import die_with, end_descendants
+from aide_processes import die_with, end_descendants, kill_descendants
 
 # AIDE interrupts at the time limit, kills 5 s later and reads the output for 5 s more: by then it hangs
 LAST_RESORT = 12.0
@@ -37,7 +37,7 @@ class Interpreter(AideInterpreter):
         self.last_resort.start()
 
     def run(self, code: str, reset_session: bool = True) -> ExecutionResult:
-        """Run a program; a death of its process is a failed program, not a failed agent. No process of it stays behind."""
+        """Run a program. If its process dies, the program has failed, not the agent. No process of it stays behind."""
         started = time.monotonic()
         try:
             result = super().run(code, reset_session)
@@ -65,8 +65,9 @@ class Interpreter(AideInterpreter):
         """End the program and everything that it has started; its exit code where known."""
         exit_code = None
         if self.process is not None:
+            # all at once: joining waits for everyone who has inherited the program's pipes
+            kill_descendants()
             try:
-                self.process.kill()
                 self.process.join(5)
                 exit_code = self.process.exitcode
             except ValueError:

@@ -1,7 +1,7 @@
 """Requests of AIDE to its models, in place of AIDE's own backends.
 
-AIDE picks the company by the model's name, retries for ever and sets no timeout. Here each role, CODE and FEEDBACK, has an
-OpenAI-compatible endpoint of its own with any served name, and no request outlives the deadline.
+AIDE picks the company by the model's name, retries for ever and sets no timeout. Here each role, CODE and FEEDBACK, has
+an OpenAI-compatible endpoint of its own with any served name, and no request outlives the deadline.
 """
 
 import json
@@ -15,7 +15,9 @@ from aide.backend.utils import FunctionSpec, PromptType, compile_prompt_to_md, o
 from aide_settings import AgentError, Settings, Usage, deadline_of, read_endpoints
 
 # how OpenAI, vLLM and Gemini word it
-TOO_LONG = re.compile(r"context.?(length|window|size)|maximum.{0,20}(tokens|length)|too (long|many tokens)|max_model_len", re.I)
+TOO_LONG = re.compile(
+    r"context.?(length|window|size)|maximum.{0,20}(tokens|length)|too (long|many tokens)|max_model_len", re.I
+)
 LONGEST_PAUSE = 15.0  # seconds between two tries
 
 
@@ -133,7 +135,9 @@ class Models:
         if status == 400 and "temperature" in text and name not in self._no_temperature:
             self._no_temperature.add(name)  # reasoning models take none
             return None
-        advice = {401: "check its key", 403: "check its key", 404: "check its name and address"}.get(status, "see models.yaml")
+        advice = {401: "check its key", 403: "check its key", 404: "check its name and address"}.get(
+            status, "see models.yaml"
+        )
         raise AgentError(f"{problem} ({advice})")
 
 

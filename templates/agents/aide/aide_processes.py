@@ -1,4 +1,4 @@
-"""Ends all processes that an agent has started, daemons too. Linux only: reads /proc, and uses prctl(2) of the C library."""
+"""Ends all processes that an agent has started, daemons too. Linux only: reads /proc and calls prctl(2)."""
 
 import ctypes
 import os
@@ -42,15 +42,20 @@ def descendants() -> list[int]:
     return found
 
 
+def kill_descendants() -> None:
+    """Send SIGKILL to all descendants."""
+    for pid in descendants():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
 def end_descendants(patience: float = 5.0) -> bool:
     """Kill all descendants and wait until they are gone; True when none is left after at most `patience` seconds."""
     give_up = time.monotonic() + patience
     while time.monotonic() < give_up:
-        for pid in descendants():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        kill_descendants()
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -44,7 +44,15 @@ class Settings:
                 problems.append(f"{name}={text!r} is not a whole number")
                 return None
 
-        folders = ["DATA_DIR", "SUBMISSION_DIR", "LOGS_DIR", "CODE_DIR", "AGENT_DIR", "WORKSPACES_DIR", "ENDPOINTS_FILE"]
+        folders = [
+            "DATA_DIR",
+            "SUBMISSION_DIR",
+            "LOGS_DIR",
+            "CODE_DIR",
+            "AGENT_DIR",
+            "WORKSPACES_DIR",
+            "ENDPOINTS_FILE",
+        ]
         values = {name.lower(): variable(name, Path) for name in folders}
         values |= {
             "competition_id": variable("COMPETITION_ID", str, ""),
@@ -69,7 +77,9 @@ def deadline_of(endpoints: dict[str, str]) -> float:
     try:
         return float(endpoints["AGENT_DEADLINE"])
     except (KeyError, ValueError):
-        raise AgentError(f"AGENT_DEADLINE={endpoints.get('AGENT_DEADLINE')!r} in ENDPOINTS_FILE is not a time") from None
+        raise AgentError(
+            f"AGENT_DEADLINE={endpoints.get('AGENT_DEADLINE')!r} in ENDPOINTS_FILE is not a time"
+        ) from None
 
 
 def write_file(path: Path, text: str) -> None:

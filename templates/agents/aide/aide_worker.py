@@ -46,7 +46,9 @@ class ShortMemory(Journal):
 
     def generate_summary(self, include_code: bool = False) -> str:
         nodes = self.good_nodes
-        return Journal(nodes[len(nodes) - self.shown :] if self.shown is not None else nodes).generate_summary(include_code)
+        return Journal(nodes[len(nodes) - self.shown :] if self.shown is not None else nodes).generate_summary(
+            include_code
+        )
 
     def forget(self) -> None:
         count = len(self.good_nodes)
@@ -54,7 +56,7 @@ class ShortMemory(Journal):
 
 
 class Agent(aide.agent.Agent):
-    """AIDE's agent, told the truth about the installed packages, and with a preview of the data that can't end the run."""
+    """AIDE's agent, told which packages are installed, and with a preview of the data that can't end the run."""
 
     @property
     def _prompt_environment(self) -> dict:
@@ -71,7 +73,9 @@ class Agent(aide.agent.Agent):
                 raise ValueError("too much to read")
             super().update_data_preview()
         except Exception:  # files in another encoding, tables that are none
-            lines = [f"./input/{path.relative_to(self.cfg.data_dir)} ({path.stat().st_size} bytes)" for path in files[:100]]
+            lines = [
+                f"./input/{path.relative_to(self.cfg.data_dir)} ({path.stat().st_size} bytes)" for path in files[:100]
+            ]
             lines += [f"... and {len(files) - 100} more"] if len(files) > 100 else []
             self.data_preview = "\n".join(lines)
 
@@ -122,7 +126,9 @@ class Steps:
                     raise AgentError(f"{failures} steps in a row failed, the last: {problem}")
         except TimeIsOver:
             pass
-        over = "time is over" if self.attempt < self.settings.step_limit or self.time_left() <= 0 else "all steps are done"
+        over = (
+            "time is over" if self.attempt < self.settings.step_limit or self.time_left() <= 0 else "all steps are done"
+        )
         print(f"{over}: {self.usage.counts['steps']} steps, {self._best_in_words()}", flush=True)
         return 0
 
@@ -214,7 +220,7 @@ class Steps:
         if not server:
             return None, "no grading server"
         token = self.models.endpoints.get("GRADING_TOKEN", "")
-        for pause in (1, 2, 0):
+        for pause in (0.5, 1.5, 0):
             try:
                 with self.kept.open("rb") as file:
                     answer = requests.post(
@@ -247,7 +253,12 @@ class Steps:
             what = "buggy" if node.is_buggy else f"metric {node.metric.value:.5g} ({way} is better)"
             if node.is_buggy and node.exc_type:
                 what += f" ({node.exc_type})"
-        told = [f"step {self.attempt}/{self.settings.step_limit}: {what}", note, f"{seconds:.1f} s", self._best_in_words()]
+        told = [
+            f"step {self.attempt}/{self.settings.step_limit}: {what}",
+            note,
+            f"{seconds:.1f} s",
+            self._best_in_words(),
+        ]
         print(", ".join(part for part in told if part), flush=True)
 
     def _best_in_words(self) -> str:
@@ -257,7 +268,7 @@ class Steps:
 
 
 def configuration(settings: Settings) -> Config:
-    """AIDE's configuration, from its own defaults, AIDE_OPTIONS and the host's settings; also written to LOGS_DIR/config.yaml."""
+    """AIDE's configuration: its defaults, AIDE_OPTIONS, the host's settings. Also written to LOGS_DIR/config.yaml."""
     try:
         cfg = OmegaConf.merge(_load_cfg(use_cli_args=False), OmegaConf.from_dotlist(settings.aide_options))
         cfg.data_dir = str(settings.data_dir)

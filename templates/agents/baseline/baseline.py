@@ -1,7 +1,8 @@
 """The baseline agent: one scikit-learn model on the public data, no language model.
 
 Usage: baseline.py (no arguments; reads DATA_DIR, SUBMISSION_DIR, LOGS_DIR, CODE_DIR and SEED)
-Writes the submission, usage.json and a journal.json of one step in AIDE's format. Exit code: 0, or 1 with one line on stderr.
+Writes the submission, usage.json and a journal.json of one step in AIDE's format. Exit code: 0, or 1 with one line on
+stderr.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Solves a tabular task: train.csv, test.csv and sample_submission.csv in, a submission and a cross-validated score out."""
+"""Solves a tabular task: from train.csv, test.csv and sample_submission.csv to a submission and a validation score."""
 
 from pathlib import Path
 
@@ -21,9 +21,10 @@ FOLDS = 5
 def solve(folder, submission_path, make_model, seed=0):
     """Fit, cross-validate and write the submission.
 
-    make_model(classify, seed) returns a scikit-learn classifier or regressor. The first column of sample_submission.csv is the
-    id, the others are targets: labels, numbers or the probability of the second of two classes; or one probability column
-    for each class of the only column that test.csv lacks. Returns the name of the metric and its mean value over all targets.
+    make_model(classify, seed) returns a scikit-learn classifier or regressor. The first column of sample_submission.csv
+    is the id, the others are targets: labels, numbers or the probability of the second of two classes; or one column of
+    probabilities for each class of the only column that test.csv lacks. Returns the name of the metric and its mean
+    value over all targets. Raises ValueError for other forms.
     """
     folder = Path(folder)
     sample = pd.read_csv(folder / "sample_submission.csv", dtype=str, keep_default_na=False)
@@ -59,7 +60,9 @@ def solve(folder, submission_path, make_model, seed=0):
 def the_class_column(train, test, classes):
     left = [name for name in train.columns if name not in test.columns]
     if len(left) != 1 or not set(train[left[0]].dropna().astype(str)) <= set(classes):
-        raise ValueError(f"columns {classes[:5]} of sample_submission.csv are neither in train.csv nor classes of a column there")
+        raise ValueError(
+            f"columns {classes[:5]} of sample_submission.csv are neither in train.csv nor classes of a column there"
+        )
     return left[0]
 
 
@@ -81,13 +84,19 @@ def fit(train, test, columns, target, kind, classes, make_model, seed):
     numeric = [c for c in columns if pd.api.types.is_numeric_dtype(train[c]) and pd.api.types.is_numeric_dtype(test[c])]
     texts = [c for c in columns if c not in numeric and train[c].nunique() <= MOST_CATEGORIES]
     x_train, x_test = (
-        pd.concat([part[numeric].astype(float), part[texts].astype(object).where(part[texts].notna(), "none").astype(str)], axis=1)
+        pd.concat(
+            [part[numeric].astype(float), part[texts].astype(object).where(part[texts].notna(), "none").astype(str)],
+            axis=1,
+        )
         for part in (train, test)
     )
     x_train["constant"], x_test["constant"] = 1.0, 1.0  # where no column can be used
     model = make_pipeline(
         make_column_transformer(
-            (make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()), [*numeric, "constant"]),
+            (
+                make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()),
+                [*numeric, "constant"],
+            ),
             (OneHotEncoder(handle_unknown="ignore", sparse_output=False), texts),
         ),
         make_model(kind != "numbers", seed),

@@ -80,7 +80,7 @@ main() {
   if command -v curl >/dev/null; then
     answer=$(post_with_curl "$1")
   else
-    answer=$(post_with_python "$1")
+    answer=$(post_with_python "$1") || die 3 "there is neither curl nor a working python3"
   fi
   status=${answer##*$'\n'}
   body=${answer%$'\n'*}

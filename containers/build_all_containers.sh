@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Usage: containers/build_all_containers.sh [--site NAME] [--only IMAGE]… [--force] [--set KEY=VALUE]…
+#
+# Builds the container images of a site, one after the other, into paths.containers: mlebench-env (grading server and replay
+# model), aide (the agents), vllm (all models), prepare (mle-bench's data). Run it where the internet can be reached: most often
+# a login node. Images that are up to date are left alone, a failure doesn't stop the others, nothing is asked.
+#
+#   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
+#   --only IMAGE       only this image (repeatable)
+#   --force            build even what is up to date
+#   --set KEY=VALUE    override a key of the site, e.g. --set container.fakeroot=false (repeatable)
+#   -h, --help         this text
+#
+# An image is up to date when its definition, requirements, base image and mle-bench are those that it was built from.
+# Base images, pip index, proxy, certificates and fakeroot are the site's values (container.*, environment.*); where a site sets
+# none, PIP_INDEX_URL, PIP_CERT or SSL_CERT_FILE, and http(s)_proxy of the environment are used. None of them stays in an image.
+#
+# Environment
+#   MLEBENCH_SOURCE    where mle-bench comes from: by default its pinned commit from GitHub, with the leaderboards from git-LFS.
+#                      An https:// address is a mirror of that repository, a folder is a checkout of your own (`git lfs pull`
+#                      in it first: without leaderboards there are scores but no medals), `none` makes images that grade only
+#                      this project's own tasks. Labels and /opt/hab-image.json of an image say what it holds.
+#   APPTAINER_TMPDIR   where images are unpacked while they are built; else TMPDIR, else /tmp. Not a network file system.
+#
+# For each image: NAME.sif, NAME.sif.sha256, NAME.sif.build (what it was built from), NAME.def, NAME.log.
+# Exit codes: 0 all are built or up to date; 2 usage or configuration; 3 an image failed; 130 interrupted.
+set -euo pipefail
+ROOT=$(cd -P "${BASH_SOURCE[0]%/*}/.." && pwd)
+# shellcheck source=../scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+common::check_shell
+
+build::current() { # build::current IMAGE: sets NOTE to what was noted when it was built
+  local made_of='' target=$IMAGES/$1.sif
+  NOTE=''
+  [[ -f $target && -f $target.sha256 && -f $target.build ]] || return 1
+  { read -r made_of && read -r NOTE; } <"$target.build" || true
+  [[ $made_of == "${FINGERPRINTS[$1]}" ]]
+}
+
+build::free_gb() { df -Pk "$1" | awk 'NR == 2 {print int($4 / 1048576)}'; }
+
+build::room() { # build::room IMAGE: sets NOTE and fails when the disk is too small for it
+  local folder free
+  for folder in "$TEMPORARY" "$IMAGES"; do
+    free=$(build::free_gb "$folder")
+    ((free < GIGABYTES[$1])) || continue
+    NOTE="disk: needs ${GIGABYTES[$1]} GB in $folder, $free GB are free"
+    [[ $folder != "$TEMPORARY" ]] || NOTE+=" (set APPTAINER_TMPDIR to a larger disk)"
+    return 1
+  done
+}
+
+build::steps() { # build::steps IMAGE PART_FILE, in a process group of its own
+  local flags=() output
+  ((FAKEROOT == 0)) || flags+=(--fakeroot)
+  output=$("$PYTHON" -m helpers.images stage "$1" --folder "$FOLDER" ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"} 2>&1) || {
+    printf '%s\n' "${output//error: /hab: }"
+    return 3
+  }
+  [[ -z $output ]] || printf '%s\n' "$output"
+  cd "$FOLDER"
+  exec "$RUNTIME" build ${flags[@]+"${flags[@]}"} --bind "$FOLDER:/mnt:ro" "$2" "$IMAGES/$1.def"
+}
+
+build::keep() { # build::keep IMAGE PART_FILE: the .build file last, as it says that all the others are complete
+  local target=$IMAGES/$1.sif sum
+  [[ -s $2 ]] || return 1
+  sum=$(sha256sum "$2") || return
+  rm -f "$target.build" "$target.sha256" &&
+    mv -f "$2" "$target" &&
+    printf '%s  %s\n' "${sum%% *}" "$1.sif" | common::write_atomic "$target.sha256" &&
+    printf '%s\n%s\n' "${FINGERPRINTS[$1]}" "$(<"$FOLDER/$1.note")" | common::write_atomic "$target.build"
+}
+
+build::cause() { # build::cause LOG: one sentence for what is known to go wrong
+  local text
+  text=$(tail -n 200 "$1")
+  case ${text,,} in
+    *'no space left on device'* | *'disk quota exceeded'*)
+      printf 'disk full: %s GB free in %s (APPTAINER_TMPDIR), %s GB in %s' "$(build::free_gb "$TEMPORARY")" "$TEMPORARY" "$(build::free_gb "$IMAGES")" "$IMAGES"
+      ;;
+    *'hab: '*) text=$(grep -o 'hab: .*' "$1" | tail -n 1) && printf '%s' "${text#hab: }" ;;
+    *subuid* | *subgid* | *newuidmap* | *'fakeroot requires'* | *'user namespace'*)
+      printf 'no fakeroot here: ask for lines of yours in /etc/subuid and /etc/subgid, or build on another machine and copy the .sif files to %s' "$IMAGES"
+      ;;
+    *'certificate verify failed'* | *x509:*) printf "certificates: set environment.ca_bundle to your site's bundle" ;;
+    *'429'*'too many requests'* | *toomanyrequests*) printf 'the registry limits downloads: try later, or set container.*_base to a mirror' ;;
+    *'unauthorized'* | *'authentication required'* | *'denied: '* | *'manifest unknown'*) printf "the registry has no such image for you: check container.*_base" ;;
+    *'could not resolve'* | *'name resolution'* | *'no such host'* | *'network is unreachable'* | *'connection refused'* | *'no route to host'* | \
+      *'i/o timeout'* | *'max retries exceeded'* | *newconnectionerror* | *'timed out'* | *'connection reset'*)
+      printf 'no network: run this where the internet can be reached, or set environment.proxy, container.pip_index_url and container.*_base (a mirror, or a local image)'
+      ;;
+    *'no matching distribution'*) printf 'the package index lacks a pinned version: check container.pip_index_url' ;;
+    *) printf 'see %s' "$1" ;;
+  esac
+}
+
+build::image() { # build::image IMAGE: sets RESULT and NOTE
+  local image=$1 log=$IMAGES/$1.log code=0
+  RESULT=FAILED
+  build::room "$image" || return 0
+  log "building $image (log: $log)"
+  PART=$IMAGES/.$image.$$.part.sif
+  set -m
+  build::steps "$image" "$PART" </dev/null >"$log" 2>&1 &
+  BUILDER=$!
+  set +m
+  wait "$BUILDER" || code=$?
+  BUILDER=''
+  if ((code == 0)) && build::keep "$image" "$PART"; then
+    RESULT=built NOTE=$(<"$FOLDER/$image.note")
+  else
+    rm -f "$PART"
+    NOTE=$(build::cause "$log")
+    log "$image failed; the last lines of $log:"
+    tail -n 15 "$log" | sed 's/^/    /' >&2
+  fi
+}
+
+build::cleanup() {
+  [[ -z $BUILDER ]] || common::end_group "$BUILDER" 15
+  rm -f ${PART:+"$PART"}
+  rm -rf "$FOLDER" || log "could not remove all of $FOLDER: look at it"
+}
+
+ONLY=() SITE_OPTIONS=() FORCE=0
+while (($#)); do
+  case $1 in
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+    --site | --set | --only)
+      (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
+      if [[ $1 == --only ]]; then ONLY+=("$2"); else SITE_OPTIONS+=("$1" "$2"); fi
+      shift
+      ;;
+    --force) FORCE=1 ;;
+    -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
+    *) die 2 "unknown argument $1 (--help lists them)" ;;
+  esac
+  shift
+done
+
+# shellcheck source=../scripts_hpc/lib/python.sh
+source "$ROOT/scripts_hpc/lib/python.sh"
+python::ensure core
+export PYTHONPATH=$ROOT
+declare -A FINGERPRINTS=() GIGABYTES=()
+PLAN=$("$PYTHON" -m helpers.images plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
+eval "$PLAN"
+if [[ $RUNTIME == none ]]; then
+  printf 'site %s runs without containers (container.runtime: none): nothing to build\n' "$SITE"
+  exit 0
+fi
+mapfile -t NAMES < <(printf '%s\n' "${!FINGERPRINTS[@]}" | sort)
+for image in ${ONLY[@]+"${ONLY[@]}"}; do
+  [[ -n ${FINGERPRINTS[$image]:-} ]] || die 2 "--only $image: there is no such image. There are: ${NAMES[*]}"
+done
+if ((${#ONLY[@]})); then NAMES=("${ONLY[@]}"); fi
+command -v "$RUNTIME" >/dev/null ||
+  die 3 "$RUNTIME is not on PATH: try 'module load ${MODULES:-$RUNTIME}' first, or run this on a machine that has it (container.runtime of site $SITE)"
+mkdir -p "$IMAGES" 2>/dev/null && [[ -w $IMAGES ]] || die 3 "can't write to $IMAGES (paths.containers of site $SITE)"
+
+TEMPORARY=${APPTAINER_TMPDIR:-${SINGULARITY_TMPDIR:-${TMPDIR:-/tmp}}}
+FOLDER=$(mktemp -d "$TEMPORARY/hab-build.XXXXXX") || die 3 "can't make a folder in $TEMPORARY: set APPTAINER_TMPDIR to one that you can write"
+export "${RUNTIME^^}_TMPDIR=$TEMPORARY"
+BUILDER='' PART=''
+on_exit build::cleanup
+trap 'exit 130' INT TERM
+
+ROWS=() FAILED=0
+for image in "${NAMES[@]}"; do
+  started=$SECONDS
+  if ((! FORCE)) && build::current "$image"; then RESULT='up to date'; else build::image "$image"; fi
+  [[ $RESULT != FAILED ]] || FAILED=1
+  size=-
+  [[ ! -f $IMAGES/$image.sif ]] || size=$(du -h --apparent-size "$IMAGES/$image.sif" | cut -f1)
+  ROWS+=("$(printf '%-13s %-11s %6s %8d  %s' "$image" "$RESULT" "$size" $((SECONDS - started)) "$NOTE")")
+done
+printf '%-13s %-11s %6s %8s\n' IMAGE RESULT SIZE SECONDS
+printf '%s\n' "${ROWS[@]}"
+((FAILED == 0)) || exit 3

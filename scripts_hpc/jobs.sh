@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Usage: scripts_hpc/jobs.sh status|logs|stop|why [RUN] [options]
+#
+#   status             a line for each job (state, queue reason, time, node), and the state of each run
+#   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
+#   stop               cancel what still runs of a run, and wait until it is gone
+#   why                one sentence on each job that waits or died, and what to do
+#
+#   RUN   a run's folder, its name, or the id of one of its jobs; default: the newest run. An agent's own folder
+#         (<competition>_<job>) or job means that agent alone where several share the servers.
+#
+# Options
+#   --site NAME        where to look for RUN: a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
+#   --json             for programs
+#   -h, --help         this text
+#
+# Exit codes: 0 done; 2 usage, or no such run; 3 the scheduler doesn't answer, or a job can't be ended.
+set -euo pipefail
+ROOT=$(cd -P "${BASH_SOURCE[0]%/*}/.." && pwd)
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+common::check_shell
+for argument in "$@"; do
+  case $argument in -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;; esac
+done
+case ${1:-} in
+  status | logs | stop | why) ;;
+  '') common::usage "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+  *) die 2 "unknown verb '$1': status, logs, stop or why (--help tells more)" ;;
+esac
+# shellcheck source=scripts_hpc/lib/python.sh
+source "$ROOT/scripts_hpc/lib/python.sh"
+python::ensure core
+# the folder that the user stands in must not lend us its `helpers`
+export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
+exec "$PYTHON" -m helpers.jobs "$@"

@@ -1,0 +1,344 @@
+"""The AIDE agent as the host runs it: real AIDE, with the replay model and with models that misbehave."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from agent_support import AIDE_PYTHON, program, replay_server, review, wait_for
+
+ENDLESS = "import time\nopen('running', 'w').close()\ntime.sleep(600)"
+STUBBORN = "import signal\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\n" + ENDLESS
+DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True:
+            time.sleep(0.05)
+            open('working/submission.csv', 'w').write('FROM THE DAEMON')
+    os._exit(0)
+os.wait()
+"""
+
+
+def grading_endpoints(grading):
+    return {"GRADING_SERVER": grading.url, "GRADING_TOKEN": grading.token}
+
+
+def running(world):
+    return (world.folder["WORKSPACES"] / "aide" / "running").exists()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def aide_is_there():
+    assert AIDE_PYTHON.exists(), f"no {AIDE_PYTHON}: make setup"
+
+
+def test_a_run_with_the_replay_model(make_world, grading, tmp_path, data):
+    world = make_world()
+    with replay_server(tmp_path / "replay.log") as url:
+        model = {"MODEL": "replay", "BASE_URL": f"{url}/v1", "API_KEY": "replay-token"}
+        models = {f"AGENT_{role}_{name}": value for role in ("CODE", "FEEDBACK") for name, value in model.items()}
+        world.publish(**models, **grading_endpoints(grading))
+        world.start()
+        code, out, err = world.finish()
+    assert (code, err) == (0, "")
+
+    # all steps are told, kept and countable
+    nodes = world.logged("journal.json")["nodes"]
+    metrics = [node["metric"]["value"] for node in nodes]
+    assert len(nodes) == 3 and not any(node["is_buggy"] for node in nodes)
+    assert world.logged("usage.json")["steps"] == 3
+    assert world.logged("usage.json")["requests"] == 6
+    assert world.logged("usage.json")["completion_tokens"] > 100
+    assert len([line for line in out.splitlines() if line.startswith("step ")]) == 3
+    assert sorted(path.name for path in world.folder["CODE"].iterdir()) == [
+        "best_solution.py",
+        "step_001.py",
+        "step_002.py",
+        "step_003.py",
+    ]
+    # the best program's submission counts, and it isn't the last one's (which AIDE leaves in ./working)
+    best = metrics.index(max(metrics))
+    assert best == 1 and metrics[2] < metrics[1], f"the task no longer shows the difference: {metrics}"
+    best_code = (world.folder["CODE"] / f"step_{best + 1:03d}.py").read_text()
+    assert (world.folder["LOGS"] / "best_solution.py").read_text() == best_code
+    again = world.base / "again"
+    (again / "working").mkdir(parents=True)
+    (again / "input").symlink_to(data)
+    subprocess.run(
+        [AIDE_PYTHON, "-c", best_code], cwd=again, env=world.variables, check=True, stdout=subprocess.DEVNULL
+    )
+    assert world.submission.read_bytes() == (again / "working" / "submission.csv").read_bytes()
+    assert len(world.submission.read_text().splitlines()) == 101
+    # validated twice (two new bests), with the agent's token
+    assert [call["path"] for call in grading.calls] == ["/validate", "/validate"]
+    assert world.leftovers() == {}
+    # AIDE itself can read its journal
+    check = "import pathlib, sys; from aide.utils.serialize import load_json; from aide.journal import Journal; "
+    check += "print(len(load_json(pathlib.Path(sys.argv[1]), Journal)))"
+    read = [AIDE_PYTHON, "-c", check, world.folder["LOGS"] / "journal.json"]
+    assert subprocess.run(read, capture_output=True, text=True).stdout == "3\n"
+    # the prompt has the task and the agent's instructions, filled in
+    instructions = (world.folder["WORKSPACES"] / "instructions.txt").read_text()
+    assert grading.url in instructions and "@" not in instructions
+
+
+def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, grading):
+    """One run, one mishap a step; only the sound programs count."""
+    too_long = (400, {"error": {"message": "This model's maximum context length is 1024 tokens.", "code": 400}})
+    link = "import os; os.symlink(os.path.realpath('input/train.csv'), 'working/submission.csv')"
+    good = program(0.5, "good\n")
+    # fmt: off
+    steps = [  # answers for code, answers for reviews, is it buggy (None: no node), does it become the best
+        ([program(0.5, "first\n")],                 [review(0.5)],                         False, True),
+        ([good],                                    ["text: I think it is fine"],          True, False),
+        ([program(2, "int\n")],                     [review(2)],                           False, True),
+        ([good],                                    ["{not json"],                         True, False),
+        ([good],                                    [{"is_bug": False, "summary": "s"}],   True, False),
+        ([good],                                    ['{"is_bug": false, "lower_is_better": true, "metric": NaN}'],
+                                                                                           True, False),
+        ([good],                                    [{**review(1), "metric": True}],       True, False),
+        ([good],                                    ["[]"],                                True, False),
+        ([good],                                    [too_long],                            True, False),
+        ([program(9, "x", "import os; os._exit(3)")], [review(9.0)],                       True, False),
+        ([program(3, "daemon\n", DAEMON)],          [review(3.0)],                         False, True),
+        ([program(5)],                              [review(5.0)],                         True, False),
+        ([program(6, None, link)],                  [review(6.0)],                         True, False),
+        ([program(7, "INVALID\n")],                 [review(7.0)],                         True, False),
+        ([program(0.1, "other direction\n")],       [review(0.1, lower=True)],             False, False),
+        ([500, 429, program(4, "patience\n")],      [503, review(4.0)],                    False, True),
+        ([too_long],                                [],                                    None, False),
+        ([None, "no code", "```python\n(\n```"],    [review(None, bug=True)],              True, False),
+        ([program(0, "z", "import shutil; shutil.rmtree('working'); shutil.rmtree('input'); raise OSError('\\udcff')")],
+                                                    [review(None, bug=True)],              True, False),
+        ([program(1.5, "last\n", "open('input/train.csv').close(); print('x' * 300_000)")],
+                                                    [review(1.5)],                         False, False),
+    ]
+    # fmt: on
+    coder = make_model(
+        name="gpt-4.1", token="code-key", code=[answer for step in steps for answer in step[0]] + ["spare"]
+    )
+    critic = make_model(name="claude-x", token="critic-key", reviews=[a for step in steps for a in step[1]] + ["spare"])
+    world = make_world(STEP_LIMIT=str(len(steps)))
+    world.publish(**coder.endpoints("CODE"), **critic.endpoints("FEEDBACK"), **grading_endpoints(grading))
+    world.start()
+    code, out, err = world.finish()
+    assert (code, err) == (0, ""), out
+    told = [line for line in out.splitlines() if line.startswith("step ")]
+    assert len(told) == len(steps)
+    print(out)
+    nodes = world.logged("journal.json")["nodes"]
+    assert [node["is_buggy"] for node in nodes] == [step[2] for step in steps if step[2] is not None], out
+    for number, (line, step) in enumerate(zip(told, steps, strict=True), 1):
+        assert (f"(step {number})" in line) == step[3], line
+        assert ("failed: prompt too long" in line) == (step[2] is None), line
+    assert world.submission.read_text() == "patience\n"
+    assert "patience" in (world.folder["CODE"] / "best_solution.py").read_text()
+    assert world.leftovers() == {}
+    # the verdict reaches the model's next prompt through the program's output, and no score does
+    refused = next(node for node in nodes if "INVALID" in node["code"])
+    assert 'Column "x" is not there' in "".join(refused["_term_out"])
+    # a review with a whole number counts, a flood of output is cut
+    assert nodes[2]["metric"]["value"] == 2.0
+    assert len("".join(nodes[-1]["_term_out"])) < 110_000
+    answered = [call for model in (coder, critic) for call in model.calls]
+    assert world.logged("usage.json") == {
+        "steps": len(steps),
+        "requests": len(answered) - 5,  # those with another status than 200
+        "prompt_tokens": 10 * (len(answered) - 5),
+        "completion_tokens": 3 * (len(answered) - 5),
+    }
+    assert {call["json"]["model"] for call in critic.calls} == {"claude-x"}
+
+
+def test_files_before_the_services_are_ready_and_a_server_that_moves(make_world, make_model, grading):
+    world = make_world(STEP_LIMIT="1")
+    world.start()
+    wait_for((world.folder["LOGS"] / "journal.json").exists, what="empty journal")
+    assert world.logged("journal.json")["nodes"] == []
+    assert world.logged("usage.json")["steps"] == 0
+    model = make_model(code=[program(1, "moved\n")])
+    dead = {name: value.replace(model.url, "http://127.0.0.1:9") for name, value in model.endpoints("CODE").items()}
+    world.publish(**dead, **grading_endpoints(grading))
+    assert "trying again" in read_until(world, "trying again")
+    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    code, out, err = world.finish()
+    assert (code, err) == (0, "")
+    assert world.submission.read_text() == "moved\n"
+
+
+def read_until(world, text):
+    for line in world.process.stdout:
+        if text in line:
+            return line
+    raise AssertionError(f"{text!r} was never printed")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (401, "HTTP 401"),
+        (403, "check its key"),
+        ((400, {"error": {"message": "bad tool_choice\nno parser"}}), "no parser"),
+    ],
+    ids=["401", "403", "400"],
+)
+def test_a_refusal_ends_the_run_with_one_line(make_world, make_model, grading, answer, message):
+    model = make_model(code=[answer], token="very-secret")
+    world = make_world()
+    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.start()
+    code, out, err = world.finish()
+    assert code == 1
+    assert message.replace("HTTP", "Error code:") in err or message in err
+    assert err.count("\n") == 1 and err.startswith("aide driver: code model 'gpt-fake' at http")
+    assert "very-secret" not in out + err
+    assert len(model.calls) == 1
+    assert world.leftovers() == {}
+
+
+@pytest.mark.parametrize("where", ["request", "program"])
+def test_the_deadline_ends_all(make_world, make_model, grading, where):
+    """The deadline ends a request without an answer, and a program that ignores every polite signal."""
+    answers = {"request": "hang", "program": program(9, "never\n", STUBBORN)}
+    model = make_model(code=[program(1, "in time\n"), answers[where]])
+    world = make_world()
+    world.start()
+    wait_for((world.folder["LOGS"] / "journal.json").exists, what="import of AIDE")
+    world.publish(seconds=2.5, **model.endpoints("CODE"), **grading_endpoints(grading))
+    deadline = time.time() + 2.5
+    code, out, err = world.finish()
+    assert abs(time.time() - deadline) < 1.5
+    assert (code, err) == (0, "")
+    assert "time is over" in out.splitlines()[-1] and "1 steps" in out.splitlines()[-1]
+    assert running(world) == (where == "program")
+    assert world.submission.read_text() == "in time\n"
+    assert world.leftovers() == {}
+
+
+def test_the_time_limit_of_a_program(make_world, make_model, grading):
+    """A program over its limit is interrupted, one that dies of a signal is noticed at once, and the next one runs."""
+    killed = program(2, "x\n", "import os; os.kill(os.getpid(), 9)")
+    model = make_model(code=[program(3, "late\n", ENDLESS), killed, program(1, "next\n")])
+    world = make_world(AIDE_OPTIONS="exec.timeout=1")
+    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.start()
+    code, out, err = world.finish()
+    assert (code, err) == (0, "")
+    nodes = world.logged("journal.json")["nodes"]
+    assert [node["exc_type"] for node in nodes] == ["TimeoutError", "RuntimeError", None]
+    assert nodes[0]["exec_time"] < 4 and nodes[1]["exec_time"] < 1
+    assert "SIGKILL" in "".join(nodes[1]["_term_out"])
+    assert world.submission.read_text() == "next\n"
+    assert world.leftovers() == {}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_a_program_runs(make_world, make_model, grading, name):
+    model = make_model(code=[program(1, "before\n"), program(9, "x\n", f"{DAEMON}\n{STUBBORN}")])
+    world = make_world()
+    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.start()
+    wait_for(lambda: running(world), what="the second program")
+    assert len(world.leftovers()) >= 4  # watcher, AIDE, the program, its daemon: the search would see them
+    world.process.send_signal(getattr(signal, name))
+    started = time.monotonic()
+    code, out, err = world.finish()
+    assert time.monotonic() - started < 3
+    assert code == 1
+    assert err == f"aide driver: stopped by {name} after 1 steps\n"
+    assert world.submission.read_text() == "before\n"
+    assert len(world.logged("journal.json")["nodes"]) == 1
+    assert world.leftovers() == {}
+
+
+def test_kill_9_takes_aide_and_its_program_along(make_world, make_model, grading):
+    model = make_model(code=[program(9, "x\n", STUBBORN)])
+    world = make_world()
+    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.start()
+    wait_for(lambda: running(world), what="the program")
+    world.process.kill()
+    wait_for(lambda: not world.leftovers(), 5, "the end of all processes")
+
+
+def test_aide_killed_is_told(make_world, make_model, grading):
+    model = make_model(code=["hang"])
+    world = make_world()
+    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.start()
+    wait_for(lambda: model.calls, what="a request")
+    workers = [pid for pid in world.leftovers() if pid != world.process.pid]
+    assert len(workers) == 1
+    os.kill(workers[0], signal.SIGKILL)
+    code, out, err = world.finish()
+    assert code == 1
+    assert err == "aide driver: AIDE's process was ended by SIGKILL (out of memory?) after 0 steps\n"
+
+
+def test_mistakes_of_the_host_are_one_line(make_world, data, tmp_path):
+    def problem(endpoints=None, **variables):
+        world = make_world(**variables)
+        if endpoints is not None:
+            world.publish(**endpoints)
+        world.start()
+        code, out, err = world.finish()
+        assert code == 1 and err.count("\n") == 1, err
+        return err
+
+    world_without = problem(STEP_LIMIT="many", DATA_DIR="")
+    assert "DATA_DIR is not set" in world_without and "STEP_LIMIT='many'" in world_without
+    (tmp_path / "empty").mkdir()
+    assert "no description" in problem(DATA_DIR=str(tmp_path / "empty"))
+    assert "AIDE_OPTIONS" in problem(AIDE_OPTIONS="exec.tiemout=3")
+    assert "AIDE needs a model" in problem(endpoints={"GRADING_SERVER": "http://127.0.0.1:9"})
+
+
+def test_odd_data_and_a_grading_server_that_is_away(make_world, make_model, tmp_path, data):
+    """Files that AIDE's preview can't read don't end the run; a submission that can't be validated is kept."""
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    (odd / "description.md").write_bytes(b"caf\xe9")
+    (odd / "train.csv").write_bytes(b'\xff\xfe\x00\n"')
+    (odd / "sub").mkdir()
+    model = make_model(code=[program(1, "kept\n")])
+    world = make_world(data=odd, STEP_LIMIT="1")
+    world.publish(**model.endpoints("CODE"), GRADING_SERVER="http://127.0.0.1:9", GRADING_TOKEN="t")
+    world.start()
+    code, out, err = world.finish()
+    assert (code, err) == (0, ""), out
+    assert "not validated" in out
+    assert world.submission.read_text() == "kept\n"
+    assert "./input/train.csv (5 bytes)" in json.dumps(model.calls[0]["json"])
+
+
+def test_what_needs_no_service(make_world):
+    """Long chains of nodes and a memory that has to shrink, with AIDE's own classes but without a run."""
+    code = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from aide.journal import Node
+from aide.utils.metric import MetricValue
+from aide_worker import ShortMemory, journal_json
+journal = ShortMemory()
+for number in range(1500):
+    parent = journal.nodes[-1] if journal.nodes else None
+    node = Node(plan=f"plan {number}.", code="", parent=parent, _term_out=[], is_buggy=False)
+    node.metric = MetricValue(0.5, maximize=True)
+    journal.append(node)
+saved = json.loads(journal_json(journal))
+assert len(saved["nodes"]) == 1500 and len(saved["node2parent"]) == 1499
+assert "plan 0." in journal.generate_summary()
+for left in (750, 375, 187, 93, 46, 23, 11, 5, 2, 1, 0, 0):
+    journal.forget()
+    shown = journal.generate_summary()
+    assert shown.count("Design:") == left, left
+    assert ("plan 1499." in shown) == (left > 0)
+"""
+    folder = make_world().folder["AGENT"]
+    done = subprocess.run([AIDE_PYTHON, "-c", code, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

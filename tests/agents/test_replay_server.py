@@ -1,0 +1,233 @@
+"""The replay model: what it answers, what it refuses, and how its server starts and ends."""
+
+import ast
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from agent_support import ROOT, replay_server
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import replay_server as replay
+
+CODE_PROMPT = "# Instructions\n\n## Response format\n\n followed by a single markdown code block (wrapped in ```)\n"
+REVIEW_TOOLS = [{"type": "function", "function": {"name": "submit_review", "parameters": {}}}]
+TRACEBACK = "Traceback (most recent call last):\n  File ...\nValueError: no"
+
+
+@pytest.fixture
+def client(tmp_path):
+    return replay.create_app(["replay", "gpt-4"], "secret", tmp_path / "log").test_client()
+
+
+def ask(client, prompt="hi", token="secret", path="/v1/chat/completions", **fields):
+    body = {"model": "replay", "messages": [{"role": "system", "content": prompt}], **fields}
+    answer = client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
+    return answer.status_code, answer.get_json()
+
+
+def output(text):
+    earlier = "# Task description\nValidation score: 99 (rmse, \n# Implementation\nx\n"
+    return f"{earlier}# Execution output\n\n```\n{text}\n```\n"
+
+
+def test_solutions_follow_each_other_whatever_the_order_of_marks(client):
+    def number(prompt):
+        text = ask(client, prompt)[1]["choices"][0]["message"]["content"]
+        plan, code = re.fullmatch(r"(.+?)\n\n```python\n(.+)```\n", text, re.DOTALL).groups()
+        marks = set(re.findall(r"replay solution (\d+)", plan)) | set(re.findall(r"# replay solution (\d+)", code))
+        assert len(marks) == 1 and f"seed={min(marks)})" in code and "```" not in code
+        ast.parse(code)
+        return int(marks.pop())
+
+    assert number(CODE_PROMPT) == 1
+    assert number(CODE_PROMPT + "# replay solution 2\nreplay solution 1") == 3
+    assert number(CODE_PROMPT + "This is replay solution 41.") == 42
+    assert number(CODE_PROMPT) == 1  # nothing is remembered
+
+
+def test_every_solution_is_different():
+    solutions = replay.load_solutions()
+    assert len(solutions) >= 3
+    assert len(set(solutions)) == len(solutions)
+    assert all(len(plan.split()) > 10 for plan, _ in solutions)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Validation score: 0.75 (accuracy, higher is better)", (False, 0.75, False)),
+        ("Validation score: 3 (rmse, lower is better)", (False, 3.0, True)),
+        ("Validation score: 1 (rmse)\nValidation score: 1e-2 (log_loss, …)", (False, 0.01, True)),
+        ("no score at all", (True, None, False)),
+        ("Validation score: nan (accuracy)", (True, None, False)),
+        ("Validation score: inf (accuracy)", (True, None, False)),
+        ("Validation score: soon (accuracy)", (True, None, False)),
+        (f"Validation score: 0.75 (accuracy)\n{TRACEBACK}", (True, None, False)),
+        ("Validation score: 0.75 (accuracy)\nTimeoutError: Execution exceeded the time limit", (True, None, False)),
+        ("", (True, None, False)),
+    ],
+)
+def test_a_review_reads_the_output(client, text, expected):
+    status, answer = ask(client, output(text), tools=REVIEW_TOOLS)
+    assert status == 200
+    call = answer["choices"][0]["message"]["tool_calls"][0]["function"]
+    found = json.loads(call["arguments"])
+    assert call["name"] == "submit_review"
+    assert (found["is_bug"], found["metric"], found["lower_is_better"]) == expected
+    assert found["metric"] is None or isinstance(found["metric"], float)
+    assert found["summary"].startswith("replay: ")
+
+
+@given(st.text())
+def test_a_review_never_fails(text):
+    assert isinstance(replay.review(output(text))["is_bug"], bool)
+
+
+def test_the_ping_is_answered_and_labelled(client):
+    status, answer = ask(client, "ready?", max_tokens=1)
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"].startswith("replay")
+    assert answer["usage"] == {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    assert ask(client, "ready?", model="gpt-4", max_completion_tokens=1)[1]["model"] == "gpt-4"
+    listed = client.get("/v1/models", headers={"Authorization": "Bearer secret"}).get_json()["data"]
+    assert [model["id"] for model in listed] == ["replay", "gpt-4"]
+    assert {model["owned_by"] for model in listed} == {"replay (not a language model)"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({}, 400, "not a language model"),
+        ({"max_tokens": 50}, 400, "not a language model"),
+        ({"stream": True, "max_tokens": 1}, 400, "not a language model"),
+        ({"n": 2, "max_tokens": 1}, 400, "not a language model"),
+        ({"tools": [{"type": "function", "function": {"name": "bash"}}]}, 400, "not a language model"),
+        ({"tools": REVIEW_TOOLS * 2}, 400, "not a language model"),
+        ({"tools": ["x"]}, 400, "not a language model"),
+        ({"tools": "x"}, 400, "not a language model"),
+        ({"tools": [{"function": 3}]}, 400, "not a language model"),
+        ({"path": "/v1/completions"}, 400, "not a language model"),
+        ({"path": "/v1/responses"}, 400, "not a language model"),
+        ({"path": "/else"}, 404, "not found"),
+        ({"messages": []}, 400, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, 400, "messages"),
+        ({"messages": 3}, 400, "messages"),
+        ({"model": "other"}, 404, "'other' does not exist"),
+        ({"model": ["replay"]}, 404, "does not exist"),
+        ({"token": ""}, 401, "Unauthorized"),
+        ({"token": "wrong"}, 401, "Unauthorized"),
+        ({"token": "wröng"}, 401, "Unauthorized"),
+        ({"token": "wrong", "path": "/v1/completions"}, 401, "Unauthorized"),
+    ],
+)
+def test_refusals_have_openais_form(client, fields, status, message):
+    got, answer = ask(client, **fields)
+    assert got == status
+    assert message in answer["error"]["message"] and answer["error"]["type"].endswith("_error")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"null", b"\xff"])
+def test_bodies_that_are_no_request(client, body):
+    answer = client.post("/v1/chat/completions", data=body, headers={"Authorization": "Bearer secret"})
+    assert answer.status_code == 400 and "message" in answer.get_json()["error"]
+
+
+def test_every_request_is_logged_with_its_kind(client, tmp_path):
+    before = time.time()
+    client.get("/health")
+    ask(client, "x", max_tokens=1)
+    ask(client, CODE_PROMPT)
+    ask(client, output(""), tools=REVIEW_TOOLS)
+    ask(client, "x")
+    ask(client, token="no")
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    kinds = [(line["kind"], line["status"]) for line in lines]
+    assert kinds == [("health", 200), ("ping", 200), ("code", 200), ("review", 200), ("refused", 400), ("refused", 401)]
+    assert all(before - 0.001 <= line["time"] <= time.time() + 0.001 for line in lines)
+    assert lines[2]["path"] == "/v1/chat/completions"
+    assert "secret" not in (tmp_path / "log").read_text()
+
+
+def start(*arguments, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-m", "helpers.replay_server", *arguments],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_server_starts_quickly_says_so_and_ends_on_sigterm(tmp_path):
+    ready = tmp_path / "ready"
+    began = time.monotonic()
+    process = start("--ready-file", str(ready), "--served-name", "a", "--served-name", "b")
+    line = process.stdout.readline()
+    took = time.monotonic() - began
+    try:
+        port = int(re.fullmatch(r"replay server: http://127\.0\.0\.1:(\d+)\n", line)[1])
+        assert ready.read_text() == f"{port}\n"
+        # a second server can't have the same port, and says so
+        second = start("--port", str(port))
+        out, err = second.communicate(timeout=10)
+        assert second.returncode == 3 and "cannot listen" in err and "Traceback" not in err
+        # an open connection doesn't keep it alive
+        idle = socket.create_connection(("127.0.0.1", port))
+        ended = time.monotonic()
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert time.monotonic() - ended < 2
+    idle.close()
+    assert took < 3  # 0.2 s on an idle machine
+
+
+def test_many_at_once_each_get_their_own_answer(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    import requests
+
+    with replay_server(tmp_path / "log") as url:
+
+        def one(number):
+            body = {
+                "model": "replay",
+                "messages": [{"role": "user", "content": f"{CODE_PROMPT} replay solution {number}"}],
+            }
+            headers = {"Authorization": "Bearer replay-token"}
+            text = requests.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=20).json()
+            return f"This is replay solution {number + 1}." in text["choices"][0]["message"]["content"]
+
+        with ThreadPoolExecutor(32) as pool:
+            assert all(pool.map(one, range(200)))
+    assert len((tmp_path / "log").read_text().splitlines()) == 201  # with the server's own look at its health
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--host", "0.0.0.0"], 2, "set MODEL_TOKEN"),
+        (["--host", "localhost", "--port", "70000"], 3, "--port 70000"),
+        (["--log", "/nowhere/log"], 2, "/nowhere/log"),
+        (["--unknown"], 2, "usage:"),
+    ],
+)
+def test_wrong_options(arguments, code, message):
+    process = start(*arguments)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert message in err and "Traceback" not in err
+
+
+def test_help_is_quick_and_says_what_it_is_not():
+    process = start("--help")
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0 and "not a language model" in " ".join(out.split())

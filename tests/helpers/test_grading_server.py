@@ -1,0 +1,557 @@
+"""The grading server: real processes on the loopback address, and what clients, good and bad, get out of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from helpers import graders, grading_server
+from helpers.graders import INVALID, VALID
+from helpers.grading_server import CallLog, ServerError, create_app
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKENS = {"GRADING_TOKEN": "agents-token", "GRADING_ADMIN_TOKEN": "hosts-token"}
+AGENT = {"Authorization": "Bearer agents-token"}
+HOST = {"Authorization": "Bearer hosts-token"}
+IDS = [f"{number:03d}" for number in range(120)]
+ANSWERS = random.Random(1).choices("abc", k=len(IDS))
+
+
+def csv(values: list[str], ids: list[str] = IDS) -> bytes:
+    rows = [f"{identifier},{value}\n" for identifier, value in zip(ids, values, strict=False)]
+    return ("id,target\n" + "".join(rows)).encode()
+
+
+def make_task(data: Path, name: str) -> Path:
+    private = data / name / "prepared" / "private"
+    private.mkdir(parents=True)
+    (private / "answers.csv").write_bytes(csv(ANSWERS))
+    fields = {"metric": "accuracy", "id_column": "id", "target_column": "target", "reference": {"baseline": 0.6}}
+    (private / "grading.json").write_text(json.dumps(fields))
+    return private
+
+
+def family(session: int) -> list[int]:
+    """List the processes of a session that live."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state != "Z":
+                members.append(int(path.parent.name))
+    return members
+
+
+def gone(session: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while family(session) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not family(session)
+
+
+class Server:
+    """A grading server in a session of its own, started from the command line."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, competitions: tuple[str, ...] = ("toy",), **variables: str
+    ) -> None:
+        self.log, self.ready, self.temporary = folder / "calls.jsonl", folder / "port", folder / "tmp"
+        self.home, self.private = folder / "home", [make_task(folder / "data", name) for name in competitions]
+        self.temporary.mkdir()
+        self.home.mkdir()
+        command = [sys.executable, "-m", "helpers.grading_server", "--data-dir", str(folder / "data")]
+        command += [word for name in competitions for word in ("--competition-id", name)]
+        command += ["--log", str(self.log), "--ready-file", str(self.ready), *arguments]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(self.temporary), **variables}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
+        self.line = self.process.stdout.readline()
+        assert self.line, self.process.stderr.read()
+        self.url = self.line.removeprefix("grading server: ").strip()
+        self.port = int(self.url.rpartition(":")[2])
+
+    def workers(self, count: int, without: int = 0) -> list[int]:
+        """Wait for a number of workers."""
+        deadline = time.monotonic() + 10
+        while True:
+            found = [pid for pid in family(self.process.pid) if pid not in (self.process.pid, without)]
+            if len(found) == count or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+
+    def post(
+        self, content: bytes, endpoint: str = "/validate", headers: dict | None = None, name: str = "s.csv", **form
+    ):
+        headers = {**AGENT, **(headers or {})}
+        return requests.post(
+            self.url + endpoint, files={"file": (name, content)}, data=form, headers=headers, timeout=20
+        )
+
+    def raw(self, content: bytes, *, half_close: bool = True) -> bytes:
+        """Send bytes as they are. Returns everything that comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(content)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def calls(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("served"), "--max-upload-mb", "4", HAB_INSTANCE="mine", **TOKENS)
+    yield server
+    # whatever the tests of this module sent: no traceback, no temporary file, nothing in the home folder
+    log, temporary, home = server.log.read_text(), list(server.temporary.iterdir()), list(server.home.iterdir())
+    server.process.terminate()
+    said = server.process.communicate(timeout=10)[1]
+    server.end()
+    assert (temporary, home) == ([], [])
+    assert "Traceback" not in log
+    # gunicorn names what isn't HTTP, in one line each
+    assert all("[WARNING] Invalid request from ip=127.0.0.1" in line for line in said.splitlines()), said
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, "--workers", "2", "--max-upload-mb", "64", competitions=("toy", "other"))
+    yield server
+    server.end()
+
+
+def test_the_url_is_printed_and_the_port_written(server: Server) -> None:
+    assert re.fullmatch(r"grading server: http://127\.0\.0\.1:\d+\n", server.line)
+    assert server.ready.read_text() == f"{server.port}\n"
+    answer = requests.get(f"{server.url}/health", timeout=5)
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"status": "running", "competition": "toy", "competitions": ["toy"], "instance": "mine"},
+    )
+    assert server.log.stat().st_mode & 0o777 == 0o600
+
+
+def invalid_files() -> list[bytes]:
+    return [
+        b"",
+        b"\n",
+        os.urandom(3000),
+        b"\0" * 500,
+        b"<html>not found</html>",
+        b"id,target\n",
+        csv(ANSWERS[1:], IDS[1:]),
+        csv(ANSWERS + ["a"], IDS + ["120"]),
+        csv(ANSWERS, ["000"] + IDS[:-1]),
+        csv(ANSWERS, [str(int(identifier)) for identifier in IDS]),
+        csv(ANSWERS).replace(b"target", b"label"),
+        csv(["NaN", *ANSWERS[1:]]),
+        csv(["1"] * 120),
+        csv(ANSWERS)[:-10],
+        csv(ANSWERS).decode().encode("utf-16"),
+        csv(ANSWERS) * 2000,
+    ]
+
+
+def test_64_clients_get_no_wrong_verdict(server: Server) -> None:
+    rng = random.Random(0)
+    valid = [csv([rng.choice("abc") for _ in IDS]) for _ in range(20)]
+    jobs = [(content, True) for content in valid * 16] + [(content, False) for content in invalid_files() * 20]
+    rng.shuffle(jobs)
+    before = len(server.calls())
+
+    def ask(number: int) -> tuple[bool, int, str]:
+        content, expected = jobs[number]
+        answer = server.post(content, headers={"X-Run-Id": f"run-{number}"})
+        return expected, answer.status_code, answer.json()["result"]
+
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(ask, range(len(jobs))))
+    wrong = [answer for answer in answers if answer[1] != 200 or (answer[2] == VALID) != answer[0]]
+    assert wrong == []
+    assert all(message == VALID or message.startswith(INVALID) for _, _, message in answers)
+    # the log has each call once, with the verdict and the hash of just that upload
+    calls = {call["run"]: call for call in server.calls()[before:]}
+    assert len(calls) == len(server.calls()) - before == len(jobs) == 640
+    for number, (content, expected) in enumerate(jobs):
+        call = calls[f"run-{number}"]
+        assert call["verdict"] == ("valid" if expected else "invalid")
+        assert (call["sha256"], call["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_a_call_is_logged_without_a_score_unless_it_graded(server: Server) -> None:
+    server.post(csv(ANSWERS), headers={"X-Run-Id": 'toy_12 \u00e9"{},' + "x" * 200})
+    server.post(csv(ANSWERS[::-1]), "/grade", HOST)
+    server.post(csv(ANSWERS), "/grade")
+    validated, graded, refused = server.calls()[-3:]
+    assert set(validated) == set("time endpoint competition run verdict sha256 bytes remote status ms".split())
+    assert (validated["endpoint"], validated["competition"], validated["verdict"]) == ("/validate", "toy", "valid")
+    assert validated["run"].startswith("toy_12xxx") and len(validated["run"]) == 128
+    assert validated["remote"] == "127.0.0.1"
+    assert set(graded) == set(validated) | {"score"} and 0 < graded["score"] < 1
+    assert (refused["verdict"], refused["status"], refused["run"]) == ("error", 403, None)
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", graded["time"])
+
+
+def test_agents_learn_no_score(server: Server) -> None:
+    for content in (csv(ANSWERS), csv(["a"] * 120)):
+        answer = server.post(content)
+        assert (answer.json(), answer.status_code) == ({"result": VALID}, 200)
+        assert server.post(content, "/grade").status_code == 403
+        assert server.post(content, "/grade").json() == {"error": "this token may validate, but not grade"}
+    sizes = {len(server.post(content).content) for content in (csv(ANSWERS), csv(["a"] * 120))}
+    assert len(sizes) == 1
+
+
+def test_the_host_gets_a_report(server: Server) -> None:
+    report = server.post(csv(ANSWERS[:60] + ["x"] * 60), "/grade", HOST).json()
+    assert (report["score"], report["total_score"], report["valid_submission"]) == (0.5, 0.5, True)
+    assert (report["metric"], report["reference"]) == ("accuracy", {"baseline": 0.6})
+    invalid = server.post(b"", "/grade", HOST)
+    assert (invalid.status_code, invalid.json()["score"], invalid.json()["valid_submission"]) == (200, None, False)
+    assert server.post(csv(ANSWERS), headers=HOST).json() == {"result": VALID}
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Bearer agents-toke", "Bearer agents-tokenn", "Basic YTpi", "Bearer é"]
+)
+@pytest.mark.parametrize("endpoint", ["/validate", "/grade"])
+def test_without_the_token_there_is_nothing(server: Server, endpoint: str, header: str | None) -> None:
+    headers = {} if header is None else {"Authorization": header.encode()}
+    files = {"file": ("s.csv", csv(ANSWERS))}
+    answer = requests.post(server.url + endpoint, files=files, headers=headers, timeout=10)
+    assert answer.status_code == 401 and set(answer.json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../../etc/passwd", "/etc/passwd", "a" * 5000 + ".csv", "s.csv\0.txt", "é.csv", "x.exe", ".", "con"]
+)
+def test_the_name_of_the_file_means_nothing(server: Server, name: str) -> None:
+    assert server.post(csv(ANSWERS), name=name).json() == {"result": VALID}
+    assert server.post(b"nonsense", name=name).json()["result"].startswith(INVALID)
+
+
+def test_wrong_requests_get_a_4xx_with_a_reason(server: Server) -> None:
+    validate = f"{server.url}/validate"
+    part = ("s.csv", csv(ANSWERS))
+    cases = [
+        (requests.post(validate, headers=AGENT), 400, "no file came with the request"),
+        (requests.post(validate, headers=AGENT, data=csv(ANSWERS)), 400, "no file came with the request"),
+        (requests.post(validate, headers=AGENT, json={"file": "x"}), 400, "no file came with the request"),
+        (requests.post(validate, headers=AGENT, files={"upload": part}), 400, "no file came with the request"),
+        (requests.post(validate, headers=AGENT, files={"file": ("", b"x")}), 400, "an empty file name"),
+        (requests.post(validate, headers=AGENT, data={"file": "id,target"}), 400, "holds text, not a file"),
+        (requests.post(validate, headers=AGENT, files=[("file", part), ("file", part)]), 400, "exactly one file"),
+        (requests.post(validate, headers=AGENT, files=[("file", part)] * 9), 413, "too many parts"),
+        (server.post(csv(ANSWERS), competition="other"), 404, "'other' is not served here; served: toy"),
+        (server.post(csv(ANSWERS), competition="../toy"), 404, "is not served here"),
+        (server.post(csv(ANSWERS), competition="x" * 10**6), 413, "too much text"),
+        (requests.get(validate, headers=AGENT), 405, "method not allowed"),
+        (requests.post(f"{server.url}/health"), 405, "method not allowed"),
+        (requests.get(f"{server.url}/nothing"), 404, "not found"),
+        (requests.get(f"{server.url}/static/../grade"), 405, "method not allowed"),
+    ]
+    for answer, status, words in cases:
+        assert (answer.status_code, set(answer.json())) == (status, {"error"}), answer.text
+        assert words in answer.json()["error"]
+
+
+HEAD = b"POST /validate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer agents-token\r\nConnection: close\r\n"
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="s.csv"\r\n\r\n'
+
+
+def request(body: bytes, kind: bytes = b"multipart/form-data; boundary=b", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return HEAD + b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n" % (kind, size) + body
+
+
+def chunked(*chunks: bytes) -> bytes:
+    head = HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
+MALFORMED = {
+    "no boundary": request(PART + b"x\r\n--b--\r\n", b"multipart/form-data"),
+    "another boundary": request(PART + b"x\r\n--b--\r\n", b"multipart/form-data; boundary=c"),
+    "boundary not ascii": request(PART + b"x\r\n--b--\r\n", b"multipart/form-data; boundary=\xff\xfe"),
+    "huge boundary": request(PART + b"x\r\n--b--\r\n", b"multipart/form-data; boundary=" + b"b" * 3000),
+    "no last boundary": request(PART + b"id,target\n000,a\n"),
+    "only the last boundary": request(b"--b--\r\n"),
+    "nothing": request(b""),
+    "garbage": request(os.urandom(2000)),
+    "no headers of the part": request(b"--b\r\n\r\nx\r\n--b--\r\n"),
+    "endless headers of the part": request(b"--b\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\nx\r\n--b--\r\n"),
+    "headers without end": request(b"--b\r\nContent-Disposition: form-data; name="),
+    "broken off": request(PART + b"id,tar", length=5000),
+    "empty file name": request(
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename=""\r\n\r\nx\r\n--b--\r\n'
+    ),
+    "chunk broken off": chunked(PART, b"id,target\n"),
+    "chunk without a size": HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "bad trailer": chunked(PART + b"x\r\n--b--\r\n") + b"0\r\nbad trailer\r\n\r\n",
+    "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+    "negative length": HEAD + b"Content-Length: -5\r\n\r\n12345",
+    "length and chunks": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "not http": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "endless header": HEAD + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_requests_get_a_4xx(server: Server, name: str) -> None:
+    answer = server.raw(MALFORMED[name])
+    # a client that broke off may get no answer at all
+    assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer) or (answer == b"" and "broken" in name), answer[:300]
+    assert b"Traceback" not in answer and b"site-packages" not in answer
+    assert server.post(csv(ANSWERS)).json() == {"result": VALID}
+
+
+def test_a_chunked_upload_is_judged(server: Server) -> None:
+    content = csv(ANSWERS)
+    good = chunked(PART, content[:100], content[100:], b"\r\n--b--\r\n") + b"0\r\n\r\n"
+    assert VALID.encode() in server.raw(good)
+
+
+def test_too_large_an_upload_gets_a_413(server: Server) -> None:
+    answer = server.post(b"x" * (5 * 2**20))
+    assert answer.status_code == 413 and answer.json()["error"].startswith("the upload is larger than 4 MB")
+    big = server.raw(chunked(PART, *[b"x" * 2**18] * 20) + b"0\r\n\r\n")
+    assert big.startswith(b"HTTP/1.1 413 ") and b"larger than 4 MB" in big
+    assert "far more than the test set's rows need" in server.post(b"x" * (3 * 2**20)).json()["result"]
+
+
+def test_a_gigabyte_is_refused_before_it_comes(server: Server) -> None:
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(request(PART, length=2**30))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        assert time.monotonic() - started < 1
+        assert server.post(csv(ANSWERS)).json() == {"result": VALID}
+        connection.settimeout(10)
+        while connection.recv(65536):  # and the connection ends, whatever the client does
+            pass
+    assert time.monotonic() - started < 8
+
+
+def test_curl_shows_why_a_large_upload_is_refused(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "big.csv"
+    with open(path, "wb") as file:
+        file.truncate(2**30)
+    for header, words in (("Bearer agents-token", "larger than 4 MB"), ("Bearer wrong", "a valid token is needed")):
+        command = ["curl", "-sS", "-H", f"Authorization: {header}", "-F", f"file=@{path}", f"{server.url}/validate"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert words in result.stdout, result.stderr
+
+
+def test_several_competitions_answers_read_once_and_no_token_on_loopback(own_server: Server) -> None:
+    """Also: kill -9 of a worker, and of everything's parent with clients that stall."""
+    server = own_server
+    for private in server.private:
+        for path in private.iterdir():
+            path.unlink()
+    for _ in range(20):  # all workers
+        assert server.post(csv(ANSWERS), competition="other", headers={}).json() == {"result": VALID}
+        assert server.post(csv(ANSWERS), "/grade", competition="toy").json()["score"] == 1
+    asked = server.post(csv(ANSWERS))
+    assert (asked.status_code, "served here: toy, other" in asked.text) == (400, True)
+
+    # larger than what is kept in memory
+    large = csv(ANSWERS) + b"\n" * 2**20
+    assert server.post(large, competition="toy").json() == {"result": VALID}
+    assert list(server.temporary.iterdir()) == []
+
+    first = server.workers(2)
+    os.kill(first[0], signal.SIGKILL)
+    assert len(server.workers(2, without=first[0])) == 2
+    for _ in range(10):
+        assert server.post(csv(ANSWERS), competition="toy").json() == {"result": VALID}
+
+    stalled = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4)]
+    for connection in stalled:
+        connection.sendall(request(PART, length=5000))
+    large_and_stalled = socket.create_connection(("127.0.0.1", server.port))
+    large_and_stalled.sendall(request(PART + b"x" * 2**20, length=2**22))
+    time.sleep(0.5)
+    server.process.kill()
+    server.process.wait()
+    assert gone(server.process.pid, 8)
+    assert list(server.temporary.iterdir()) == []
+    for connection in (*stalled, large_and_stalled):
+        connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_all_of_it(tmp_path: Path, number: int) -> None:
+    server = Server(tmp_path, "--workers", "3")
+    try:
+        assert len(server.workers(3)) == 3
+        with socket.create_connection(("127.0.0.1", server.port)) as stalled:
+            stalled.sendall(request(PART, length=5000))
+            time.sleep(0.3)
+            started = time.monotonic()
+            server.process.send_signal(number)
+            assert server.process.wait(timeout=10) == 0
+            assert gone(server.process.pid, 1)
+            assert time.monotonic() - started < 5
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+        assert server.process.stderr.read() == ""
+    finally:
+        server.end()
+
+
+def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "helpers.grading_server", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADING_")} | variables
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+
+
+def test_what_keeps_it_from_starting_is_one_clear_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    private = make_task(data, "toy")
+    make_task(data, "broken")
+    (data / "broken" / "prepared" / "private" / "grading.json").write_text("{")
+    base = ["--competition-id", "toy", "--data-dir", data]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        cases = [
+            ((*base, "--port", port), {}, f"port {port} of 127.0.0.1 is taken (--port): choose another, or 0"),
+            ((*base, "--host", "192.0.2.1"), TOKENS, "can't listen on 192.0.2.1 port 0 (--host, --port): "),
+            ((*base, "--host", "nowhere.invalid"), {}, "the host 'nowhere.invalid' is not known (--host)"),
+            ((*base, "--host", "0.0.0.0"), {}, "0.0.0.0 is not a loopback address (--host), and without tokens"),
+            ((*base, "--host", "::"), {}, ":: is not a loopback address (--host), and without tokens"),
+            ((*base, "--log", "/proc/no/log"), {}, "can't write the log /proc/no/log (--log)"),
+            ((*base, "--ready-file", "/proc/no/port"), {}, "can't write /proc/no/port (--ready-file)"),
+            (base, {"GRADING_TOKEN": "x"}, "GRADING_TOKEN is set and GRADING_ADMIN_TOKEN is not: set both, or neither"),
+            (base, {"GRADING_ADMIN_TOKEN": "x"}, "GRADING_ADMIN_TOKEN is set and GRADING_TOKEN is not"),
+            (base, {"GRADING_ADMIN_TOKEN": "x", "GRADING_TOKEN": "x"}, "GRADING_ADMIN_TOKEN are the same"),
+            (("--competition-id", "nobody", "--data-dir", data), {}, "prepared there: broken, toy"),
+            (("--competition-id", "broken", "--data-dir", data), {}, "grading.json is broken"),
+            (("--competition-id", "toy", "--data-dir", data / "no"), {}, "doesn't exist (--data-dir)"),
+            ((*base, "--competition-id", "nobody", "--check"), {}, "competition 'nobody' is not prepared"),
+        ]
+        for arguments, variables, words in cases:
+            result = run(*arguments, **variables)
+            assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+            assert result.stderr.startswith("grading_server: ") and words in result.stderr
+    (private / "answers.csv").unlink()
+    assert "can't read" in run(*base, "--check").stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--workers", "0"), ("--max-upload-mb", "-1"), ("--port", "x"), ("--port", "65536"), ("--nonsense",)],
+)
+def test_wrong_options_are_a_usage_error(arguments: tuple[str, ...]) -> None:
+    result = run("--data-dir", "/", *(("--competition-id", "toy") if arguments else ()), *arguments)
+    assert result.returncode == 2 and "usage:" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_check_says_ready_and_help_is_quick(tmp_path: Path) -> None:
+    make_task(tmp_path, "toy")
+    result = run("--competition-id", "toy", "--data-dir", tmp_path, "--check")
+    assert (result.returncode, result.stdout) == (0, "grading_server: ready to serve toy\n")
+    started = time.monotonic()
+    assert "--competition-id" in run("--help").stdout
+    assert time.monotonic() - started < 0.5
+
+
+class Stub:
+    """A grader that does what a test wants."""
+
+    def __init__(self, does) -> None:
+        self.does = does
+
+    def validate(self, source):
+        return self.does(source)
+
+    def grade(self, source):
+        return self.does(source)
+
+
+def client(tmp_path: Path, does):
+    log = CallLog(os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY | os.O_APPEND))
+    return create_app({"toy": Stub(does)}, log=log).test_client()
+
+
+def send(client, endpoint: str):
+    return client.post(endpoint, data={"file": (io.BytesIO(b"x"), "s.csv")})
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("secret answer 42"), MemoryError(), OSError(28, "No space left on device")]
+)
+def test_an_unexpected_error_is_a_500_without_details(tmp_path: Path, error: Exception) -> None:
+    def fail(_source):
+        raise error
+
+    browser = client(tmp_path, fail)
+    for endpoint in ("/validate", "/grade"):
+        answer = send(browser, endpoint)
+        assert (answer.status_code, answer.json) == (500, {"error": "internal error, see the server's log"})
+        call = json.loads((tmp_path / "log").read_text().splitlines()[-1])
+        assert (call["verdict"], call["status"], call["endpoint"]) == ("error", 500, endpoint)
+        assert "Traceback" in call["traceback"] and type(error).__name__ in call["traceback"]
+
+
+def test_a_report_is_json_even_with_a_score_that_is_no_number(tmp_path: Path) -> None:
+    browser = client(tmp_path, lambda _source: {"score": float("nan"), "valid_submission": True, "x": float("inf")})
+    assert json.loads(send(browser, "/grade").data, parse_constant=pytest.fail) == {
+        "score": None,
+        "valid_submission": True,
+        "x": None,
+    }
+
+
+def test_graders_are_called_one_at_a_time(tmp_path: Path) -> None:
+    inside, most = [], []
+
+    def slow(_source):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return True, VALID
+
+    browser = client(tmp_path, slow).application
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: send(browser.test_client(), "/validate"), range(16)))
+    assert len(most) == 16 and max(most) == 1
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    make_task(tmp_path, "toy")
+    full = os.open("/dev/full", os.O_WRONLY)
+    app = create_app({"toy": graders.load("toy", tmp_path)}, log=CallLog(full))
+    answer = app.test_client().post("/validate", data={"file": (io.BytesIO(csv(ANSWERS)), "s.csv")})
+    assert answer.json == {"result": VALID}
+    os.close(full)
+
+
+def test_tokens_are_both_or_none() -> None:
+    assert grading_server.read_tokens({}) == (None, None)
+    assert grading_server.read_tokens({"GRADING_TOKEN": " ", "GRADING_ADMIN_TOKEN": ""}) == (None, None)
+    assert grading_server.read_tokens({"GRADING_TOKEN": "a\n", "GRADING_ADMIN_TOKEN": "b"}) == ("a", "b")
+    with pytest.raises(ServerError):
+        grading_server.read_tokens({"GRADING_TOKEN": "a"})

@@ -1,0 +1,180 @@
+"""Layers, strictness and detection of the site configuration: every problem at once, each naming file, key and fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import site_config
+from helpers.site_config import ConfigError, load_site, pick_site
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write_site(name: str, text: str) -> str:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write_site
+
+
+def problems_of(call, *arguments) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        call(*arguments)
+    return caught.value.problems
+
+
+def test_layers_merge_key_by_key(write) -> None:
+    parent = write("parent", "partitions: {cpu: {name: a, qos: q}, gpu: {name: g}}\nlimits: {max_submit: 5}\n")
+    child = write("child", f"extends: {parent}\npartitions: {{cpu: {{name: b}}}}\n")
+    site = load_site(child, ["limits.grace_seconds=7"])
+    assert (site.partitions.cpu.name, site.partitions.cpu.qos, site.partitions.gpu.name) == ("b", "q", "g")
+    assert (site.limits.max_submit, site.limits.grace_seconds, site.name) == (5, 7, "child")
+
+
+def test_environment_is_weaker_than_the_command_line(write, monkeypatch) -> None:
+    path = write("s", "limits: {grace_seconds: 1}\n")
+    monkeypatch.setenv("HPC_LIMITS__GRACE_SECONDS", "2")
+    assert load_site(path).limits.grace_seconds == 2
+    assert load_site(path, ["limits.grace_seconds=3"]).limits.grace_seconds == 3
+
+
+def test_all_problems_at_once_with_file_key_and_fix(write, monkeypatch) -> None:
+    path = write(
+        "bad",
+        "schedular: {kind: slurm}\nlimits: {grace_seconds: soon}\npartitions: {cpu: {nmae: x}}\nscheduler: {account: '${NOT_SET_ANYWHERE}'}\n",
+    )
+    found = "\n".join(problems_of(load_site, path))
+    assert "bad.yaml: schedular: unknown key" in found
+    assert "bad.yaml: limits.grace_seconds" in found and "'soon'" in found
+    assert (
+        "bad.yaml: partitions.cpu.nmae: unknown key. Keys here: account, constraint, extra_sbatch, name, qos." in found
+    )
+    assert "scheduler.account: ${NOT_SET_ANYWHERE} is not set: export NOT_SET_ANYWHERE=…" in found
+
+
+def test_an_override_is_named_as_the_culprit(write) -> None:
+    found = problems_of(load_site, write("s", ""), ["limits.grace_seconds=never"])
+    assert found == [
+        "--set limits.grace_seconds: limits.grace_seconds: Input should be a valid integer, "
+        "unable to parse string as an integer (found 'never')."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1\n", "not valid YAML"),
+        ("- a\n", "must hold `key: value` lines"),
+        ("extends: nowhere\n", "there is no site-config/nowhere.yaml. Known sites: "),
+        ("jobs: {agent: {time_limit: 0}}\n", "jobs.agent.time_limit"),
+        ("jobs: {grading_server: {time: 24h}}\n", "jobs.grading_server.time"),
+        ("network: {ports: [5000, 4000]}\n", "ports must be [lowest, highest]"),
+        ("container: {binds: [relative/path]}\n", "container.binds"),
+        ("paths: {scratch: '/tmp; rm -rf /'}\n", "paths.scratch"),
+        ("environment: {variables: {'A B': x}}\n", "environment.variables.A B"),
+    ],
+)
+def test_bad_files_are_named(write, text: str, said: str) -> None:
+    found = "\n".join(problems_of(load_site, write("s", text)))
+    assert said in found and "s.yaml" in found
+
+
+def test_a_file_that_extends_itself(write, tmp_path: Path) -> None:
+    path = write("loop", f"extends: {tmp_path}/loop.yaml\n")
+    assert "extends itself" in problems_of(load_site, path)[0]
+
+
+def test_an_unquoted_clock_is_still_a_clock(write) -> None:
+    site = load_site(write("s", "jobs: {model_server: {time: 99:30:00}, grading_server: {time: 1-00:00:00}}\n"))
+    assert (site.jobs.model_server.time, site.jobs.grading_server.time) == ("99:30:00", "1-00:00:00")
+
+
+def test_a_variable_set_to_nothing_is_no_value(write, monkeypatch) -> None:
+    monkeypatch.setenv("EMPTY", "")
+    assert load_site(write("s", "environment: {ca_bundle: '${EMPTY}'}\n")).environment.ca_bundle is None
+
+
+def test_unknown_site_lists_the_known_ones() -> None:
+    assert problems_of(load_site, "nirvana")[0].startswith(
+        "site 'nirvana': there is no site-config/nirvana.yaml. Known sites: alpha"
+    )
+    assert "models" not in site_config.site_names()
+
+
+def test_relative_paths_start_at_the_repository_and_scratch_is_left_to_the_job(write, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/login/node/only")
+    site = load_site(write("s", "paths: {data: mine, models: ~/m}\n"))
+    assert site.paths.data == str(site_config.ROOT / "mine")
+    assert site.paths.models == str(Path.home() / "m")
+    assert site.paths.scratch == "${TMPDIR:-/tmp}"
+
+
+def test_pick_site(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: "della9.princeton.edu")
+    assert pick_site("x") == "x"
+    monkeypatch.setenv("HPC_SITE", "y")
+    assert pick_site(None) == "y"
+    monkeypatch.delenv("HPC_SITE")
+    assert pick_site(None) == "della"
+    monkeypatch.setattr("socket.getfqdn", lambda: "laptop.example")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pick_site(None) == "local"
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    assert "no site file fits host laptop.example" in problems_of(pick_site, None)[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "site"),
+    [
+        ("della8.princeton.edu", "della"),
+        ("login05.perlmutter.nersc.gov", "perlmutter"),
+        ("login2.frontier.olcf.ornl.gov", "frontier"),
+        ("login02.leonardo.local", "leonardo"),
+        ("login1.vista.tacc.utexas.edu", "vista"),
+        ("login1.ls6.tacc.utexas.edu", "lonestar"),
+        ("login1.capella.hpc.tu-dresden.de", "capella"),
+        ("login1.alpha.hpc.tu-dresden.de", "alpha"),
+        ("jwlogin08.juwels", "juwels"),
+        ("jrlogin05.jureca", "jureca"),
+        ("log-1.hpc.nyu.edu", "nyugreene"),
+        ("cronut.example.org", None),
+        ("c4.example.org", None),
+    ],
+)
+def test_host_names(host: str, site: str | None, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: host)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pick_site(None) == (site or "local")
+
+
+def test_every_model_and_agent_entry_loads() -> None:
+    assert {"30b", "80b", "coder", "replay"} <= site_config.models().keys()
+    assert site_config.models()["80b"].tensor_parallel == 2
+    assert not site_config.models()["replay"].is_language_model
+    for name in site_config.agents():
+        assert (site_config.agent(name).path / "start.sh").is_file()
+
+
+def test_a_site_changes_a_model(write) -> None:
+    site = load_site(write("s", "models: {30b: {gpus: 2, tensor_parallel: 2}}\n"))
+    assert site_config.model("30b", site).gpus == 2 and site_config.model("30b", site).served_name == "qwen3-30b"
+    broken = load_site(write("t", "models: {30b: {gpsu: 2}}\n"))
+    assert "models of site t: 30b.gpsu: unknown key" in problems_of(site_config.model, "30b", broken)[0]
+
+
+def test_unknown_model_and_agent_list_the_known_ones() -> None:
+    assert problems_of(site_config.model, "31b")[0].startswith(
+        "model '31b': not in site-config/models.yaml. Known models: 30b, 80b"
+    )
+    assert "Known agents: aide, baseline" in problems_of(site_config.agent, "aidee")[0]
+
+
+def test_an_external_model_needs_its_variables(monkeypatch) -> None:
+    assert len(problems_of(site_config.model, "endpoint")) == 2
+    monkeypatch.setenv("MODEL_NAME", "m")
+    monkeypatch.setenv("MODEL_BASE_URL", "http://x/v1")
+    assert site_config.model("endpoint").base_url == "http://x/v1"

@@ -1,0 +1,222 @@
+# run_workflow.sh against fakes: what is checked before the first submission, in which order jobs go out, what a refusal undoes.
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load common.bash
+  export FAKE_SLURM=$BATS_TEST_TMPDIR/slurm
+  mkdir -p "$FAKE_SLURM"
+  PATH=$ROOT/tests/fakes/slurm:$PATH
+  make_site slurm apptainer
+  make_task toy
+  touch "$BATS_TEST_TMPDIR/images/"{mlebench-env,vllm,aide}.sif
+}
+
+workflow() { try "$ROOT/scripts_hpc/run_workflow.sh" "$@" --site "$SITE_FILE"; }
+calls() { sed 's/ *$//' "$FAKE_SLURM/calls" 2>/dev/null || true; }
+nothing_submitted() {
+  [[ $(calls) != *sbatch* ]] && [[ -z $(ls -A "$BATS_TEST_TMPDIR/runs" 2>/dev/null) ]]
+}
+
+@test "--help is the header, and needs no Python" {
+  PATH=/usr/bin:/bin try "$ROOT/scripts_hpc/run_workflow.sh" --help
+  expect_status 0
+  expect_in "Usage: scripts_hpc/run_workflow.sh [COMPETITION" "$output"
+  expect_in "130 interrupted" "$output"
+}
+
+@test "all jobs go out at once: the model first, the others when it starts" {
+  workflow toy 30b --detach
+  expect_status 0
+  [[ $(calls) == 'sbatch --parsable vllm_30b.sh
+sbatch --parsable --dependency=after:101 --kill-on-invalid-dep=yes grading_server.sh toy
+sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh toy auto:102 auto:101  0 0' ]] || {
+    calls
+    return 1
+  }
+  [[ -f $output/workflow.json ]]
+  grep -q '"model_server": "101"' "$output/workflow.json"
+  grep -q '"state": "waiting"' "$output/toy_103/run_metadata.json"
+  [[ $(cat "$BATS_TEST_TMPDIR/addresses/vllm_30b_101.consumers/103") == "$output/toy_103" ]]
+  [[ -f $BATS_TEST_TMPDIR/addresses/grading_server_102.consumers/103 ]]
+}
+
+@test "a model that needs no GPU doesn't hold the grading server back" {
+  workflow toy replay --detach
+  expect_status 0
+  expect_in 'sbatch --parsable grading_server.sh toy' "$(calls)"
+  expect_in 'after:101:102' "$(calls)"
+}
+
+@test "rollouts are jobs of their own with seeds of their own" {
+  workflow toy replay --rollouts 3 --seed 7 --detach
+  expect_status 0
+  expect_in 'auto:101  7 0' "$(calls)"
+  expect_in 'auto:101  9 2' "$(calls)"
+  [[ $(grep -c agent.sh <<<"$(calls)") == 3 ]]
+}
+
+@test "a refused agent cancels the servers that were submitted before it" {
+  FAKE_REJECT=3 workflow toy 30b
+  expect_status 3
+  expect_in "Invalid account" "$error"
+  expect_in "the scheduler refused the agent job" "$error"
+  expect_in "scancel  101 102" "$(calls)"
+  [[ $error != *Traceback* ]]
+}
+
+@test "a refused first job cancels nothing and ends with 3" {
+  FAKE_REJECT=1 workflow toy 30b
+  expect_status 3
+  [[ $(calls) != *scancel* ]]
+}
+
+@test "an unknown model is found before anything is submitted" {
+  workflow toy 31b
+  expect_status 2
+  expect_in "model '31b': not in site-config/models.yaml. Known models: 30b, 80b, coder" "$error"
+  nothing_submitted
+}
+
+@test "all mistakes are named at once" {
+  workflow nowhere 31b --agent aidee
+  expect_status 2
+  expect_in "model '31b'" "$error"
+  expect_in "agent 'aidee'" "$error"
+  expect_in "competition 'nowhere': not prepared" "$error"
+  nothing_submitted
+}
+
+@test "a partition that the cluster doesn't have" {
+  workflow toy 30b gpuu
+  expect_status 2
+  expect_in "partition 'gpuu' (partitions.gpu.name of site here) isn't one of this cluster: cpu, gpu" "$error"
+  nothing_submitted
+}
+
+@test "partitions as arguments, empty ones kept, and the cleanup word" {
+  workflow toy 30b "" cpu off --detach
+  expect_status 0
+  grep -q -- '--partition=gpu' "$output/jobs/vllm_30b.sh"
+  grep -q 'CLEANUP=off' "$output/jobs/agent.sh"
+  workflow toy 30b gpu cpu maybe
+  expect_status 2
+  expect_in "maybe" "$error"
+}
+
+@test "a missing image says how to build it" {
+  rm "$BATS_TEST_TMPDIR/images/vllm.sif"
+  workflow toy 30b
+  expect_status 2
+  expect_in "containers/build_all_containers.sh --site here --only vllm" "$error"
+  nothing_submitted
+}
+
+@test "more GPUs than a node has" {
+  try "$ROOT/scripts_hpc/run_workflow.sh" toy 80b --site "$SITE_FILE" --set gpu.per_node=1
+  expect_status 2
+  expect_in "model '80b' needs 2 GPUs on one node; site here has 1" "$error"
+}
+
+@test "a key that is nowhere" {
+  workflow toy gpt-mini
+  expect_status 2
+  expect_in "OPENAI_API_KEY is neither in the environment nor in" "$error"
+}
+
+@test "an external model needs no server job, and its key goes nowhere" {
+  OPENAI_API_KEY=sk-very-secret workflow toy gpt-mini --detach
+  expect_status 0
+  [[ $(calls) != *vllm* ]]
+  expect_in "agent.sh toy auto:101 external  0 0" "$(calls)"
+  ! grep -r sk-very-secret "$output" "$FAKE_SLURM"
+}
+
+@test "an unreadable half of the data" {
+  rm -r "$BATS_TEST_TMPDIR/data/toy/prepared/private"
+  workflow toy 30b
+  expect_status 2
+  expect_in "there is no $BATS_TEST_TMPDIR/data/toy/prepared/private (paths.data of site here)" "$error"
+}
+
+@test "a run that could cost much needs --yes" {
+  try "$ROOT/scripts_hpc/run_workflow.sh" toy 80b --site "$SITE_FILE" --set jobs.model_server.time=99:00:00 --detach </dev/null
+  expect_status 2
+  expect_in "198 GPU-hours, more than limits.confirm_gpu_hours = 100: give --yes" "$error"
+  nothing_submitted
+  try "$ROOT/scripts_hpc/run_workflow.sh" toy 80b --site "$SITE_FILE" --set jobs.model_server.time=99:00:00 --detach --yes
+  expect_status 0
+}
+
+@test "--dry-run shows the jobs and submits nothing" {
+  workflow toy 80b --dry-run
+  expect_status 0
+  expect_in "vllm_80b.sh: --job-name=vllm_80b --time=00:30:00 --cpus-per-task=16 --mem=128G --partition=gpu --gres=gpu:2" "$output"
+  expect_in "at most 1.0 GPU-hours" "$output"
+  nothing_submitted
+}
+
+@test "reusing a server that doesn't run" {
+  workflow toy replay --reuse-grading 55
+  expect_status 3
+  expect_in "job 55 is no running grading server of yours" "$error"
+}
+
+@test "unknown options, missing values, too many arguments" {
+  workflow toy 30b --frobnicate
+  expect_status 2
+  expect_in "unknown option --frobnicate" "$error"
+  try "$ROOT/scripts_hpc/run_workflow.sh" toy 30b --seed
+  expect_status 2
+  expect_in "--seed needs a value" "$error"
+  workflow a b c d e f
+  expect_status 2
+  expect_in "too many arguments: f" "$error"
+  workflow toy 30b --steps many
+  expect_status 2
+  expect_in "many" "$error"
+}
+
+@test "on a cluster without arguments: which competition?" {
+  workflow
+  expect_status 2
+  expect_in "which competition?" "$error"
+}
+
+@test "--attach to something that is no run" {
+  try "$ROOT/scripts_hpc/run_workflow.sh" --attach "$BATS_TEST_TMPDIR"
+  expect_status 2
+  expect_in "is no run of this tool" "$error"
+}
+
+@test "a scheduler that doesn't answer is not a job that is gone" {
+  workflow toy replay --detach
+  run_dir=$output
+  FAKE_SQUEUE_DOWN=1 try timeout --preserve-status 4 "$ROOT/scripts_hpc/run_workflow.sh" --attach "$run_dir"
+  expect_status 130
+  expect_in "not all jobs are known to have ended" "$error"
+  grep -q '"state": "waiting"' "$run_dir/toy_103/run_metadata.json"
+}
+
+@test "a job that ended without a word is lost, not a zero" {
+  workflow toy replay --detach
+  run_dir=$output
+  sed -i 's/ .*/ NODE_FAIL/' "$FAKE_SLURM/jobs"
+  try "$ROOT/scripts_hpc/run_workflow.sh" --attach "$run_dir" --json
+  expect_status 3
+  expect_in '"state": "lost"' "$output"
+  expect_in 'NODE_FAIL' "$output"
+}
+
+@test "a checkout with a blank in its path is refused with one message" {
+  mkdir -p "$BATS_TEST_TMPDIR/a b/scripts_hpc"
+  cp -R "$ROOT/scripts_hpc/." "$BATS_TEST_TMPDIR/a b/scripts_hpc/"
+  try "$BATS_TEST_TMPDIR/a b/scripts_hpc/run_workflow.sh" toy
+  expect_status 2
+  expect_in "holds a blank" "$error"
+}
+
+@test "a runs folder that can't be written" {
+  try "$ROOT/scripts_hpc/run_workflow.sh" toy replay --site "$SITE_FILE" --set paths.runs=/proc/nowhere
+  expect_status 2
+  expect_in "paths.runs of site here" "$error"
+}
