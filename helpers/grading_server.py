@@ -248,7 +248,6 @@ def _discard_body(environ: dict[str, Any]) -> None:
 
 def _digest(upload: BinaryIO) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
-    upload.seek(0)
     while block := upload.read(2**20):
         digest.update(block)
         size += len(block)

@@ -661,7 +661,7 @@ class _Why:
             return None
         cause, advice = ENDS.get(word, ENDS["FAILED"])
         if word in ("FAILED", "GONE", "COMPLETED"):
-            if hint := self._from_log(entry):
+            if hint := self._from_log(entry) or self._ending(entry):
                 return f"{cause}; {hint[0]}", hint[1]
             if word == "FAILED" and self.group.log(entry) is None:
                 return "failed and left no log", _literal(f"can its node write to {self.group.path / 'logs'}?")
@@ -675,9 +675,10 @@ class _Why:
             return f"it says '{_literal(said)}'", _literal(advice.rstrip(".")) or "read its log: `{logs}`"
         matches = ((match.start(), hint) for hint in HINTS for match in re.finditer(hint[0], text))
         last = max(matches, default=None, key=lambda pair: pair[0])
-        if last:
-            return f"its log says that {last[1][1]}", last[1][2]
-        ending = text.strip().rpartition("\n")[2][:300]
+        return (f"its log says that {last[1][1]}", last[1][2]) if last else None
+
+    def _ending(self, entry: Entry) -> tuple[str, str] | None:
+        ending = _tail(self.group.log(entry)).strip().rpartition("\n")[2][:300]
         return (f"its log ends with '{_literal(ending)}'", "read it: `{logs}`") if ending else None
 
 

@@ -160,7 +160,7 @@ def agent_script(
         agent_files=str(agent.path),
         model=code_model,
         external=external,
-        step_limit=steps or agent.steps,
+        step_limit=steps or (code_model and code_model.steps) or agent.steps,
         time_limit=limit,
     )
 

@@ -208,6 +208,7 @@ class Model(Strict):
     tool_parser: str | None = None
     vllm_args: list[str] = []
     load_minutes: int = Field(default=30, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     base_url: str | None = None
     api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
 

@@ -362,7 +362,7 @@ class _Asked:
             "model": self.model.model_dump() if self.model else None,
             "feedback_model": self.feedback.model_dump() if self.feedback else None,
             "agent": self.agent.model_dump(),
-            "steps": self.options["steps"] or self.agent.steps,
+            "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
             "time_limit": self.options["time_limit"] or self.site.jobs.agent.time_limit,
         }
         commit, dirty = git_state()

@@ -130,7 +130,6 @@ def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, gradin
     assert (code, err) == (0, ""), out
     told = [line for line in out.splitlines() if line.startswith("step ")]
     assert len(told) == len(steps)
-    print(out)
     nodes = world.logged("journal.json")["nodes"]
     assert [node["is_buggy"] for node in nodes] == [step[2] for step in steps if step[2] is not None], out
     for number, (line, step) in enumerate(zip(told, steps, strict=True), 1):
@@ -180,12 +179,8 @@ def read_until(world, text):
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [
-        (401, "HTTP 401"),
-        (403, "check its key"),
-        ((400, {"error": {"message": "bad tool_choice\nno parser"}}), "no parser"),
-    ],
-    ids=["401", "403", "400"],
+    [(401, "check its key"), ((400, {"error": {"message": "bad tool_choice\nno parser"}}), "no parser")],
+    ids=["401", "400"],
 )
 def test_a_refusal_ends_the_run_with_one_line(make_world, make_model, grading, answer, message):
     model = make_model(code=[answer], token="very-secret")
@@ -194,7 +189,7 @@ def test_a_refusal_ends_the_run_with_one_line(make_world, make_model, grading, a
     world.start()
     code, out, err = world.finish()
     assert code == 1
-    assert message.replace("HTTP", "Error code:") in err or message in err
+    assert message in err
     assert err.count("\n") == 1 and err.startswith("aide driver: code model 'gpt-fake' at http")
     assert "very-secret" not in out + err
     assert len(model.calls) == 1
@@ -209,8 +204,8 @@ def test_the_deadline_ends_all(make_world, make_model, grading, where):
     world = make_world()
     world.start()
     wait_for((world.folder["LOGS"] / "journal.json").exists, what="import of AIDE")
-    world.publish(seconds=2.5, **model.endpoints("CODE"), **grading_endpoints(grading))
-    deadline = time.time() + 2.5
+    world.publish(seconds=3, **model.endpoints("CODE"), **grading_endpoints(grading))
+    deadline = time.time() + 3
     code, out, err = world.finish()
     assert abs(time.time() - deadline) < 1.5
     assert (code, err) == (0, "")
@@ -237,20 +232,19 @@ def test_the_time_limit_of_a_program(make_world, make_model, grading):
     assert world.leftovers() == {}
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_while_a_program_runs(make_world, make_model, grading, name):
+def test_a_signal_while_a_program_runs(make_world, make_model, grading):
     model = make_model(code=[program(1, "before\n"), program(9, "x\n", f"{DAEMON}\n{STUBBORN}")])
     world = make_world()
     world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
     world.start()
     wait_for(lambda: running(world), what="the second program")
     assert len(world.leftovers()) >= 4  # watcher, AIDE, the program, its daemon: the search would see them
-    world.process.send_signal(getattr(signal, name))
+    world.process.send_signal(signal.SIGTERM)
     started = time.monotonic()
     code, out, err = world.finish()
     assert time.monotonic() - started < 3
     assert code == 1
-    assert err == f"aide driver: stopped by {name} after 1 steps\n"
+    assert err == "aide driver: stopped by SIGTERM after 1 steps\n"
     assert world.submission.read_text() == "before\n"
     assert len(world.logged("journal.json")["nodes"]) == 1
     assert world.leftovers() == {}
@@ -280,22 +274,21 @@ def test_aide_killed_is_told(make_world, make_model, grading):
     assert err == "aide driver: AIDE's process was ended by SIGKILL (out of memory?) after 0 steps\n"
 
 
-def test_mistakes_of_the_host_are_one_line(make_world, data, tmp_path):
-    def problem(endpoints=None, **variables):
+def test_mistakes_of_the_host_are_one_line(make_world, tmp_path):
+    (tmp_path / "empty").mkdir()
+    mistakes = {  # variables, endpoints: what is said
+        "DATA_DIR is not set; STEP_LIMIT='many' is not": ({"STEP_LIMIT": "many", "DATA_DIR": ""}, None),
+        "no description": ({"DATA_DIR": str(tmp_path / "empty")}, None),
+        "AIDE_OPTIONS": ({"AIDE_OPTIONS": "exec.tiemout=3"}, None),
+        "AIDE needs a model": ({}, {"GRADING_SERVER": "http://127.0.0.1:9"}),
+    }
+    for said, (variables, endpoints) in mistakes.items():
         world = make_world(**variables)
-        if endpoints is not None:
+        if endpoints:
             world.publish(**endpoints)
         world.start()
         code, out, err = world.finish()
-        assert code == 1 and err.count("\n") == 1, err
-        return err
-
-    world_without = problem(STEP_LIMIT="many", DATA_DIR="")
-    assert "DATA_DIR is not set" in world_without and "STEP_LIMIT='many'" in world_without
-    (tmp_path / "empty").mkdir()
-    assert "no description" in problem(DATA_DIR=str(tmp_path / "empty"))
-    assert "AIDE_OPTIONS" in problem(AIDE_OPTIONS="exec.tiemout=3")
-    assert "AIDE needs a model" in problem(endpoints={"GRADING_SERVER": "http://127.0.0.1:9"})
+        assert code == 1 and err.count("\n") == 1 and said in err, err
 
 
 def test_odd_data_and_a_grading_server_that_is_away(make_world, make_model, tmp_path, data):

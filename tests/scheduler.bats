@@ -1,0 +1,308 @@
+# scripts_hpc/lib/scheduler.sh: the local twin with real processes, and what is asked of Slurm.
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load common.bash
+  export LOCAL_JOBS=$BATS_TEST_TMPDIR/jobs
+  SCHEDULER=local
+  source "$ROOT/scripts_hpc/lib/common.sh"
+  source "$ROOT/scripts_hpc/lib/scheduler.sh"
+}
+
+teardown() { # whatever a failed test left
+  local job pid
+  for job in "$LOCAL_JOBS"/[0-9]*; do
+    [[ -d $job ]] || continue
+    for pid in $(pgrep -s "$(cut -d' ' -f1 "$job/pid")") $(sched::_local_processes "$job"); do kill -KILL "$pid" 2>/dev/null || true; done
+  done
+}
+
+script() { # script NAME [TIME], its text on stdin: writes $BATS_TEST_TMPDIR/NAME.sh
+  {
+    printf '#!/usr/bin/env bash\n#SBATCH --job-name=%s\n#SBATCH --output=%s/%%x-%%j.out\n#SBATCH --time=%s\n' "$1" "$BATS_TEST_TMPDIR" "${2:-00:01:00}"
+    cat
+  } >"$BATS_TEST_TMPDIR/$1.sh"
+}
+
+submit() { # submit [--after IDS] NAME ARGS…: sets ID. (A job must not hold the descriptor on which bats waits.)
+  local options=()
+  if [[ $1 == --after ]]; then options=("$1" "$2") && shift 2; fi
+  ID=$(sched::submit "${options[@]}" "$BATS_TEST_TMPDIR/$1.sh" "${@:2}" 3>&-)
+}
+
+state() { sched::states "$1" | cut -d'|' -f2; }
+
+within() { # within SECONDS COMMAND…: until it succeeds
+  local until=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < until)) || { echo "not within the time: $*" && return 1; }
+    sleep 0.05
+  done
+}
+is() { [[ $(state "$1") == "$2" ]]; }
+await() { within 15 is "$1" "$2" || { echo "job $1 is $(state "$1"), not $2" && return 1; }; }
+gone() { ! sched::_local_birth "$1" >/dev/null; } # a zombie is gone
+
+hold() { # a job 1 that stays PENDING as long as this test lives, until release
+  local pid=$BASHPID
+  mkdir -p "$LOCAL_JOBS/1"
+  printf '%s %s\n' "$pid" "$(sched::_local_birth "$pid")" >"$LOCAL_JOBS/1/pid"
+  echo PENDING >"$LOCAL_JOBS/1/state"
+}
+release() { echo RUNNING >"$LOCAL_JOBS/1/state"; }
+
+@test "a job gets its arguments, a log of its name, and its number" {
+  script greet <<<'printf "%s|" "$HAB_LOCAL_JOB_ID" "$@"; echo oops >&2'
+  submit greet 'two words' '' 3
+  [[ $ID == 1 ]]
+  await 1 COMPLETED
+  [[ $(<"$BATS_TEST_TMPDIR/greet-1.out") == '1|two words||3|oops' ]]
+}
+
+@test "a job that fails is FAILED" {
+  script fail <<<'exit 4'
+  submit fail
+  await "$ID" FAILED
+  [[ $(<"$LOCAL_JOBS/$ID/exit_code") == 4 ]]
+}
+
+@test "a script that is not there is FAILED, and no submission hangs" {
+  submit missing
+  await "$ID" FAILED
+}
+
+@test "a job does not see the Slurm job that it was started in" {
+  script show <<<'env | grep -c ^SLURM_ || true'
+  SLURM_JOB_ID=5 SLURM_CPUS_ON_NODE=4 submit show
+  await "$ID" COMPLETED
+  [[ $(<"$BATS_TEST_TMPDIR/show-$ID.out") == 0 ]]
+}
+
+@test "ten jobs at once get ten numbers" {
+  script nothing <<<true
+  for _ in {1..10}; do (submit nothing && echo "$ID" >>"$BATS_TEST_TMPDIR/ids") & done
+  wait
+  [[ $(sort -n "$BATS_TEST_TMPDIR/ids" | uniq | wc -l) == 10 ]]
+  for id in $(<"$BATS_TEST_TMPDIR/ids"); do await "$id" COMPLETED; done
+}
+
+@test "states are a line a job in the order asked, GONE for an unknown one" {
+  script nothing <<<true
+  submit nothing
+  await 1 COMPLETED
+  try sched::states 77 1 78
+  expect_status 0
+  [[ $(cut -d'|' -f1,2 <<<"$output") == $'77|GONE\n1|COMPLETED\n78|GONE' ]]
+  [[ $(grep -c '^[0-9]*|[A-Z_]*|[^|]*|[^|]*|[^|]*$' <<<"$output") == 3 ]]
+}
+
+@test "a job waits until those before it have started, not until they end" {
+  script long <<<'sleep 30'
+  script short <<<true
+  hold
+  submit long
+  await 2 RUNNING
+  submit --after 1:2 short
+  sleep 0.5
+  [[ $(sched::states 3 | cut -d'|' -f2,3) == 'PENDING|Dependency' ]]
+  [[ ! -e $BATS_TEST_TMPDIR/short-3.out ]]
+  release
+  await 3 COMPLETED
+  is 2 RUNNING
+}
+
+@test "nobody waits for a job that died or never was" {
+  script short <<<true
+  mkdir -p "$LOCAL_JOBS/1"
+  echo PENDING >"$LOCAL_JOBS/1/state"
+  echo "4194305 1" >"$LOCAL_JOBS/1/pid"
+  submit --after 1:99 short
+  await 2 COMPLETED
+}
+
+@test "cancel: the script is told, and everything that it started ends, daemons too" {
+  script family <<'SH'
+trap 'echo told; exit 143' TERM
+setsid sleep 300 & echo $! >>pids
+(setsid nohup bash -c 'sleep 301 & echo $! >>pids; wait' >/dev/null 2>&1 &)
+sleep 302 & echo $! >>pids
+touch ready
+wait
+SH
+  cd "$BATS_TEST_TMPDIR"
+  submit family
+  within 10 test -e ready
+  within 10 grep -qc . pids
+  sched::cancel "$ID"
+  await "$ID" CANCELLED
+  grep -q told "family-$ID.out"
+  for pid in $(<pids); do gone "$pid"; done
+  [[ -z $(sched::_local_processes "$LOCAL_JOBS/$ID") ]]
+}
+
+@test "cancel of a job that waits, and again of one that has ended" {
+  script never <<<true
+  hold
+  submit --after 1 never
+  is 2 PENDING
+  sched::cancel 2
+  await 2 CANCELLED
+  [[ ! -e $BATS_TEST_TMPDIR/never-2.out ]]
+  try sched::cancel 2 99
+  expect_status 0
+  is 2 CANCELLED
+}
+
+@test "a job cancelled the moment it was submitted is CANCELLED, never a failed node" {
+  script long <<<'sleep 300'
+  for _ in {1..8}; do
+    submit long
+    sched::cancel "$ID"
+    await "$ID" CANCELLED
+  done
+}
+
+@test "the time limit: the script is told first, then the job is TIMEOUT and nothing is left" {
+  script slow 00:00:01 <<'SH'
+trap 'echo told; exit 0' TERM
+setsid sleep 300 & echo $! >pid
+wait
+SH
+  cd "$BATS_TEST_TMPDIR"
+  submit slow
+  await "$ID" TIMEOUT
+  grep -q told "slow-$ID.out"
+  gone "$(<pid)"
+}
+
+@test "a daemon does not outlive the script that left it" {
+  script leaver <<<'setsid sleep 300 & echo $! >"$PWD/pid"'
+  cd "$BATS_TEST_TMPDIR"
+  submit leaver
+  await "$ID" COMPLETED
+  gone "$(<pid)"
+}
+
+@test "USR1 reaches the script and ends nothing by itself" {
+  script server <<'SH'
+trap 'echo usr1; done=1' USR1
+sleep 300 &
+touch ready
+until [[ ${done:-} ]]; do sleep 0.05; done
+kill $!
+SH
+  cd "$BATS_TEST_TMPDIR"
+  submit server
+  within 10 test -e ready
+  sched::signal USR1 "$ID"
+  await "$ID" COMPLETED
+  [[ $(<"server-$ID.out") == usr1 ]]
+  try sched::signal USR1 "$ID"
+  expect_status 0
+  try sched::signal USR1 99
+  expect_status 0
+}
+
+@test "kill -9 of a job's runner is a failed node" {
+  script long <<<'sleep 300'
+  submit long
+  await "$ID" RUNNING
+  kill -KILL "$(cut -d' ' -f1 "$LOCAL_JOBS/$ID/pid")"
+  await "$ID" NODE_FAIL
+  try sched::alive_in "$ID"
+  expect_status 0
+  [[ -z $output ]]
+}
+
+@test "a process number that was given out again is not the runner" {
+  mkdir -p "$LOCAL_JOBS/1"
+  echo RUNNING >"$LOCAL_JOBS/1/state"
+  echo "$BASHPID 12345" >"$LOCAL_JOBS/1/pid"
+  is 1 NODE_FAIL
+  rm "$LOCAL_JOBS/1/pid"
+  is 1 NODE_FAIL
+}
+
+@test "alive_in names those that live" {
+  script long <<<'sleep 300'
+  script short <<<true
+  submit long
+  submit short
+  await 2 COMPLETED
+  try sched::alive_in 1 2 99
+  [[ $output == 1 ]]
+}
+
+@test "two people's local jobs don't meet: the folder is for its owner alone" {
+  script short <<<true
+  submit short
+  [[ $(stat -c %a "$LOCAL_JOBS") == 700 ]]
+}
+
+@test "elapsed is the time of the job, and stands still when it has ended" {
+  script short <<<true
+  submit short
+  await 1 COMPLETED
+  sleep 2.2
+  elapsed=$(sched::states 1 | cut -d'|' -f4)
+  ((elapsed <= 1)) || { echo "elapsed $elapsed" && return 1; }
+}
+
+@test "no process of the runner is left after a job was cancelled" {
+  script long <<<'sleep 300'
+  submit long
+  await "$ID" RUNNING
+  runner=$(cut -d' ' -f1 "$LOCAL_JOBS/$ID/pid")
+  sched::cancel "$ID"
+  await "$ID" CANCELLED
+  within 5 gone "$runner"
+  [[ -z $(pgrep -s "$runner") ]] || { ps -s "$runner" -o pid,args && return 1; }
+}
+
+@test "as a command: states, cancel, and an unknown verb" {
+  script long <<<'sleep 300'
+  submit long
+  await 1 RUNNING
+  command=("$ROOT/scripts_hpc/lib/scheduler.sh" local)
+  try bash "${command[@]}" states 1 2
+  expect_status 0
+  expect_in '1|RUNNING|' "$output"
+  expect_in '2|GONE|' "$output"
+  try bash "${command[@]}" cancel 1
+  expect_status 0
+  await 1 CANCELLED
+  try bash "${command[@]}" destroy 1
+  expect_status 2
+  expect_in 'unknown verb destroy' "$error"
+}
+
+# ---- Slurm
+
+@test "slurm: dependencies by after, never afterok, and the number without the cluster's name" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\nprintf "%%s " "$@" >>"%s/calls"\necho "41;big"\n' "$BATS_TEST_TMPDIR" >"$BATS_TEST_TMPDIR/bin/sbatch"
+  chmod +x "$BATS_TEST_TMPDIR/bin/sbatch"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER=slurm
+  [[ $(sched::submit --after 7:8 job.sh a 'b c') == 41 ]]
+  [[ $(<"$BATS_TEST_TMPDIR/calls") == '--parsable --dependency=after:7:8 --kill-on-invalid-dep=yes job.sh a b c ' ]]
+}
+
+@test "slurm: a scheduler that is down is exit code 3, and no job is taken for dead" {
+  export FAKE_SLURM=$BATS_TEST_TMPDIR FAKE_SQUEUE_DOWN=1
+  PATH=$ROOT/tests/fakes/slurm:$PATH SCHEDULER=slurm
+  try sched::states 7
+  expect_status 3
+  [[ -z $output ]]
+  try sched::alive_in 7
+  expect_status 3
+  [[ -z $output ]]
+}
+
+@test "slurm: why it is down is said" {
+  export FAKE_SLURM=$BATS_TEST_TMPDIR FAKE_SQUEUE_DOWN=1
+  PATH=$ROOT/tests/fakes/slurm:$PATH
+  try bash "$ROOT/scripts_hpc/lib/scheduler.sh" slurm states 7
+  expect_status 3
+  expect_in 'Unable to contact slurm controller' "$error"
+}
