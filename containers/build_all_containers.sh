@@ -26,7 +26,7 @@
 # Exit codes: 0 all are built or up to date; 2 usage or configuration; 3 an image failed; 130 interrupted.
 set -euo pipefail
 ROOT=$(cd -P "${BASH_SOURCE[0]%/*}/.." && pwd)
-# shellcheck source=../scripts_hpc/lib/common.sh
+# shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell
 
@@ -54,13 +54,13 @@ build::room() { # build::room IMAGE: sets NOTE and fails when the disk is too sm
 build::steps() { # build::steps IMAGE PART_FILE, in a process group of its own
   local flags=() output
   ((FAKEROOT == 0)) || flags+=(--fakeroot)
-  output=$("$PYTHON" -m helpers.images stage "$1" --folder "$FOLDER" ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"} 2>&1) || {
+  output=$("$PYTHON" -m helpers.images stage "$1" --folder "$FOLDER/mnt" ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"} 2>&1) || {
     printf '%s\n' "${output//error: /hab: }"
     return 3
   }
   [[ -z $output ]] || printf '%s\n' "$output"
-  cd "$FOLDER"
-  exec "$RUNTIME" build ${flags[@]+"${flags[@]}"} --bind "$FOLDER:/mnt:ro" "$2" "$IMAGES/$1.def"
+  cd "$FOLDER/mnt"
+  exec "$RUNTIME" build ${flags[@]+"${flags[@]}"} --bind "$FOLDER/mnt:/mnt:ro" "$2" "$IMAGES/$1.def"
 }
 
 build::keep() { # build::keep IMAGE PART_FILE: the .build file last, as it says that all the others are complete
@@ -70,7 +70,7 @@ build::keep() { # build::keep IMAGE PART_FILE: the .build file last, as it says 
   rm -f "$target.build" "$target.sha256" &&
     mv -f "$2" "$target" &&
     printf '%s  %s\n' "${sum%% *}" "$1.sif" | common::write_atomic "$target.sha256" &&
-    printf '%s\n%s\n' "${FINGERPRINTS[$1]}" "$(<"$FOLDER/$1.note")" | common::write_atomic "$target.build"
+    printf '%s\n%s\n' "${FINGERPRINTS[$1]}" "$(<"$FOLDER/mnt/$1.note")" | common::write_atomic "$target.build"
 }
 
 build::cause() { # build::cause LOG: one sentence for what is known to go wrong
@@ -109,7 +109,7 @@ build::image() { # build::image IMAGE: sets RESULT and NOTE
   wait "$BUILDER" || code=$?
   BUILDER=''
   if ((code == 0)) && build::keep "$image" "$PART"; then
-    RESULT=built NOTE=$(<"$FOLDER/$image.note")
+    RESULT=built NOTE=$(<"$FOLDER/mnt/$image.note")
   else
     rm -f "$PART"
     NOTE=$(build::cause "$log")
@@ -140,10 +140,11 @@ while (($#)); do
   shift
 done
 
-# shellcheck source=../scripts_hpc/lib/python.sh
+# shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"
 python::ensure core
-export PYTHONPATH=$ROOT
+# the folder that the user stands in must not lend us its `helpers`
+export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
 declare -A FINGERPRINTS=() GIGABYTES=()
 PLAN=$("$PYTHON" -m helpers.images plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
 eval "$PLAN"
@@ -162,7 +163,8 @@ mkdir -p "$IMAGES" 2>/dev/null && [[ -w $IMAGES ]] || die 3 "can't write to $IMA
 
 TEMPORARY=${APPTAINER_TMPDIR:-${SINGULARITY_TMPDIR:-${TMPDIR:-/tmp}}}
 FOLDER=$(mktemp -d "$TEMPORARY/hab-build.XXXXXX") || die 3 "can't make a folder in $TEMPORARY: set APPTAINER_TMPDIR to one that you can write"
-export "${RUNTIME^^}_TMPDIR=$TEMPORARY"
+mkdir "$FOLDER/mnt" "$FOLDER/tmp"
+export "${RUNTIME^^}_TMPDIR=$FOLDER/tmp"
 BUILDER='' PART=''
 on_exit build::cleanup
 trap 'exit 130' INT TERM

@@ -29,6 +29,7 @@ from typing import Any
 
 VALID = "Submission is valid."
 INVALID = "Submission invalid! "
+SPARE_BYTES, BYTES_A_ROW = 2**20, 1000  # the largest submission
 LARGEST_NUMBER = 1e100  # larger predictions overflow a squared error
 MISSING_WORDS = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 BOOLEANS = {"true": "1", "false": "0"}
@@ -173,13 +174,13 @@ class OwnTask:
         self.id_column, self.target_column = settings["id_column"], settings["target_column"]
         self.reference = settings.get("reference", {})
         answers = private / "answers.csv"
-        # bounds what a hostile file can make the reader hold; real submissions differ by a few digits a row
-        self._largest_file = 2**20 + 20 * answers.stat().st_size
         try:
             ids, targets = self._columns(_rows(answers.read_bytes()))
             self._positions = {identifier: position for position, identifier in enumerate(ids)}
             if len(self._positions) < max(len(ids), 1):
                 raise InvalidSubmission("it is empty, or an id appears twice")
+            # bounds what a hostile file can make the reader hold, and tells nothing of the answers' length
+            self._largest_file = SPARE_BYTES + BYTES_A_ROW * len(ids)
             self._predictions = _Predictions(self.metric.kind, targets)
             if not math.isfinite(self.metric.score(self._predictions.truth, self._predictions.truth)):
                 raise ValueError("it has no finite score")

@@ -18,6 +18,7 @@ import http.client
 import io
 import ipaddress
 import json
+import logging
 import math
 import os
 import random
@@ -50,7 +51,6 @@ SECONDS_TO_START = 60
 THREADS = 8
 SECONDS_TO_STOP = 3
 SECONDS_TO_REFUSE = 2
-CLIENT_ERRORS = {errno.EAGAIN, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT}
 
 
 class ServerError(Exception):
@@ -204,10 +204,13 @@ def describe(error: HTTPException, limit: int) -> str:
 
 def _upload(request: flask.Request) -> BinaryIO:
     """Take the one uploaded file out of a request; its name is ignored. Raises Refused."""
+    from werkzeug.exceptions import ClientDisconnected
+
     try:
         files, form = request.files.getlist("file"), request.form
     except Exception as error:
-        if type(error).__module__ == "gunicorn.http.errors" or getattr(error, "errno", None) in CLIENT_ERRORS:
+        # gunicorn has errors of its own for a body that turns out not to be HTTP
+        if isinstance(error, ClientDisconnected) or type(error).__module__ == "gunicorn.http.errors":
             raise Refused(400, "the upload broke off before its end") from None
         raise
     if len(files) == 1 and files[0].filename:
@@ -305,6 +308,8 @@ def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
     ends_on_hangup = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # nohup
     for name in ("SCRIPT_NAME", "GUNICORN_PID"):  # a user's variables of these names would confuse gunicorn
         os.environ.pop(name, None)
+    # gunicorn writes a traceback about a client that stops in the middle of its headers
+    logging.getLogger("gunicorn.error").addFilter(lambda record: not _is_stall(record.exc_info))
     heartbeats = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     settings = {
         "bind": f"fd://{listener.detach()}",
@@ -333,6 +338,10 @@ def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
             return app
 
     Server().run()
+
+
+def _is_stall(problem: Any) -> bool:
+    return bool(problem) and isinstance(problem[1], BlockingIOError)
 
 
 def _set_signals(arbiter: Any, ends_on_hangup: bool) -> None:
@@ -447,24 +456,28 @@ def _open_log(path: Path | None) -> CallLog:
         raise ServerError(f"can't write the log {path} (--log): {error.strerror}") from None
 
 
+def _load(arguments: argparse.Namespace) -> dict[str, Grader]:
+    from helpers.graders import load
+
+    return {name: load(name, arguments.data_dir) for name in arguments.competition_id}
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Check everything, then serve until ended. Raises ServerError and GradingError."""
     token, admin_token = read_tokens(os.environ)
-    if arguments.ready_file and not os.access(arguments.ready_file.parent, os.W_OK):
-        raise ServerError(f"can't write {arguments.ready_file} (--ready-file): its folder is missing or read-only")
-    if arguments.ready_file:
-        arguments.ready_file.unlink(missing_ok=True)  # an earlier server's
     # one thread a request is enough, and OpenMP's own threads don't survive a fork
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    from helpers.graders import load
-
-    graders = {name: load(name, arguments.data_dir) for name in arguments.competition_id}
     if arguments.check:
-        print(f"grading_server: ready to serve {', '.join(graders)}")
+        print(f"grading_server: ready to serve {', '.join(_load(arguments))}")
         return
+    if arguments.ready_file:
+        if not os.access(arguments.ready_file.parent, os.W_OK):
+            raise ServerError(f"can't write {arguments.ready_file} (--ready-file): its folder is missing or read-only")
+        arguments.ready_file.unlink(missing_ok=True)  # an earlier server's
     log = _open_log(arguments.log)
     listener = bind(arguments.host, arguments.port, loopback_only=token is None)
+    graders = _load(arguments)
     instance = os.environ.get("HAB_INSTANCE") or secrets.token_hex(8)
     app = create_app(
         graders,

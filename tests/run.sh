@@ -80,6 +80,6 @@ for file in "${FILES[@]}"; do
 done
 if ((${#PYTEST_FILES[@]})); then run_pytest "${PYTEST_FILES[@]}"; fi
 if ((${#BATS_FILES[@]})); then run_bats "${BATS_FILES[@]}"; fi
-if ((${#CLUSTER_FILES[@]})); then run_bats "${CLUSTER_FILES[@]}"; fi
+if ((${#CLUSTER_FILES[@]})); then BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-150} run_bats "${CLUSTER_FILES[@]}"; fi
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 ((FAILED == 0 && PASSED > 0))

@@ -9,12 +9,21 @@ setup() {
   source "$ROOT/scripts_hpc/lib/scheduler.sh"
 }
 
-teardown() { # whatever a failed test left
-  local job pid
-  for job in "$LOCAL_JOBS"/[0-9]*; do
-    [[ -d $job ]] || continue
-    for pid in $(pgrep -s "$(cut -d' ' -f1 "$job/pid")") $(sched::_local_processes "$job"); do kill -KILL "$pid" 2>/dev/null || true; done
+session() { # session PID…: the processes of the sessions that they lead, without zombies
+  local file stat fields
+  for file in /proc/[0-9]*/stat; do
+    { read -r stat <"$file"; } 2>/dev/null || continue
+    read -ra fields <<<"${stat##*) }"
+    if [[ " $* " == *" ${fields[3]} "* && ${fields[0]} != Z ]]; then printf '%s\n' "${file//[^0-9]/}"; fi
   done
+}
+
+teardown() { # whatever still runs: each runner leads a session of its own
+  local job pids runners=()
+  mapfile -t runners < <(cat "$BATS_TEST_TMPDIR/runners" 2>/dev/null)
+  ((${#runners[@]})) || return 0
+  mapfile -t pids < <(session "${runners[@]}" && for job in "$LOCAL_JOBS"/[0-9]*; do sched::_local_processes "$job"; done)
+  ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || true
 }
 
 script() { # script NAME [TIME], its text on stdin: writes $BATS_TEST_TMPDIR/NAME.sh
@@ -28,6 +37,7 @@ submit() { # submit [--after IDS] NAME ARGS…: sets ID. (A job must not hold th
   local options=()
   if [[ $1 == --after ]]; then options=("$1" "$2") && shift 2; fi
   ID=$(sched::submit "${options[@]}" "$BATS_TEST_TMPDIR/$1.sh" "${@:2}" 3>&-)
+  cut -d' ' -f1 "$LOCAL_JOBS/$ID/pid" >>"$BATS_TEST_TMPDIR/runners"
 }
 
 state() { sched::states "$1" | cut -d'|' -f2; }
@@ -156,7 +166,7 @@ SH
 
 @test "a job cancelled the moment it was submitted is CANCELLED, never a failed node" {
   script long <<<'sleep 300'
-  for _ in {1..8}; do
+  for _ in {1..5}; do
     submit long
     sched::cancel "$ID"
     await "$ID" CANCELLED
@@ -257,7 +267,10 @@ SH
   sched::cancel "$ID"
   await "$ID" CANCELLED
   within 5 gone "$runner"
-  [[ -z $(pgrep -s "$runner") ]] || { ps -s "$runner" -o pid,args && return 1; }
+  for left in $(session "$runner"); do
+    tr '\0' ' ' <"/proc/$left/cmdline"
+    return 1
+  done
 }
 
 @test "as a command: states, cancel, and an unknown verb" {

@@ -90,6 +90,8 @@ def test_a_run_with_the_replay_model(make_world, grading, tmp_path, data):
 def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, grading):
     """One run, one mishap a step; only the sound programs count."""
     too_long = (400, {"error": {"message": "This model's maximum context length is 1024 tokens.", "code": 400}})
+    page = (200, b"<html>a proxy's page</html>")
+    odd = (200, {"choices": [{"message": {"content": 5}}]})
     link = "import os; os.symlink(os.path.realpath('input/train.csv'), 'working/submission.csv')"
     good = program(0.5, "good\n")
     # fmt: off
@@ -98,7 +100,7 @@ def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, gradin
         ([good],                                    ["text: I think it is fine"],          True, False),
         ([program(2, "int\n")],                     [review(2)],                           False, True),
         ([good],                                    ["{not json"],                         True, False),
-        ([good],                                    [{"is_bug": False, "summary": "s"}],   True, False),
+        ([good],                                    [{"is_bug": False, "metric": 8.0}],    True, False),
         ([good],                                    ['{"is_bug": false, "lower_is_better": true, "metric": NaN}'],
                                                                                            True, False),
         ([good],                                    [{**review(1), "metric": True}],       True, False),
@@ -110,8 +112,9 @@ def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, gradin
         ([program(6, None, link)],                  [review(6.0)],                         True, False),
         ([program(7, "INVALID\n")],                 [review(7.0)],                         True, False),
         ([program(0.1, "other direction\n")],       [review(0.1, lower=True)],             False, False),
-        ([500, 429, program(4, "patience\n")],      [503, review(4.0)],                    False, True),
+        ([500, 429, page, program(4, "patience\n")],      [503, review(4.0)],                    False, True),
         ([too_long],                                [],                                    None, False),
+        ([odd],                                     [],                                    None, False),
         ([None, "no code", "```python\n(\n```"],    [review(None, bug=True)],              True, False),
         ([program(0, "z", "import shutil; shutil.rmtree('working'); shutil.rmtree('input'); raise OSError('\\udcff')")],
                                                     [review(None, bug=True)],              True, False),
@@ -134,7 +137,8 @@ def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, gradin
     assert [node["is_buggy"] for node in nodes] == [step[2] for step in steps if step[2] is not None], out
     for number, (line, step) in enumerate(zip(told, steps, strict=True), 1):
         assert (f"(step {number})" in line) == step[3], line
-        assert ("failed: prompt too long" in line) == (step[2] is None), line
+        assert ("failed: " in line) == (step[2] is None), line
+        assert ("failed: prompt too long" in line) == (step[0] == [too_long]), line
     assert world.submission.read_text() == "patience\n"
     assert "patience" in (world.folder["CODE"] / "best_solution.py").read_text()
     assert world.leftovers() == {}
@@ -147,9 +151,9 @@ def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, gradin
     answered = [call for model in (coder, critic) for call in model.calls]
     assert world.logged("usage.json") == {
         "steps": len(steps),
-        "requests": len(answered) - 5,  # those with another status than 200
-        "prompt_tokens": 10 * (len(answered) - 5),
-        "completion_tokens": 3 * (len(answered) - 5),
+        "requests": len(answered) - 6,  # the refusals, and the answer that was none
+        "prompt_tokens": 10 * (len(answered) - 7),
+        "completion_tokens": 3 * (len(answered) - 7),
     }
     assert {call["json"]["model"] for call in critic.calls} == {"claude-x"}
 
@@ -179,7 +183,10 @@ def read_until(world, text):
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [(401, "check its key"), ((400, {"error": {"message": "bad tool_choice\nno parser"}}), "no parser")],
+    [
+        ((401, {"error": {"message": "no such key: very-secret"}}), "no such key: ***"),
+        ((400, {"error": {"message": "bad tool_choice\nno parser"}}), "no parser"),
+    ],
     ids=["401", "400"],
 )
 def test_a_refusal_ends_the_run_with_one_line(make_world, make_model, grading, answer, message):

@@ -10,6 +10,7 @@
 #   --no-containers          Slurm only: no Apptainer, no base image
 #   --reconfigure [K=V ...]  lines of slurm.conf that replace this script's own, until the next --reconfigure;
 #                            without any: back to normal. E.g. --reconfigure MaxArraySize=26 SlurmdTimeout=5
+#   --check                  only say whether this machine can run it
 #   -h, --help
 # Exit: 0 up, all nodes ready · 2 usage · 3 it does not come up · 77 not root on Debian 12
 set -euo pipefail
@@ -31,6 +32,7 @@ up::options() { # argument... -> sets the globals below
   while (($#)); do
     case $1 in
       -h | --help) cluster::help "${BASH_SOURCE[0]}" && exit ;;
+      --check) cluster::require_machine && exit ;;
       --no-containers) containers=false ;;
       --reconfigure)
         reconfigure=true

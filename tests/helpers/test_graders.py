@@ -107,7 +107,7 @@ BROKEN = {
     "NaN": (GOOD.replace(b"bird", b"NaN"), "`target` must hold a label in each row; row 4 has 'NaN'."),
     "no label": (GOOD.replace(b"bird", b""), "`target` must hold a label in each row; row 4 has ''."),
     "numbers": (csv([0, 1, 0, 2, 1, 0]), "`target` must hold class labels, which are words; it holds numbers."),
-    "huge": (GOOD + b"\n" * 2**21, "It has over 1049756 bytes, far more than the test set's rows need."),
+    "huge": (GOOD + b"\n" * 2**21, "It has over 1054576 bytes, far more than the test set's rows need."),
 }
 
 

@@ -66,7 +66,9 @@ def gone(session: int, seconds: float) -> bool:
 
 
 class Server:
-    """A grading server in a session of its own, started from the command line."""
+    """A grading server in a session of its own, as started from the command line."""
+
+    CODE = "import sys; from helpers.grading_server import main; sys.exit(main())"
 
     def __init__(
         self, folder: Path, *arguments: str, competitions: tuple[str, ...] = ("toy",), **variables: str
@@ -75,7 +77,7 @@ class Server:
         self.home, self.private = folder / "home", [make_task(folder / "data", name) for name in competitions]
         self.temporary.mkdir()
         self.home.mkdir()
-        command = [sys.executable, "-m", "helpers.grading_server", "--data-dir", str(folder / "data")]
+        command = [sys.executable, "-c", self.CODE, "--data-dir", str(folder / "data")]
         command += [word for name in competitions for word in ("--competition-id", name)]
         command += ["--log", str(self.log), "--ready-file", str(self.ready), *arguments]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(self.temporary), **variables}
@@ -399,14 +401,36 @@ def test_several_competitions_answers_read_once_and_no_token_on_loopback(own_ser
         connection.close()
 
 
+class ImpatientServer(Server):
+    CODE = "import helpers.grading_server as server; server.STALLED_UPLOAD_SECONDS = 1; server.main()"
+
+
+def test_stalled_clients_do_not_keep_the_threads(tmp_path: Path) -> None:
+    server = ImpatientServer(tmp_path, "--workers", "1")
+    try:
+        halves = [request(PART, length=5000), HEAD[:40]] * grading_server.THREADS
+        with ThreadPoolExecutor(len(halves) + 1) as pool:
+            answers = pool.map(lambda half: server.raw(half, half_close=False), halves)
+            time.sleep(0.3)
+            assert server.post(csv(ANSWERS)).json() == {"result": VALID}
+            for half, answer in zip(halves, answers, strict=True):
+                assert answer == b"" if half == HEAD[:40] else b"the upload broke off before its end" in answer
+        server.process.terminate()
+        assert server.process.communicate(timeout=10)[1] == ""
+    finally:
+        server.end()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_all_of_it(tmp_path: Path, number: int) -> None:
     server = Server(tmp_path, "--workers", "3")
     try:
         assert len(server.workers(3)) == 3
-        with socket.create_connection(("127.0.0.1", server.port)) as stalled:
-            stalled.sendall(request(PART, length=5000))
-            time.sleep(0.3)
+        with contextlib.ExitStack() as stack:
+            if number == signal.SIGTERM:
+                stalled = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                stalled.sendall(request(PART, length=5000))
+                time.sleep(0.3)
             started = time.monotonic()
             server.process.send_signal(number)
             assert server.process.wait(timeout=10) == 0

@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (3, "", 1)
     assert [path.name for path in tmp_path.iterdir()] == [".prepare_task.lock"]
     assert run(TASK, "--data-dir", tmp_path, "--check").returncode == 2
-    assert run(TASK, "--data-dir", tmp_path).returncode == 0
+    assert prepare_task.prepare(TASK, tmp_path)
 
 
 def test_all_files_are_there_with_their_modes(prepared: Path) -> None:
@@ -129,13 +129,13 @@ def test_nothing_secret_is_printed_or_public(tmp_path: Path) -> None:
 
 def test_a_second_time_does_nothing_unless_forced(tmp_path: Path) -> None:
     answers = tmp_path / TASK / "prepared" / "private" / "answers.csv"
-    run(TASK, "--data-dir", tmp_path)
+    prepare_task.prepare(TASK, tmp_path)
     first = answers.read_bytes()
     again = run(TASK, "--data-dir", tmp_path)
     assert again.returncode == 0 and "already prepared" in again.stdout
     assert answers.read_bytes() == first
     assert run(TASK, "--data-dir", tmp_path, "--check").returncode == 0
-    assert run(TASK, "--data-dir", tmp_path, "--force").returncode == 0
+    assert prepare_task.main([TASK, "--data-dir", str(tmp_path), "--force"]) == 0
     assert answers.read_bytes() != first
     assert {path.name for path in tmp_path.iterdir()} == {TASK, ".prepare_task.lock"}
 

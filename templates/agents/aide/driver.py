@@ -38,7 +38,7 @@ def main() -> int:
     try:
         code, problem = watch(worker, settings)
     finally:
-        gone = True
+        gone = end_descendants()
     if not gone:
         problem = f"{problem or 'finished'}; some of its processes could not be killed"
     return fail(problem) if problem else code

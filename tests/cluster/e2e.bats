@@ -1,0 +1,126 @@
+# The whole way on a real Slurm, with a real Apptainer: from one command to a graded score, and everything that a person can ask for.
+
+setup() {
+  load helpers.bash
+  cluster_setup
+}
+
+teardown() { cluster_teardown; }
+
+results() { # results FOLDER…: writes $WORK/results.csv
+  try .venv-core/bin/python helpers/export_results.py "$@" -o "$WORK/results.csv"
+  expect_status 0
+}
+
+cell() { # cell ROW COLUMN: of results.csv; rows count from 0
+  python3 -c 'import csv, sys; print(list(csv.DictReader(open(sys.argv[1])))[int(sys.argv[2])][sys.argv[3]])' "$WORK/results.csv" "$1" "$2"
+}
+
+@test "one command: AIDE in its container, to a graded score and a row of results" {
+  start whole classification_basic replay --steps 2
+  finish whole 120
+  expect_status 0
+  # nothing is left when the command returns
+  queue_empty
+  expect_nothing_left 3
+  expect_in 'classification_basic / aide / replay (seed 0): score 0.' "$output"
+  expect_in 'not a language model' "$output"
+  expect_in 'files: '"$WORK/runs/" "$output"
+  [[ $output != *'without a container'* ]]
+
+  local record run
+  record=$(group whole)/workflow.json
+  run=$(run_of whole)
+  expect_state whole scored
+  [[ $(pick "$run/run_metadata.json" "d['isolated']") == True ]]
+  [[ $(pick "$record" "d['images']['agent']['sha256']") == "$(sha256sum <"$HAB_CLUSTER_STATE/shared/containers/aide.sif" | cut -d' ' -f1)" ]]
+  [[ $(pick "$record" "d['images']['grading']['sha256']") =~ ^[0-9a-f]{64}$ ]]
+  [[ $(pick "$run/grading_report.json" "d['valid_submission'] and d['score'] == d['total_score'] > 0.5") == True ]]
+  [[ $(pick "$run/logs/journal.json" "len(d['nodes'])") == 2 ]]
+  # the token of the grading server's owner, or of the model, is nowhere in the run's folder
+  ! grep -rqE 'token=|admin_token' "$(group whole)"
+
+  results "$WORK/runs"
+  [[ $(wc -l <"$WORK/results.csv") == 2 ]]
+  [[ $(cell 0 state) == scored && $(cell 0 isolated) == true && $(cell 0 model) == replay ]]
+  [[ $(cell 0 score) == "$(pick "$run/grading_report.json" "d['score']")" ]]
+  [[ $(cell 0 steps) == 2 && $(cell 0 image_digest) =~ ^[0-9a-f]{64}$ ]]
+  (($(cell 0 requests) >= 2))
+}
+
+@test "two rollouts share one pair of servers" {
+  start two classification_basic replay --agent caller --rollouts 2 --seed 7 --json
+  await 20 group two >/dev/null
+  local first second
+  await 60 eval '[[ $(cat "$(group two)"/*/code/waiting 2>/dev/null | wc -l; ls "$(group two)"/*/code/waiting 2>/dev/null | wc -l) == *2 ]]'
+  [[ $(queue | wc -l) == 4 ]]
+  for run in "$(group two)"/classification_basic_*; do as_owner touch "$run/code/go"; done
+  finish two 60
+  expect_status 0
+  expect_nothing_left 3
+  first=$(python3 -c 'import json, sys; d = json.load(sys.stdin); print(d["exit_code"], [(r["seed"], r["state"]) for r in d["results"]])' <<<"$output")
+  expect_in "0 [(7, 'scored'), (8, 'scored')]" "$first"
+}
+
+@test "an agent without a model needs no model server" {
+  start one classification_basic --agent baseline
+  finish one 60
+  expect_status 0
+  expect_nothing_left 3
+  expect_in '/ baseline (seed 0): score 0.' "$output"
+  [[ $(pick "$(group one)/workflow.json" "sorted(d['jobs'])") == "['agents', 'grading_server']" ]]
+}
+
+@test "a model with a GPU: its partition, its gres, its cost; submitted with --detach, watched with --attach" {
+  try scripts_hpc/run_workflow.sh classification_basic replay --agent caller --set models.replay.gpus=1 --detach
+  expect_status 0
+  local run=$output job
+  printf 'run: %s\n' "$run" >"$WORK/gpu.err"
+  job=$(job_of gpu model_server)
+  await 30 job_is "$job" RUNNING
+  [[ $(queue --jobs="$job" --format='%P %N %b') == 'gpu gpu1 '*gpu:1 ]]
+  [[ $(queue --jobs="$(job_of gpu grading_server)" --format=%P) == cpu ]]
+  await_working gpu
+  start attached --attach "$run"
+  go gpu
+  finish attached 60
+  expect_status 0
+  expect_in 'caller / replay (seed 0): score 0.' "$output"
+  expect_nothing_left 3
+  results "$run"
+  python3 -c 'import sys; assert 0 < float(sys.argv[1]) < 0.1, sys.argv' "$(cell 0 gpu_hours)"
+}
+
+@test "rendered scripts alone with sbatch; their servers, used by a workflow with --reuse-*" {
+  local render=(scripts_hpc/render.sh) grading model agent
+  try "${render[@]}"
+  expect_status 0
+  local folder=$CHECKOUT/rendered/site
+  grading=$(as_user sbatch --parsable "$folder/slurm_grading_server.sh" classification_basic)
+  model=$(as_user sbatch --parsable "$folder/slurm_vllm_replay.sh")
+  agent=$(as_user sbatch --parsable "$folder/slurm_agent_baseline.sh" classification_basic "auto:$grading")
+  await 30 test -e "$ADDRESSES/vllm_replay_$model"
+  await 30 test -e "$ADDRESSES/grading_server_$grading"
+  [[ $(stat -c '%a %U' "$ADDRESSES/vllm_replay_$model") == "600 $HAB_CLUSTER_USER" ]]
+  [[ $(head -n 1 "$ADDRESSES/vllm_replay_$model") == http://127.0.0.1:* ]]
+  start reusing classification_basic replay --agent caller --steps 1 --reuse-grading "$grading" --reuse-model "$model" --cleanup off
+  await_working reusing
+  [[ $(queue --format=%j | sort | uniq -c | tr -s ' ' | tr '\n' ' ') == *'1 grading_server '*'1 vllm_replay '* ]]
+  go reusing
+  finish reusing 60
+  expect_status 0
+  # neither was told to go
+  await 40 job_is "$agent" COMPLETED
+  job_is "$grading" RUNNING
+  job_is "$model" RUNNING
+  local run
+  run=$(find "$WORK/runs" -maxdepth 2 -name "classification_basic_$agent")
+  [[ $(pick "$run/run_metadata.json" "d['state']") == scored ]]
+  # AIDE by hand, with the same servers
+  agent=$(as_user sbatch --parsable "$folder/slurm_agent_aide.sh" classification_basic "auto:$grading" "auto:$model")
+  await 60 job_is "$agent" COMPLETED
+  run=$(find "$WORK/runs" -maxdepth 2 -name "classification_basic_$agent")
+  [[ $(pick "$run/run_metadata.json" "d['state']") == scored ]]
+  as_user scancel "$grading" "$model"
+  expect_nothing_left 15
+}

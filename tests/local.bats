@@ -1,0 +1,147 @@
+# The whole path on this machine without Slurm: real servers, real agents, real grading; and what is left when things go wrong.
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load common.bash
+  make_site local none
+  export HAB_VENV_DIR=$ROOT
+  export HPC_MODELS__REPLAY='{steps: 1}'
+  "$ROOT/.venv-core/bin/python" -m helpers.prepare_task classification_basic --data-dir "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
+}
+
+teardown() {
+  # what a failed test leaves behind ends with it: its processes carry its folder in their environment
+  local file
+  grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ | while IFS= read -r file; do
+    file=${file#/proc/}
+    kill -KILL "${file%%/*}" 2>/dev/null || true
+  done
+}
+
+workflow() { try "$ROOT/scripts_hpc/run_workflow.sh" "$@" --site "$SITE_FILE"; }
+processes() { grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ || true; }
+
+wait_for() { # wait_for SECONDS COMMAND…
+  local limit=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < limit)) || {
+      echo "not within the time: $*"
+      return 1
+    }
+    sleep 0.1
+  done
+}
+nothing_left() { [[ -z $(processes) ]] && [[ -z $(find "$BATS_TEST_TMPDIR/addresses" -maxdepth 1 -type f) ]]; }
+run_of() { ls -d "$BATS_TEST_TMPDIR"/runs/*/classification_basic_*; }
+state_is() { grep -q "\"state\": \"$1\"" "$(run_of)/run_metadata.json"; }
+
+in_background() { # in_background ARGS…: a workflow in a process group of its own; sets PID
+  set -m
+  "$ROOT/scripts_hpc/run_workflow.sh" "$@" --site "$SITE_FILE" >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+  PID=$!
+  set +m
+}
+
+@test "without arguments, where there is no Slurm: AIDE, replay, classification_basic, a graded score" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  for tool in /usr/bin/* /bin/*; do
+    case ${tool##*/} in sbatch | squeue | scancel) ;; *) ln -sf "$tool" "$BATS_TEST_TMPDIR/bin/" ;; esac
+  done
+  export HPC_PATHS__DATA=$BATS_TEST_TMPDIR/data HPC_PATHS__RUNS=$BATS_TEST_TMPDIR/runs HPC_PATHS__ADDRESS_DIR=$BATS_TEST_TMPDIR/addresses
+  cd "$BATS_TEST_TMPDIR"
+  PATH=$BATS_TEST_TMPDIR/bin try "$ROOT/scripts_hpc/run_workflow.sh"
+  expect_status 0
+  expect_in "classification_basic / aide / replay (seed 0): score 0." "$output"
+  expect_in "is not a language model" "$output"
+  expect_in "ran without a container" "$output"
+  [[ -s $(run_of)/logs/journal.json && -s $(run_of)/submission/submission.csv ]]
+  grep -q '"total_score"' "$(run_of)/grading_report.json"
+  nothing_left
+}
+
+@test "rollouts share their servers, --json tells all, tokens are nowhere" {
+  workflow classification_basic --agent baseline --rollouts 2 --json
+  expect_status 0
+  [[ $(grep -c '"state": "scored"' <<<"$output") == 2 ]]
+  nothing_left
+  ! grep -rE 'token=[0-9a-f]{20}' "$BATS_TEST_TMPDIR/runs"
+}
+
+@test "an agent whose command fails ends with 4 and says so" {
+  sed -i '/^limits/d' "$SITE_FILE"
+  mkdir "$BATS_TEST_TMPDIR/copy"
+  (cd "$ROOT" && git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create) | tar -x -C "$BATS_TEST_TMPDIR/copy"
+  cat >>"$BATS_TEST_TMPDIR/copy/site-config/agents.yaml" <<'YAML'
+failing: {command: "echo no idea >&2; exit 5", image: aide, needs_model: false}
+linking: {command: "ln -s $DATA_DIR/sample_submission.csv $SUBMISSION_DIR/submission.csv", image: aide, needs_model: false}
+bad: {command: "echo id,target > $SUBMISSION_DIR/submission.csv", image: aide, needs_model: false}
+silent: {command: "true", image: aide, needs_model: false}
+good: {command: "cp $DATA_DIR/sample_submission.csv $SUBMISSION_DIR/submission.csv", image: aide, needs_model: false}
+YAML
+  for case in failing:agent_failed:4 linking:invalid_submission:4 bad:invalid_submission:4 silent:no_submission:4 good:scored:0; do
+    IFS=: read -r agent state code <<<"$case"
+    rm -rf "$BATS_TEST_TMPDIR/runs"
+    try "$BATS_TEST_TMPDIR/copy/scripts_hpc/run_workflow.sh" classification_basic --agent "$agent" --site "$SITE_FILE"
+    expect_status "$code"
+    state_is "$state"
+  done
+  nothing_left
+}
+
+@test "Ctrl-C while the agent runs: 130, cancelled, nothing left" {
+  in_background classification_basic replay
+  wait_for 30 grep -q "agent aide.*- running" "$BATS_TEST_TMPDIR/out"
+  kill -INT -- "-$PID"
+  status=0
+  wait "$PID" || status=$?
+  [[ $status == 130 ]]
+  state_is cancelled
+  nothing_left
+}
+
+@test "the orchestrator is killed: the run goes on, and --attach finds the score" {
+  in_background classification_basic replay
+  wait_for 30 grep -q "agent aide.*- " "$BATS_TEST_TMPDIR/out"
+  kill -KILL -- "-$PID"
+  wait_for 60 state_is scored
+  wait_for 15 nothing_left
+  run_dir=$(run_of)
+  try "$ROOT/scripts_hpc/run_workflow.sh" --attach "${run_dir%/*}"
+  expect_status 0
+  expect_in "score 0." "$output"
+}
+
+@test "the grading server's processes are killed: it is started again, and the run is scored" {
+  export HPC_MODELS__REPLAY='{steps: 3}'
+  in_background classification_basic replay
+  wait_for 40 grep -q "agent aide.*- running" "$BATS_TEST_TMPDIR/out"
+  for pid in $(pgrep -f "helpers.grading_server --competition-id classification_basic --data-dir $BATS_TEST_TMPDIR/data"); do
+    kill -KILL "$pid"
+  done
+  status=0
+  wait "$PID" || status=$?
+  [[ $status == 0 ]] || cat "$BATS_TEST_TMPDIR/out"
+  [[ $status == 0 ]]
+  grep -q "died with code" "$BATS_TEST_TMPDIR"/runs/*/logs/grading_server-*.out
+  state_is scored
+  nothing_left
+}
+
+@test "the grading server's job is cancelled: the run is lost, not a zero, and the model server goes too" {
+  in_background classification_basic replay
+  wait_for 40 grep -q "agent aide.*- running" "$BATS_TEST_TMPDIR/out"
+  LOCAL_JOBS=$BATS_TEST_TMPDIR/addresses/local_jobs bash "$ROOT/scripts_hpc/lib/scheduler.sh" local cancel 2
+  status=0
+  wait "$PID" || status=$?
+  [[ $status == 3 ]]
+  state_is lost
+  nothing_left
+}
+
+@test "a scratch folder that can't be written" {
+  workflow classification_basic --agent baseline --set paths.scratch=/proc/nowhere
+  expect_status 3
+  expect_in "can't make a temporary folder in /proc/nowhere (paths.scratch of site here)" "$(cat "$BATS_TEST_TMPDIR"/runs/*/logs/*)"
+  nothing_left
+}
