@@ -620,7 +620,7 @@ class _Why:
         if found is None:
             return None
         cause, advice = (part.format(**self.words(entry)) for part in map(str, found))
-        return f"{entry} {cause}: {advice}."
+        return f"{entry} {cause}{'; ' if ': ' in cause else ': '}{advice}."
 
     def _waiting(self, job: Job) -> tuple[str, str]:
         fitting = (entry[1:] for entry in REASONS if re.fullmatch(entry[0], job.reason.strip("()")))
@@ -742,7 +742,7 @@ def main(argv: list[str] | None = None) -> int:
         _say(str(error))
         return error.code
     except SchedulerUnavailable as error:
-        said = f"the scheduler doesn't answer, so nothing is known about the jobs ({error or 'it gave no message'})"
+        said = f"the scheduler doesn't answer, so nothing is known about the jobs ({str(error) or 'no message'})"
         _say(f"{said}: try again, or ask the cluster's support")
         return 3
     except BrokenPipeError:  # `| head` has seen enough

@@ -48,7 +48,7 @@ def write_json(path: Path, data: Any) -> None:
 def read_file(path: str | Path, limit: int = 16 * 2**20) -> bytes:
     """The bytes of a regular file of at most `limit` bytes.
 
-    A link is not followed and a pipe not waited on: an agent could lay either. Raises OSError, or ValueError with the reason.
+    A link is not followed and a pipe not waited on: an agent could lay either. Raises OSError, or ValueError.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

@@ -10,8 +10,8 @@ from pathlib import Path
 # not from site_config: results are read with Pythons that have none of this project's packages
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts_hpc" / "lib" / "scheduler.sh"
 ALIVE = set(
-    "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED RESIZING REQUEUED REQUEUE_HOLD REQUEUE_FED SIGNALING STAGE_OUT STOPPED "
-    "SPECIAL_EXIT RESV_DEL_HOLD".split()
+    "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED RESIZING REQUEUED REQUEUE_HOLD REQUEUE_FED SIGNALING STAGE_OUT "
+    "STOPPED SPECIAL_EXIT RESV_DEL_HOLD".split()
 )
 
 

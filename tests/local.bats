@@ -34,7 +34,12 @@ wait_for() { # wait_for SECONDS COMMAND…
 }
 nothing_left() { [[ -z $(processes) ]] && [[ -z $(find "$BATS_TEST_TMPDIR/addresses" -maxdepth 1 -type f) ]]; }
 run_of() { ls -d "$BATS_TEST_TMPDIR"/runs/*/classification_basic_*; }
-state_is() { grep -q "\"state\": \"$1\"" "$(run_of)/run_metadata.json"; }
+state_is() {
+  grep -q "\"state\": \"$1\"" "$(run_of)/run_metadata.json" || {
+    cat "$(run_of)/run_metadata.json"
+    return 1
+  }
+}
 
 in_background() { # in_background ARGS…: a workflow in a process group of its own; sets PID
   set -m

@@ -2,7 +2,7 @@
 # container.sh: run a command in an image, or (runtime none) in the project's own virtual environment. Sourced; needs common.sh.
 # The caller sets RUNTIME, IMAGES (folder of the .sif files), ROOT, RUNTIME_FLAGS and JOB_TMP.
 
-declare -A CONTAINER_ENV=() # NAME -> value: all that the command sees of the environment; never on a command line
+declare -A CONTAINER_ENV # NAME -> value: all that the command sees of the environment; never on a command line. A job may set some before
 JOB_TMP=''
 
 container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone when the job ends

@@ -59,6 +59,7 @@ sched::slurm_states() {
   errors=$(mktemp) || return 3
   output=$(squeue --noheader --states=all --jobs="$ids" --format='%i|%T|%r|%M|%N' 2>"$errors") || code=$?
   if ((code)) && ! grep -q 'Invalid job id' "$errors"; then
+    cat "$errors" >&2
     rm -f "$errors"
     return 3
   fi
@@ -141,10 +142,11 @@ sched::_local_processes() { # sched::_local_processes JOB_FOLDER
 }
 
 sched::local_run() { # the runner of one job: waits for what it depends on, runs the script, ends all that the script left behind
-  local id=$1 script=$2 job=$LOCAL_JOBS/$1 dependency output limit child code=0 state=COMPLETED variable
+  local id=$1 script=$2 job=$LOCAL_JOBS/$1 dependency output limit child code=0 state=COMPLETED variable cancelled=0
   shift 2
-  printf '%s %s\n' "$$" "$(sched::_local_birth "$$")" >"$job/.pid" && mv "$job/.pid" "$job/pid"
+  # before the process id is known: whoever reads it may cancel at once
   trap 'sched::_local_finish "$job" CANCELLED; exit 0' TERM
+  printf '%s %s\n' "$$" "$(sched::_local_birth "$$")" >"$job/.pid" && mv "$job/.pid" "$job/pid"
   for dependency in $(<"$job/after"); do
     while [[ $(sched::_local_state "$dependency") == PENDING ]]; do common::pause 0.05; done
   done
@@ -153,11 +155,16 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   output=${output//%x/$(sched::_local_directive "$script" job-name)}
   limit=$(sched::_seconds "$(sched::_local_directive "$script" time)")
   while IFS= read -r variable; do unset "$variable"; done < <(compgen -e SLURM_)
+  # until the script can be found by its environment, a cancellation has to wait, or it would leave it behind
+  trap 'cancelled=1' TERM
   HAB_LOCAL_JOB=$job HAB_LOCAL_JOB_ID=$id setsid bash "$script" "$@" >"${output:-/dev/null}" 2>&1 &
   child=$!
   printf '%s\n' "$child" >"$job/child"
   date +%s >"$job/started"
   printf 'RUNNING\n' >"$job/state"
+  while kill -0 "$child" 2>/dev/null && [[ -z $(sched::_local_processes "$job") ]]; do common::pause 0.01; done
+  trap 'sched::_local_finish "$job" CANCELLED; exit 0' TERM
+  ((cancelled == 0)) || kill -TERM "$$"
   common::pause "$limit" "$child"
   if kill -0 "$child" 2>/dev/null; then
     state=TIMEOUT
@@ -179,14 +186,22 @@ sched::_seconds() { # sched::_seconds [D-]HH:MM:SS
 
 # Ends every process of the job: TERM, then KILL after 30 s (Slurm's KillWait); then the job is what it is.
 sched::_local_finish() { # sched::_local_finish JOB_FOLDER STATE
-  local job=$1 state=$2 pids tenths=0
+  local job=$1 state=$2 pids tenths=0 signal timer child
   trap '' TERM
+  child=$(cat "$job/child" 2>/dev/null || true)
   while pids=$(sched::_local_processes "$job") && [[ -n $pids ]]; do
+    signal=''
+    # told once, while the script may still be tidying up; again when it has gone: it may have been starting something just then
+    if ((tenths == 0)) || { ((tenths % 5 == 0)) && ! sched::_local_birth "$child" >/dev/null; }; then signal=TERM; fi
+    if ((tenths >= 300)); then signal=KILL; fi
     # shellcheck disable=SC2086
-    if ((tenths == 0)); then kill -TERM $pids 2>/dev/null; elif ((tenths >= 300)); then kill -KILL $pids 2>/dev/null; fi
+    [[ -z $signal ]] || kill -s "$signal" $pids 2>/dev/null
     tenths=$((tenths + 1))
     common::pause 0.1
   done
+  # a pause that was interrupted leaves its timer
+  for timer in $(jobs -p); do kill "$timer" 2>/dev/null || true; done
+  date +%s >"$job/ended"
   printf '%s\n' "$state" >"$job/.state" && mv "$job/.state" "$job/state"
 }
 
@@ -204,12 +219,13 @@ sched::_local_state() { # sched::_local_state ID
 }
 
 sched::local_states() {
-  local id state started elapsed reason
+  local id state started ended elapsed reason
   for id in "$@"; do
     state=$(sched::_local_state "$id")
     started=$(cat "$LOCAL_JOBS/$id/started" 2>/dev/null || true)
     elapsed='' reason=''
-    [[ -z $started ]] || elapsed=$(($(date +%s) - started))
+    ended=$(cat "$LOCAL_JOBS/$id/ended" 2>/dev/null || date +%s)
+    [[ -z $started ]] || elapsed=$((ended - started))
     [[ $state != PENDING ]] || reason=Dependency
     printf '%s|%s|%s|%s|%s\n' "$id" "$state" "$reason" "$elapsed" "${HOSTNAME:-localhost}"
   done

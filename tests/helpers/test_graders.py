@@ -238,14 +238,16 @@ def test_a_metric_cannot_change_the_answers(tmp_path: Path, metric: str, monkeyp
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_validation_tells_nothing_about_the_answers(tmp_path: Path, metric: str) -> None:
-    """Two tasks that differ only in which row has which answer must say the same about any submission."""
+    """Tasks that differ only in which row has which answer, or in how often, say the same about any submission."""
     answers = ANSWERS[metric]
     one = make_task(tmp_path, metric, answers, name="one")
     other = make_task(tmp_path, metric, answers[::-1], name="other")
+    longest = max(answers, key=lambda answer: len(str(answer)))
+    third = make_task(tmp_path, metric, [*dict.fromkeys(answers), *[longest] * 6][:6], name="third")
     contents = [content for content, _ in BROKEN.values()] + [csv(answers), csv(answers[::-1]), csv(NUMBERS)]
     contents += [csv([value] * 6) for value in (0, 1, 0.5, "cat", "fish", "NaN", 1e200)]
     for content in contents:
-        assert validate(one, content) == validate(other, content)
+        assert validate(one, content) == validate(other, content) == validate(third, content)
     assert validate(one, csv(answers)) == (True, VALID)
 
 

@@ -456,6 +456,9 @@ def test_a_job_that_does_not_go_is_said_and_not_settled(
 def test_a_scheduler_that_falls_silent_during_stop_is_waited_for(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
     fake = scheduler({"13": "RUNNING"})
     group = make_group(tmp_path / "g", ["13"])
+    fake.cancel = lambda ids: fake.answers.__setitem__(slice(None), [None, {"13": "RUNNING"}])
+    assert call(capsys, "stop", group)[0] == 3
+    assert state_of(group, "13") == "running"
     fake.cancel = lambda ids: fake.answers.__setitem__(slice(None), [None, {"13": "CANCELLED"}])
     assert call(capsys, "stop", group)[0] == 0
     assert state_of(group, "13") == "cancelled"

@@ -1,0 +1,301 @@
+"""Time the start of a workflow, and the GPUs that it holds for nothing, on the test cluster.
+
+Start: from the command to the agent's first answer from the model, less what the slowest service needs to become ready by
+itself; beside the predecessor's scheme (serial.sh), with the same jobs, images and agent. GPU: the model server's job
+with one pretended GPU, before the first and after the last answer, less the model's load; and after kill -9 of the agent.
+Needs the cluster and what run.sh prepares on it. Exits 1 above a limit: 2 s, 3 s, the grace period.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+START_LIMIT, GPU_LIMIT = 2.0, 3.0
+COMPETITION = "classification_basic"
+POLL = 0.02
+ALIVE = re.compile(r"PENDING|RUNNING|COMPLETING|CONFIGURING")
+
+
+class Cluster:
+    """The cluster, its ordinary user and that user's checkout, from the environment; files of this bench in `work`."""
+
+    def __init__(self) -> None:
+        state = Path(os.environ["HAB_CLUSTER_STATE"])
+        self.checkout = Path(os.environ["CHECKOUT"])
+        self.user = pwd.getpwnam(os.environ["HAB_CLUSTER_USER"])
+        self.work = Path(tempfile.mkdtemp(dir=state / "shared", prefix="bench."))
+        self.runs, self.addresses, self.rendered = (self.work / name for name in ("runs", "addresses", "rendered"))
+        self.work.chmod(0o755)
+        os.chown(self.work, self.user.pw_uid, self.user.pw_gid)
+        names = "SLURM_CONF HAB_CLUSTER_STATE HAB_CA_BUNDLE HAB_PIP_INDEX_URL HAB_CONTAINER_RUNTIME".split()
+        self.env = {name: os.environ[name] for name in names if name in os.environ} | {
+            "HOME": self.user.pw_dir,
+            "USER": self.user.pw_name,
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HPC_SITE": str(self.checkout / "tests/cluster/site.yaml"),
+            "HPC_PATHS__RUNS": str(self.runs),
+            "HPC_PATHS__ADDRESS_DIR": str(self.addresses),
+        }
+
+    def start(self, *command: str | Path) -> subprocess.Popen[str]:
+        """Start a command as the user, in the checkout."""
+        return subprocess.Popen(
+            [str(part) for part in command],
+            cwd=self.checkout,
+            env=self.env,
+            user=self.user.pw_uid,
+            group=self.user.pw_gid,
+            extra_groups=[],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=(self.work / "errors").open("ab"),
+            text=True,
+        )
+
+    def call(self, *command: str | Path) -> str:
+        """Run a command to its end; what it printed. Raises RuntimeError with what it said instead."""
+        process = self.start(*command)
+        output = process.communicate(timeout=300)[0]
+        if process.returncode:
+            raise RuntimeError(f"{command[0]} ended with {process.returncode}: {(self.work / 'errors').read_text()[-2000:]}")
+        return output
+
+    def alive(self, jobs: list[str]) -> bool:
+        return bool(ALIVE.search(self.call("squeue", "--noheader", "--states=all", f"--jobs={','.join(jobs)}", "--format=%T")))
+
+    def end(self, jobs: list[str]) -> None:
+        self.call("scancel", "--quiet", *jobs)
+        until(lambda: not self.alive(jobs), 60, pause=0.2)
+
+
+def until(condition: Callable[[], object], seconds: float = 120, pause: float = POLL) -> float:
+    """The time when a condition came true; raises TimeoutError."""
+    limit = time.time() + seconds
+    while not condition():
+        if time.time() > limit:
+            raise TimeoutError(f"waited {seconds} s for {condition.__code__.co_names}")
+        time.sleep(pause)
+    return time.time()
+
+
+def only(folder: Path, pattern: str) -> Path | None:
+    return next(iter(folder.glob(pattern)), None)
+
+
+class Requests:
+    """The model's answers to an agent, seen in its usage.json: the times of the first and the last."""
+
+    def __init__(self, runs: Path):
+        self.runs = runs
+        self.file: Path | None = None
+        self.count, self.first, self.last = 0, 0.0, 0.0
+
+    def look(self) -> bool:
+        """Look once; whether there was an answer yet."""
+        self.file = self.file or only(self.runs, f"*/{COMPETITION}_*/logs/usage.json")
+        try:
+            count = json.loads(self.file.read_text())["requests"] if self.file else 0
+        except (OSError, ValueError):
+            return self.count > 0
+        if count > self.count:
+            self.count, self.last = count, time.time()
+            self.first = self.first or self.last
+        return self.count > 0
+
+
+def ready_alone(cluster: Cluster, script: str, *arguments: str) -> float:
+    """Seconds from the submission of one service by itself to its address."""
+    began = time.time()
+    job = cluster.call("sbatch", "--parsable", cluster.rendered / script, *arguments).strip()
+    try:
+        return until(lambda: only(cluster.addresses, f"*_{job}") and only(cluster.addresses, f"*_{job}").is_file()) - began
+    finally:
+        cluster.end([job])
+
+
+def fresh(cluster: Cluster) -> None:
+    """Put the runs of the last measurement aside."""
+    if cluster.runs.exists():
+        cluster.runs.rename(cluster.work / f"runs.{time.time_ns()}")
+    cluster.call("mkdir", "-p", cluster.runs / "logs")
+
+
+def workflow(cluster: Cluster, *options: str) -> subprocess.Popen[str]:
+    fresh(cluster)
+    return cluster.start("scripts_hpc/run_workflow.sh", COMPETITION, "replay", "--steps", "1", *options)
+
+
+def jobs_of(cluster: Cluster) -> dict[str, str]:
+    """The job ids by role, once all are submitted."""
+    file = only(cluster.runs, "*/workflow.json")
+    jobs = json.loads(file.read_text())["jobs"] if file else {"agents": []}
+    return {**jobs, "agent": jobs["agents"][0]} if jobs["agents"] else {}
+
+
+def ours(cluster: Cluster) -> float:
+    """Seconds from the command to the agent's first answer."""
+    began = time.time()
+    process = workflow(cluster)
+    requests = Requests(cluster.runs)
+    steps = {
+        "checked": lambda: only(cluster.runs, "*/jobs/agent.sh"),
+        "submitted": lambda: jobs_of(cluster),
+        "agent's job": lambda: only(cluster.runs, "*/logs/agent_aide-*.out"),
+        "grading ready": lambda: any(path.is_file() for path in cluster.addresses.glob("grading_server_*")),
+        "model ready": lambda: any(path.is_file() for path in cluster.addresses.glob("vllm_replay_*")),
+        "first answer": requests.look,
+    }
+    seen: dict[str, float] = {}
+
+    def look() -> bool:
+        for name, condition in steps.items():
+            if name not in seen and condition():
+                seen[name] = time.time() - began
+        return "first answer" in seen
+
+    until(look)
+    process.communicate(timeout=120)
+    if process.returncode:
+        raise RuntimeError(f"run_workflow.sh ended with {process.returncode}: {(cluster.work / 'errors').read_text()[-2000:]}")
+    print("  workflow: " + ", ".join(f"{name} {at:.2f}" for name, at in seen.items()))
+    return seen["first answer"]
+
+
+def serial(cluster: Cluster) -> float:
+    """The same by the predecessor's scheme."""
+    fresh(cluster)
+    began = time.time()
+    process = cluster.start("bash", "tests/performance/serial.sh", cluster.rendered, cluster.addresses, COMPETITION)
+    requests = Requests(cluster.runs)
+    until(requests.look)
+    jobs = process.communicate(timeout=60)[0].split()
+    cluster.end(jobs)
+    return requests.first - began
+
+
+def bench_start(cluster: Cluster, repeats: int) -> bool:
+    alone, started = [], []
+    for _ in range(repeats):
+        grading = ready_alone(cluster, "slurm_grading_server.sh", COMPETITION)
+        alone.append(max(grading, model := ready_alone(cluster, "slurm_vllm_replay.sh")))
+        print(f"  alone: grading server {grading:.2f}, model server {model:.2f}")
+        started.append(ours(cluster))
+    other = serial(cluster)
+    slowest = min(alone)
+    own, theirs = min(started) - slowest, other - slowest
+    print(f"  slowest service alone {shown(alone)}; ours {shown(started)}; serial {other:.2f} s")
+    print(
+        f"start (command to first answer, less the slowest service): ours {own:.2f} s, alternative {theirs:.2f} s "
+        f"(serial, 5 s polls, 12 s of sleeps), ratio {theirs / max(own, 0.01):.1f}, limit {START_LIMIT:g} s"
+    )
+    return own <= START_LIMIT
+
+
+def useless_gpu(cluster: Cluster) -> tuple[float, float]:
+    """Seconds of a GPU's job without use, before the first and after the last answer, and how many of them are the load."""
+    process = workflow(cluster, "--set", "models.replay.gpus=1")
+    requests = Requests(cluster.runs)
+    until(lambda: jobs_of(cluster))
+    job = jobs_of(cluster)["model_server"]
+    began = until(lambda: only(cluster.runs, f"*/logs/vllm_replay-{job}.out"))
+    load = until(lambda: (cluster.addresses / f"vllm_replay_{job}").is_file()) - began
+    until(requests.look)
+    asked = 0.0
+
+    def gone() -> bool:
+        nonlocal asked
+        requests.look()
+        if time.time() < asked + 0.25:
+            return False
+        asked = time.time()
+        return not cluster.alive([job])
+
+    ended = until(gone)
+    process.communicate(timeout=120)
+    before, after = requests.first - began, ended - requests.last
+    print(f"  GPU: load {load:.2f}, before the first answer {before:.2f}, after the last {after:.2f}")
+    return before + after, load
+
+
+def gpu_after_kill(cluster: Cluster) -> tuple[float, float]:
+    """Seconds from kill -9 of the agent's job script to the end of the GPU's job, and the bound."""
+    process = workflow(cluster, "--set", "models.replay.gpus=1")
+    until(Requests(cluster.runs).look)
+    jobs = jobs_of(cluster)
+    killed = time.time()
+    os.kill(batch_script(jobs["agent"]), signal.SIGKILL)
+    ended = until(lambda: not cluster.alive([jobs["model_server"]]), pause=0.25)
+    process.communicate(timeout=120)
+    grace = json.loads(only(cluster.runs, "*/workflow.json").read_text())["config"]["limits"]["grace_seconds"]
+    return ended - killed, grace
+
+
+def batch_script(job: str) -> int:
+    """The process of a job's script: the shell whose command line names the script that slurmd spooled."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(word.endswith(f"job{int(job):05d}/slurm_script".encode()) for word in words):
+            children = Path(path.parent, "stat").read_text().rpartition(")")[2].split()
+            parent = Path("/proc", children[1], "cmdline")
+            if b"slurm_script" not in parent.read_bytes():
+                return int(path.parent.name)
+    raise RuntimeError(f"job {job} has no process here")
+
+
+def bench_gpu(cluster: Cluster, repeats: int) -> bool:
+    measured = [useless_gpu(cluster) for _ in range(repeats)]
+    useless, load = min(measured, key=lambda pair: pair[0] - pair[1])
+    more = useless - load
+    print(f"  beyond the load: {shown([one - own for one, own in measured])}")
+    print(
+        f"GPU without use (before the first and after the last answer): ours {useless:.2f} s, alternative {load:.2f} s "
+        f"(the model's load), ratio {useless / load:.2f}, {more:.2f} s more, limit {GPU_LIMIT:g} s"
+    )
+    held, grace = gpu_after_kill(cluster)
+    print(
+        f"GPU held after kill -9 of the agent's job: ours {held:.1f} s, alternative {grace} s (the grace period), "
+        f"ratio {held / grace:.2f}"
+    )
+    return more <= GPU_LIMIT and held <= grace + 5
+
+
+def shown(values: list[float]) -> str:
+    return "/".join(f"{value:.2f}" for value in values) + " s"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement; the best counts (default: %(default)s)")
+    parser.add_argument("--only", choices=["start", "gpu"])
+    options = parser.parse_args()
+    if "CHECKOUT" not in os.environ or os.geteuid():
+        print("bench_start.py: needs the test cluster: tests/performance/run.sh brings it up (root, Debian 12)", file=sys.stderr)
+        return 77
+    cluster = Cluster()
+    cluster.call("mkdir", "-p", cluster.runs)
+    cluster.call("scripts_hpc/render.sh", "--output", cluster.rendered)
+    good = True
+    if options.only != "gpu":
+        good = bench_start(cluster, options.repeats) and good
+    if options.only != "start":
+        good = bench_gpu(cluster, options.repeats) and good
+    subprocess.run(["rm", "-rf", cluster.work], check=True)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
