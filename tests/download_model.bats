@@ -209,7 +209,7 @@ whole() { # whole NAME: it is in the cache, as on the Hub
   "$ROOT/scripts_hpc/download_model.sh" tiny --site "$SITE_FILE" >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
   pid=$!
   set +m
-  until compgen -G "$blobs/*.incomplete" >/dev/null; do sleep 0.05; done
+  until compgen -G "$blobs/*.incomplete" >/dev/null || ! kill -0 "$pid"; do sleep 0.05; done
   kill -INT "$pid"
   wait "$pid" || code=$?
   [[ $code == 130 ]]

@@ -51,6 +51,7 @@ container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind S
 container::_exec_image() {
   local prefix=${RUNTIME^^}ENV_ flags=(--cleanenv --no-home --writable-tmpfs) bind
   for name in "${!CONTAINER_ENV[@]}"; do export "$prefix$name=${CONTAINER_ENV[$name]}"; done
+  export "${RUNTIME^^}_NO_EVAL=1" # else `$` and backticks in a value are expanded on the way in
   if ((contained)); then
     flags+=(--containall --bind "$JOB_TMP/shm:/dev/shm")
     [[ $RUNTIME != apptainer ]] || flags+=(--no-mount bind-paths)

@@ -93,7 +93,7 @@ cell() { # cell ROW COLUMN: of results.csv; rows count from 0
 
 @test "rendered scripts alone with sbatch; their servers, used by a workflow with --reuse-*" {
   local render=(scripts_hpc/render.sh) grading model agent
-  try "${render[@]}"
+  try "${render[@]}" --set jobs.agent.time_limit=15
   expect_status 0
   local folder=$CHECKOUT/rendered/site
   grading=$(as_user sbatch --parsable "$folder/slurm_grading_server.sh" classification_basic)
