@@ -116,7 +116,9 @@ def render(site: str | None, overrides: tuple[str, ...], output: Path | None) ->
 
     resolved = site_config.load_site(site_config.pick_site(site), list(overrides))
     folder = output or site_config.ROOT / "rendered" / resolved.name
-    files = rendering.site_files(resolved, list(site_config.models(resolved).values()), list(site_config.agents().values()))
+    files = rendering.site_files(
+        resolved, list(site_config.models(resolved).values()), list(site_config.agents().values())
+    )
     folder.mkdir(parents=True, exist_ok=True)
     # sbatch doesn't make the folder of a job's log, and a job without one dies without a word
     Path(resolved.paths.runs, "logs").mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_DIR = ROOT / "site-config"
@@ -490,7 +499,9 @@ def _matches(name: str, host: str) -> bool:
         ) from error
 
 
-def _load_entries(kind: type[Strict], file: str, more: dict[str, Any] | None = None, source: str = "") -> dict[str, Any]:
+def _load_entries(
+    kind: type[Strict], file: str, more: dict[str, Any] | None = None, source: str = ""
+) -> dict[str, Any]:
     path = SITE_DIR / file
     layers = Layers()
     layers.add(read_yaml(path), shown(path))
@@ -507,7 +518,9 @@ def _load_entries(kind: type[Strict], file: str, more: dict[str, Any] | None = N
             for item in error.errors():
                 location = (str(name), *(str(part) for part in item["loc"] if not isinstance(part, int)))
                 problems.append(
-                    _sentence(layers.source_of(location), location, item, kind).replace("unknown key. Keys here: .", "unknown key.")
+                    _sentence(layers.source_of(location), location, item, kind).replace(
+                        "unknown key. Keys here: .", "unknown key."
+                    )
                 )
     if problems:
         raise ConfigError(problems)
@@ -516,7 +529,9 @@ def _load_entries(kind: type[Strict], file: str, more: dict[str, Any] | None = N
 
 def models(site: Site | None = None) -> dict[str, Model]:
     """All models of site-config/models.yaml by name, with what the site changes; ConfigError with every problem."""
-    return _load_entries(Model, "models.yaml", site.models if site else None, f"models of site {site.name}" if site else "")
+    return _load_entries(
+        Model, "models.yaml", site.models if site else None, f"models of site {site.name}" if site else ""
+    )
 
 
 def agents() -> dict[str, AgentEntry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import sys
 import time
@@ -29,15 +31,25 @@ class Watch:
 
     def __init__(self, group: Path):
         self.group = group
-        record = runs.read_json(group / "workflow.json")
-        if record is None:
-            raise FileNotFoundError(2, "no workflow.json: not a run of run_workflow.sh", str(group))
-        self.record = record
+        self.record = self._read_record()
         self.ids = runs.job_ids(record)
         self.scheduler = Scheduler(record["config"]["scheduler"]["kind"], record["config"]["paths"]["address_dir"])
         self.jobs: dict[str, Job] = {}
         self.missing_since: dict[str, float] = {}
         self.note = ""
+
+    def _read_record(self) -> dict[str, Any]:
+        record = runs.read_json(self.group / "workflow.json")
+        if record is None:
+            raise FileNotFoundError(2, "no workflow.json: not a run of run_workflow.sh", str(self.group))
+        submitted = self.group / "jobs" / "submitted"
+        if runs.job_ids(record) or not submitted.exists():
+            return record
+        # run_workflow.sh was killed before it could note them
+        from helpers.workflow import submitted as note
+
+        note(self.group, [line.split("=", 1) for line in submitted.read_text(encoding="utf-8").split()])
+        return runs.read_json(self.group / "workflow.json") or record
 
     @property
     def server_ids(self) -> list[str]:
@@ -112,6 +124,18 @@ class Watch:
                 self.scheduler.cancel(alive)
                 return
             time.sleep(0.2)
+        self._forget_servers()
+
+    def _forget_servers(self) -> None:
+        """Remove the addresses of this workflow's servers that died without a word."""
+        with contextlib.suppress(SchedulerUnavailable, OSError):
+            alive = self.alive(self.server_ids)
+            folder = Path(self.record["config"]["paths"]["address_dir"])
+            for job in set(self.server_ids) - set(alive):
+                for path in folder.glob(f"*_{job}"):
+                    path.unlink(missing_ok=True)
+                for path in folder.glob(f"*_{job}.consumers"):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _servers_left(self) -> list[str]:
         try:
@@ -137,6 +161,7 @@ class Watch:
             time.sleep(0.2)
         else:
             return False
+        self._forget_servers()
         for run in runs.runs_of(self.group):
             if run.is_open:
                 run.settle("cancelled", "interrupted with Ctrl-C")
@@ -195,7 +220,7 @@ def _follow(one: Watch, console: Console) -> list[Run]:
                 _plain(rows, said, console)
             if found and not any(run.is_open for run in found):
                 return found
-            if not found and one.jobs and not any(job.alive for job in one.jobs.values()):
+            if not found and not one.note and not any(job.alive for job in one.jobs.values()):
                 return found
             time.sleep(pause)
 
@@ -240,6 +265,8 @@ def report(one: Watch, found: list[Run], as_json: bool, emit: Callable[[Any], No
         return
     for row in rows:
         print(_sentence(one, row))
+    if not found:
+        print("no agent was submitted: the submission was broken off before.")
     if one.record.get("language_model") is False:
         print("model 'replay' is not a language model: this run shows that everything works, not what an agent can do.")
     if not all(run.metadata.get("isolated") for run in found):
@@ -253,10 +280,9 @@ def _sentence(one: Watch, row: dict[str, Any]) -> str:
         return f"{head}: {row['state']}: {row['reason']}"
     directory = Path(row["run_directory"])
     report_data = Run(directory).report
-    lower = report_data.get("is_lower_better")
-    parts = [
-        f"{head}: score {row['score']} ({report_data.get('metric', 'metric of the competition')}, {'lower' if lower else 'higher'} is better)"
-    ]
+    better = "lower" if report_data.get("is_lower_better") else "higher"
+    metric = report_data.get("metric", "the competition's metric")
+    parts = [f"{head}: score {row['score']} ({metric}, {better} is better)"]
     parts += _standing(report_data)
     parts.append(
         f"cost {float(row['gpu_hours'] or 0):.3f} GPU-hours, {float(row['agent_cpu_hours'] or 0):.3f} CPU-hours"

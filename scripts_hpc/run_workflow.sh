@@ -118,7 +118,6 @@ submit() { # submit ROLE AFTER SCRIPT ARGS…: sets JOB
   printf '%s\n' "$role=$JOB" >>"$RUN_GROUP/jobs/submitted"
 }
 
-
 AFTER=''       # what the agents wait for: their servers' start
 ENLIST=()      # servers whose consumers they are
 add_server() { # add_server SERVICE_JOB

@@ -33,7 +33,9 @@ VARIABLES = {"HPC_ACCOUNT": "acct", "HPC_WORK": "/work/user", "HPC_DSS": "/dss/u
 @pytest.fixture(autouse=True)
 def site_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables that site files name, with values that are the same on every machine."""
-    for name, value in (VARIABLES | {"HOME": "/home/user", "USER": "user", "MODEL_NAME": "m", "MODEL_BASE_URL": "http://m/v1"}).items():
+    for name, value in (
+        VARIABLES | {"HOME": "/home/user", "USER": "user", "MODEL_NAME": "m", "MODEL_BASE_URL": "http://m/v1"}
+    ).items():
         monkeypatch.setenv(name, value)
     for name in ("core", "aide"):
         monkeypatch.setenv(f"HAB_VENV_{name.upper()}", f"/checkout/.venv-{name}")
@@ -56,7 +58,11 @@ def difference(site: str) -> str:
     lines: list[str] = []
     for name, text in own.items():
         lines += difflib.unified_diff(
-            reference[name].splitlines(keepends=True), text.splitlines(keepends=True), f"local/{name}", f"{site}/{name}", n=0
+            reference[name].splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            f"local/{name}",
+            f"{site}/{name}",
+            n=0,
         )
     return "".join(lines)
 
@@ -73,7 +79,9 @@ def test_reference_site_is_complete() -> None:
     files = rendered(REFERENCE)
     for name, text in files.items():
         check(GOLDEN / REFERENCE / name, text)
-    assert {path.name for path in (GOLDEN / REFERENCE).iterdir()} == set(files), "a golden file has no template any more"
+    assert {path.name for path in (GOLDEN / REFERENCE).iterdir()} == set(files), (
+        "a golden file has no template any more"
+    )
 
 
 @pytest.mark.parametrize("site", [name for name in SITES if name != REFERENCE])

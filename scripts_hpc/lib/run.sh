@@ -246,8 +246,9 @@ run::grade_and_finish() {
 }
 
 run::_grade() { # asks again while the server is being restarted; its address is read anew each time
-  local url token code
+  local url token code failure
   for (( ; ; )); do
+    failure=0
     url=$GRADING token=${GRADING_ADMIN_TOKEN:-}
     if [[ -n $GRADING_JOB ]]; then
       url=$(service::lookup "$GRADING_JOB" url) || url=''
@@ -255,7 +256,11 @@ run::_grade() { # asks again while the server is being restarted; its address is
     fi
     code=$(service::curl "$token" --max-time 900 --output "$RUN/.grading_report.json" --write-out '%{http_code}' \
       --header "X-Run-Id: ${COMPETITION}_$JOB_ID" --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv" \
-      "$url/grade" 2>/dev/null) || code=000
+      "$url/grade" 2>/dev/null) || failure=$?
+    # 23: curl could not write the answer (https://curl.se/libcurl/c/libcurl-errors.html); 26: nor read the submission
+    ((failure != 23)) || run::lose "can't write to $RUN ($(df -Ph "$RUN" | awk 'NR==2 {print $4 " free"}')); the submission is kept"
+    ((failure != 26)) || run::lose "can't read the submission $1 to send it to the grading server"
+    ((failure == 0)) || code=000
     if [[ $code == 200 ]]; then
       mv "$RUN/.grading_report.json" "$RUN/grading_report.json"
       return 0

@@ -43,6 +43,8 @@ sched::is_alive() { # sched::is_alive STATE
 sched::slurm_submit() {
   local after=$1 id
   shift
+  # Ctrl-C goes to sbatch too: a job that the scheduler has taken by then would be known to nobody
+  ((BASH_SUBSHELL == 0)) || trap '' INT TERM
   local options=(--parsable)
   # after: fires when the others have started or were cancelled, so no job waits for ever on one that never starts
   [[ -z $after ]] || options+=("--dependency=after:$after" --kill-on-invalid-dep=yes)
@@ -96,6 +98,7 @@ sched::slurm_signal() { scancel --quiet --batch --signal="$1" "$2"; }
 sched::local_submit() {
   local after=$1 script=$2 id
   shift 2
+  ((BASH_SUBSHELL == 0)) || trap : INT TERM # the id must be told; the job itself must not inherit it
   (umask 077 && mkdir -p "$LOCAL_JOBS") || return
   id=$(sched::_local_number) || return
   printf '%s\n' "${after//:/ }" >"$LOCAL_JOBS/$id/after"

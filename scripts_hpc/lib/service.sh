@@ -184,12 +184,18 @@ service::enlist() { # service::enlist SERVICE_JOB CONSUMER_JOB RUN_DIRECTORY: ke
   printf '%s\n' "$3" >"$folder/.$2" && mv "$folder/.$2" "$folder/$2"
 }
 
-service::dismiss() { # service::dismiss SERVICE_JOB CONSUMER_JOB: the last one to go tells the server, so that no GPU waits out the grace period
-  local folder=$ADDRESS_DIR/$1.consumers file
+# The last one to go tells the server, so that no GPU waits out the grace period, and forgets one that died without a word.
+service::dismiss() { # service::dismiss SERVICE_JOB CONSUMER_JOB
+  local folder=$ADDRESS_DIR/$1.consumers file alive
   [[ -d $folder ]] || return 0
   rm -f "$folder/$2"
   for file in "$folder"/*; do
     [[ ! -e $file ]] || return 0
   done
-  [[ ${CLEANUP:-on} == off ]] || sched::signal USR1 "${1##*_}"
+  alive=$(sched::alive_in "${1##*_}") || return 0
+  if [[ -z $alive ]]; then
+    rm -rf "${ADDRESS_DIR:?}/$1" "$folder"
+  elif [[ ${CLEANUP:-on} == on ]]; then
+    sched::signal USR1 "${1##*_}"
+  fi
 }

@@ -44,7 +44,8 @@ def test_environment_is_weaker_than_the_command_line(write, monkeypatch) -> None
 def test_all_problems_at_once_with_file_key_and_fix(write, monkeypatch) -> None:
     path = write(
         "bad",
-        "schedular: {kind: slurm}\nlimits: {grace_seconds: soon}\npartitions: {cpu: {nmae: x}}\nscheduler: {account: '${NOT_SET_ANYWHERE}'}\n",
+        "schedular: {kind: slurm}\nlimits: {grace_seconds: soon}\n"
+        "partitions: {cpu: {nmae: x}}\nscheduler: {account: '${NOT_SET_ANYWHERE}'}\n",
     )
     found = "\n".join(problems_of(load_site, path))
     assert "bad.yaml: schedular: unknown key" in found

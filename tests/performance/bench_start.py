@@ -68,11 +68,15 @@ class Cluster:
         process = self.start(*command)
         output = process.communicate(timeout=300)[0]
         if process.returncode:
-            raise RuntimeError(f"{command[0]} ended with {process.returncode}: {(self.work / 'errors').read_text()[-2000:]}")
+            raise RuntimeError(
+                f"{command[0]} ended with {process.returncode}: {(self.work / 'errors').read_text()[-2000:]}"
+            )
         return output
 
     def alive(self, jobs: list[str]) -> bool:
-        return bool(ALIVE.search(self.call("squeue", "--noheader", "--states=all", f"--jobs={','.join(jobs)}", "--format=%T")))
+        return bool(
+            ALIVE.search(self.call("squeue", "--noheader", "--states=all", f"--jobs={','.join(jobs)}", "--format=%T"))
+        )
 
     def end(self, jobs: list[str]) -> None:
         self.call("scancel", "--quiet", *jobs)
@@ -119,7 +123,9 @@ def ready_alone(cluster: Cluster, script: str, *arguments: str) -> float:
     began = time.time()
     job = cluster.call("sbatch", "--parsable", cluster.rendered / script, *arguments).strip()
     try:
-        return until(lambda: only(cluster.addresses, f"*_{job}") and only(cluster.addresses, f"*_{job}").is_file()) - began
+        return (
+            until(lambda: only(cluster.addresses, f"*_{job}") and only(cluster.addresses, f"*_{job}").is_file()) - began
+        )
     finally:
         cluster.end([job])
 
@@ -152,8 +158,10 @@ def ours(cluster: Cluster) -> float:
         "checked": lambda: only(cluster.runs, "*/jobs/agent.sh"),
         "submitted": lambda: jobs_of(cluster),
         "agent's job": lambda: only(cluster.runs, "*/logs/agent_aide-*.out"),
+        "agent imported": lambda: only(cluster.runs, f"*/{COMPETITION}_*/logs/usage.json"),
         "grading ready": lambda: any(path.is_file() for path in cluster.addresses.glob("grading_server_*")),
         "model ready": lambda: any(path.is_file() for path in cluster.addresses.glob("vllm_replay_*")),
+        "addresses given": lambda: only(cluster.runs, f"*/{COMPETITION}_*/workspaces/instructions.txt"),
         "first answer": requests.look,
     }
     seen: dict[str, float] = {}
@@ -167,7 +175,9 @@ def ours(cluster: Cluster) -> float:
     until(look)
     process.communicate(timeout=120)
     if process.returncode:
-        raise RuntimeError(f"run_workflow.sh ended with {process.returncode}: {(cluster.work / 'errors').read_text()[-2000:]}")
+        raise RuntimeError(
+            f"run_workflow.sh ended with {process.returncode}: {(cluster.work / 'errors').read_text()[-2000:]}"
+        )
     print("  workflow: " + ", ".join(f"{name} {at:.2f}" for name, at in seen.items()))
     return seen["first answer"]
 
@@ -279,11 +289,16 @@ def shown(values: list[float]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement; the best counts (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="of each measurement; the best counts (default: %(default)s)"
+    )
     parser.add_argument("--only", choices=["start", "gpu"])
     options = parser.parse_args()
     if "CHECKOUT" not in os.environ or os.geteuid():
-        print("bench_start.py: needs the test cluster: tests/performance/run.sh brings it up (root, Debian 12)", file=sys.stderr)
+        print(
+            "bench_start.py: needs the test cluster: tests/performance/run.sh brings it up (root, Debian 12)",
+            file=sys.stderr,
+        )
         return 77
     cluster = Cluster()
     cluster.call("mkdir", "-p", cluster.runs)

@@ -1,0 +1,251 @@
+# What can go wrong on a cluster, done on purpose. After each: the right state and exit code, nothing running, nothing lost.
+
+setup() {
+  load helpers.bash
+  cluster_setup
+  HERE=$BATS_TEST_DIRNAME
+  MOUNTED=() CHANGED=0 CRASHED=''
+}
+
+teardown() {
+  local folder
+  for folder in ${MOUNTED[@]+"${MOUNTED[@]}"}; do umount --lazy "$folder"; done
+  [[ -z $CRASHED ]] || bash "$HERE/node.sh" start "$CRASHED"
+  ((CHANGED == 0)) || bash "$HERE/up.sh" --reconfigure >/dev/null
+  cluster_teardown
+}
+
+sbatch_that() { # sbatch_that FOLDER CALL COMMAND: an sbatch in front of the real one; behind its CALLth job it runs COMMAND
+  as_owner mkdir -p "$1"
+  as_owner tee "$1/sbatch" >/dev/null <<SH
+#!/usr/bin/env bash
+job=\$(/usr/bin/sbatch "\$@") || exit
+echo >>"$1/calls"
+if ((\$(wc -l <"$1/calls") == $2)); then $3; fi
+printf '%s\n' "\$job"
+SH
+  as_owner chmod +x "$1/sbatch"
+}
+
+small_disk() { # small_disk FOLDER SIZE: a file system of its own
+  as_owner mkdir -p "$1"
+  mount -t tmpfs -o "size=$2,mode=0755,uid=$(id -u "$HAB_CLUSTER_USER")" tmpfs "$1"
+  MOUNTED+=("$1")
+}
+
+fill() { # fill FOLDER: to the last byte
+  dd if=/dev/zero of="$1/filling" bs=4k 2>/dev/null || true
+  [[ $(df --output=avail "$1" | tail -n 1) -eq 0 ]]
+}
+
+newest_group() { # newest_group NAME: where NAME's folder of runs is its own
+  local folder
+  folder=$(find "$WORK/runs-$1" -mindepth 1 -maxdepth 1 -name '*_run-group_*')
+  [[ -n $folder ]] || return 1
+  printf 'run: %s\n' "$folder" >>"$WORK/$1.err"
+}
+
+@test "run_workflow.sh killed with -9 while it submits, while the agent waits, and while it runs" {
+  local name
+  # behind the model server, the grading server, and the agent, which it could note nowhere any more
+  for name in 1 2 3; do
+    sbatch_that "$WORK/bin$name" "$name" 'kill -KILL 0'
+    as_owner mkdir "$WORK/runs-killed$name"
+    USER_PATH=$WORK/bin$name start "killed$name" classification_basic replay --agent caller --set "paths.runs=$WORK/runs-killed$name"
+  done
+  start waits classification_basic replay --agent caller
+  start runs classification_basic replay --agent caller
+  for name in killed1 killed2 killed3; do
+    finish "$name" 30
+    expect_status 137
+    newest_group "$name"
+  done
+  await 20 group waits >/dev/null
+  kill -KILL -- "-${STARTED[waits]}"
+  finish waits 5
+  expect_status 137
+  in_state waits waiting
+  await_working runs
+  kill -KILL -- "-${STARTED[runs]}"
+  finish runs 5
+  await_working waits
+  await_working killed3
+  go runs waits killed3
+  for name in killed1 killed2 killed3 waits runs; do start "again-$name" --attach "$(group "$name")"; done
+  for name in killed3 waits runs; do
+    finish "again-$name" 40
+    expect_status 0
+    expect_in 'caller / replay (seed 0): score 0.' "$output"
+    expect_state "$name" scored
+  done
+  for name in killed1 killed2; do
+    finish "again-$name" 40
+    expect_status 3
+    expect_in 'no agent was submitted' "$output"
+  done
+  expect_nothing_left 20
+}
+
+@test "the processes of both servers killed with -9: started again at the same address" {
+  start one classification_basic replay --agent caller
+  await_working one
+  local grading model before
+  grading=$(job_of one grading_server)
+  model=$(job_of one model_server)
+  before=$(head -qn 1 "$ADDRESSES"/*)
+  kill_process "$grading" '^python3 -m helpers.grading_server'
+  kill_process "$model" '^python3 -m helpers.replay_server'
+  await 30 grep -q '^epoch=2$' "$ADDRESSES/grading_server_$grading"
+  await 30 grep -q '^epoch=2$' "$ADDRESSES/vllm_replay_$model"
+  [[ $(head -qn 1 "$ADDRESSES"/*) == "$before" ]]
+  go one
+  finish one 40
+  expect_status 0
+  expect_state one scored
+  [[ -s $(run_of one)/logs/answer.json ]]
+  expect_nothing_left 3
+}
+
+@test "the batch scripts killed with -9: of the model server, of the grading server, of the agent" {
+  local name
+  for name in model_server grading_server agent; do start "$name" classification_basic replay --agent caller; done
+  for name in model_server grading_server agent; do await_working "$name"; done
+  for name in model_server grading_server agent; do
+    kill_process "$(job_of "$name" "$name")" "job0*$(job_of "$name" "$name")/slurm_script"
+  done
+  for name in model_server grading_server agent; do
+    finish "$name" 60
+    expect_status 3
+    expect_state "$name" lost
+    [[ -s $(run_of "$name")/submission/submission.csv ]]
+  done
+  expect_nothing_left 20
+}
+
+@test "each job cancelled with scancel" {
+  local name
+  for name in model_server grading_server agent; do start "$name" classification_basic replay --agent caller; done
+  for name in model_server grading_server agent; do await_working "$name"; done
+  for name in model_server grading_server agent; do as_user scancel "$(job_of "$name" "$name")"; done
+  for name in model_server grading_server; do
+    finish "$name" 60
+    expect_status 3
+    expect_state "$name" lost
+    expect_in "job $(job_of "$name" "$name"), a server that this run needs, has ended" "$output"
+  done
+  finish agent 60
+  expect_status 130
+  expect_state agent cancelled
+  expect_nothing_left 20
+}
+
+@test "the node of an agent dies" {
+  CRASHED=cpu2
+  # the agent's own node: the servers are elsewhere
+  start one classification_basic replay --agent caller --set models.replay.gpus=1 --set 'jobs.grading_server.cpus=5' --set jobs.agent.cpus=5
+  await_working one
+  [[ $(queue --jobs="$(job_of one agent)" --format=%N) == cpu2 ]]
+  bash "$HERE/node.sh" crash cpu2
+  finish one 100
+  expect_status 3
+  expect_state one lost
+  expect_in NODE_FAIL "$output"
+  expect_nothing_left 20
+}
+
+@test "jobs that the site doesn't take" {
+  # what can be known before is said before anything is submitted
+  try scripts_hpc/run_workflow.sh classification_basic replay --set partitions.cpu.name=nowhere
+  expect_status 2
+  expect_in "partition 'nowhere' (partitions.cpu.name of site site) isn't one of this cluster: cpu, gpu" "$error"
+  CHANGED=1
+  bash "$HERE/up.sh" --reconfigure AccountingStorageEnforce=associations EnforcePartLimits=ALL >/dev/null
+  try scripts_hpc/run_workflow.sh classification_basic replay --set scheduler.account=nobody
+  expect_status 3
+  expect_in 'the scheduler refused the model_server job' "$error"
+  # the agent's limit is longer than the partition's: the third job is refused, the first two go
+  try scripts_hpc/run_workflow.sh classification_basic replay --agent caller --time-limit 200000 --json
+  expect_status 3
+  expect_in 'the scheduler refused the agent job' "$error"
+  expect_in 'cancelling what was submitted' "$error"
+  expect_nothing_left 20
+  [[ $(find "$WORK/runs" -name workflow.json | wc -l) == 2 ]]
+}
+
+@test "a full scratch disk" {
+  small_disk "$WORK/scratch" 1m
+  fill "$WORK/scratch"
+  start one classification_basic replay --agent caller --set "paths.scratch=$WORK/scratch"
+  finish one 60
+  expect_status 3
+  expect_state one lost
+  expect_nothing_left 20
+}
+
+@test "the disk of the runs fills up while they run" {
+  small_disk "$WORK/full" 220m
+  local name
+  for name in graded submitting; do
+    as_owner mkdir "$WORK/full/$name"
+    start "$name" classification_basic --agent waiter --set "paths.runs=$WORK/full/$name"
+  done
+  await_working graded
+  await_working submitting
+  rm "$(run_of submitting)/submission/submission.csv"
+  fill "$WORK/full"
+  go graded
+  finish graded 60
+  expect_status 3
+  go submitting
+  finish submitting 60
+  expect_status 4
+  [[ $error != *Traceback* ]]
+  expect_nothing_left 20
+  # once there is room again, the runs can be told apart
+  rm "$WORK/full/filling"
+  try scripts_hpc/run_workflow.sh --attach "$(group graded)"
+  expect_status 3
+  expect_state graded lost
+  [[ -s $(run_of graded)/submission/submission.csv ]]
+}
+
+@test "answers that nobody can read" {
+  as_owner cp -R "$HAB_CLUSTER_STATE/shared/data" "$WORK/data"
+  local private=$WORK/data/classification_basic/prepared/private
+  chmod 000 "$private"
+  try scripts_hpc/run_workflow.sh classification_basic --agent waiter --set "paths.data=$WORK/data"
+  expect_status 2
+  expect_in "$private can't be read: Permission denied (paths.data of site site)" "$error"
+  chmod 755 "$private"
+  chmod 000 "$private/answers.csv"
+  start one classification_basic --agent waiter --set "paths.data=$WORK/data"
+  finish one 60
+  expect_status 3
+  expect_state one lost
+  expect_nothing_left 20
+}
+
+@test "Ctrl-C while jobs are submitted, while they wait in the queue, and while they run" {
+  sbatch_that "$WORK/bin" 3 'kill -INT 0'
+  USER_PATH=$WORK/bin start submitting classification_basic replay --agent caller
+  start queued classification_basic replay --agent caller --set 'partitions.cpu.extra_sbatch=["--begin=now+1hour"]'
+  start running classification_basic replay --agent caller
+  finish submitting 30
+  expect_status 130
+  await 30 grep -q 'pending.*BeginTime' "$WORK/queued.err"
+  kill -INT -- "-${STARTED[queued]}"
+  await_working running
+  await 10 grep -q 'agent caller.*- running' "$WORK/running.err"
+  kill -INT -- "-${STARTED[running]}"
+  local name
+  for name in queued running; do
+    finish "$name" 30
+    expect_status 130
+    expect_state "$name" cancelled
+    [[ $error != *Traceback* ]]
+  done
+  # when the command returns, all have ended
+  queue_empty
+  expect_nothing_left 5
+  [[ $(grep -h '"state"' "$WORK"/runs/*/classification_basic_*/run_metadata.json | sort | uniq -c) == *3*cancelled* ]]
+}
