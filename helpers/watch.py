@@ -32,8 +32,8 @@ class Watch:
     def __init__(self, group: Path):
         self.group = group
         self.record = self._read_record()
-        self.ids = runs.job_ids(record)
-        self.scheduler = Scheduler(record["config"]["scheduler"]["kind"], record["config"]["paths"]["address_dir"])
+        self.ids = runs.job_ids(self.record)
+        self.scheduler = Scheduler(self.record["config"]["scheduler"]["kind"], self.record["config"]["paths"]["address_dir"])
         self.jobs: dict[str, Job] = {}
         self.missing_since: dict[str, float] = {}
         self.note = ""

@@ -1,0 +1,149 @@
+# The shell library: messages, JSON, process groups, address files, virtual environments.
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load common.bash
+  # shellcheck source=scripts_hpc/lib/common.sh
+  source "$ROOT/scripts_hpc/lib/common.sh"
+  # shellcheck source=scripts_hpc/lib/service.sh
+  source "$ROOT/scripts_hpc/lib/service.sh"
+  # shellcheck source=scripts_hpc/lib/run.sh
+  source "$ROOT/scripts_hpc/lib/run.sh"
+  ADDRESS_DIR=$BATS_TEST_TMPDIR/addresses
+  mkdir "$ADDRESS_DIR"
+}
+
+@test "json::object quotes what needs it" {
+  output=$(json::object text $'say "no" \\ tab\tend' number: 5 none '' list: '[1]' missing: '')
+  "$ROOT/.venv-core/bin/python" -c '
+import json, sys
+data = json.loads(sys.argv[1])
+assert data == {"text": "say \"no\" \\ tab end", "number": 5, "none": None, "list": [1], "missing": None}, data' "$output"
+}
+
+@test "write_atomic leaves the old text and no rubbish when the disk is full" {
+  echo old >"$BATS_TEST_TMPDIR/file"
+  mktemp() { echo /dev/full; }
+  if echo new | common::write_atomic "$BATS_TEST_TMPDIR/file"; then return 1; fi 2>/dev/null
+  [[ $(<"$BATS_TEST_TMPDIR/file") == old ]]
+}
+
+@test "end_group ends a group that ignores TERM, children too" {
+  set -m
+  bash -c 'trap "" TERM; sleep 300 & wait; sleep 300' 3>&- &
+  pid=$!
+  set +m
+  sleep 0.3 # the trap has to be set
+  common::end_group "$pid" 1
+  ! kill -0 -- "-$pid" 2>/dev/null
+}
+
+@test "exit hooks run last in first out and keep the exit code" {
+  cat >"$BATS_TEST_TMPDIR/s" <<'S'
+source "$ROOT/scripts_hpc/lib/common.sh"
+on_exit 'echo first'
+on_exit 'echo second; false'
+exit 7
+S
+  try bash "$BATS_TEST_TMPDIR/s"
+  expect_status 7
+  [[ $output == $'second\nfirst' ]]
+}
+
+@test "an address is read by key, and never from another server's file" {
+  printf '%s\n' http://node:1 token=abc served_name=a=b epoch=2 >"$ADDRESS_DIR/vllm_x_12"
+  [[ $(service::lookup vllm_x_12 url) == http://node:1 ]]
+  [[ $(service::lookup vllm_x_12 token) == abc ]]
+  [[ $(service::lookup vllm_x_12 served_name) == a=b ]]
+  if service::lookup vllm_x_12 admin_token; then return 1; fi
+  if service::lookup vllm_x_1 url; then return 1; fi
+}
+
+@test "a published address is 0600 and complete" {
+  ADDRESS_FILE=$ADDRESS_DIR/vllm_x_5 SERVICE=vllm_x JOB_ID=5 RUN_GROUP='' SERVICE_EPOCH=3
+  service::publish http://node:1 token=t
+  [[ $(stat -c %a "$ADDRESS_FILE") == 600 ]]
+  [[ $(<"$ADDRESS_FILE") == $'http://node:1\ntoken=t\nepoch=3' ]]
+  [[ $(find "$ADDRESS_DIR" -type f | wc -l) == 1 ]]
+}
+
+@test "free_port avoids one that is taken" {
+  "$ROOT/.venv-core/bin/python" -c '
+import socket, time
+s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True); time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
+  server=$!
+  until [[ -s $BATS_TEST_TMPDIR/port ]]; do sleep 0.05; done
+  taken=$(<"$BATS_TEST_TMPDIR/port")
+  status=0
+  output=$(service::free_port "$taken" $((taken + 1)) 2>&1) || status=$?
+  kill "$server"
+  [[ $status == 3 ]]
+  expect_in "no free port between" "$output"
+}
+
+@test "a key comes from the environment, else from .env, and nothing else of .env is read" {
+  ROOT=$BATS_TEST_TMPDIR
+  printf '%s\n' "# A_KEY=wrong" 'export A_KEY="in file"' "B_KEY='b'" 'EVIL=$(touch '"$BATS_TEST_TMPDIR"'/evil)' >"$ROOT/.env"
+  [[ $(run::_key A_KEY) == "in file" ]]
+  [[ $(run::_key B_KEY) == b ]]
+  [[ $(A_KEY=env run::_key A_KEY) == env ]]
+  [[ -z $(run::_key C_KEY) ]]
+  [[ ! -e $BATS_TEST_TMPDIR/evil ]]
+}
+
+@test "a value with quotes reaches the agent as it is" {
+  line=$(run::_line NAME "a'b \$HOME")
+  [[ $(bash -c "$line; printf '%s' \"\$NAME\"") == "a'b \$HOME" ]]
+}
+
+@test "auto:JOB is found by its job, a missing one is told apart from a URL" {
+  mkdir "$ADDRESS_DIR/vllm_30b_12.consumers"
+  [[ $(run::server 'vllm_*' auto:12) == vllm_30b_12 ]]
+  [[ $(run::server 'vllm_*' auto:2) == '?_2' ]]
+  [[ -z $(run::server 'vllm_*' http://x:1) ]]
+  try bash -c "source '$ROOT/scripts_hpc/lib/common.sh'; source '$ROOT/scripts_hpc/lib/run.sh'; ADDRESS_DIR=$ADDRESS_DIR; run::server 'vllm_*' nonsense"
+  expect_status 2
+  expect_in "'nonsense' is neither auto:JOB nor a URL" "$error"
+}
+
+@test "no Python new enough: the message names module load and uv" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  for name in python3 python python3.10 python3.11 python3.12 python3.13; do
+    printf '#!/bin/sh\n[ "$1" = -V ] && echo Python 3.6.8 && exit 0\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/$name"
+    chmod +x "$BATS_TEST_TMPDIR/bin/$name"
+  done
+  HAB_VENV_DIR=$BATS_TEST_TMPDIR/venvs PATH=$BATS_TEST_TMPDIR/bin:/usr/bin:/bin try "$ROOT/scripts_hpc/render.sh"
+  expect_status 2
+  expect_in "needs Python 3.10 or newer, found Python 3.6.8: try 'module load python', or 'uv python install 3.12'" "$error"
+}
+
+@test "a virtual environment that can't be made says where and what to set" {
+  HAB_VENV_DIR=/proc/nowhere try "$ROOT/scripts_hpc/render.sh"
+  expect_status 2
+  expect_in "can't create the virtual environment /proc/nowhere/.venv-core" "$error"
+  expect_in "Set HAB_VENV_DIR" "$error"
+}
+
+@test "an environment that fails to install is not taken for complete" {
+  mkdir -p "$BATS_TEST_TMPDIR/venvs"
+  HAB_VENV_DIR=$BATS_TEST_TMPDIR/venvs PIP_INDEX_URL=http://127.0.0.1:9/simple PIP_EXTRA_INDEX_URL='' PIP_FIND_LINKS='' PIP_RETRIES=0 PIP_CONFIG_FILE=/dev/null \
+    try "$ROOT/scripts_hpc/render.sh"
+  expect_status 3
+  expect_in "set PIP_INDEX_URL, PIP_CERT or https_proxy and run again" "$error"
+  [[ ! -e $BATS_TEST_TMPDIR/venvs/.venv-core/.stamp ]]
+}
+
+@test "render.sh: help, an unknown site, a folder of one's own" {
+  export HAB_VENV_DIR=$ROOT
+  try "$ROOT/scripts_hpc/render.sh" --help
+  expect_status 0
+  expect_in "Usage: scripts_hpc/render.sh" "$output"
+  try "$ROOT/scripts_hpc/render.sh" --site nirvana
+  expect_status 2
+  expect_in "there is no site-config/nirvana.yaml. Known sites:" "$error"
+  make_site slurm apptainer
+  cd "$BATS_TEST_TMPDIR"
+  try "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output out
+  expect_status 0
+  [[ -f out/slurm_vllm_80b.sh && -f out/slurm_agent_aide.sh && -f out/vllm.def ]]
+}
