@@ -33,7 +33,9 @@ class Watch:
         self.group = group
         self.record = self._read_record()
         self.ids = runs.job_ids(self.record)
-        self.scheduler = Scheduler(self.record["config"]["scheduler"]["kind"], self.record["config"]["paths"]["address_dir"])
+        self.scheduler = Scheduler(
+            self.record["config"]["scheduler"]["kind"], self.record["config"]["paths"]["address_dir"]
+        )
         self.jobs: dict[str, Job] = {}
         self.missing_since: dict[str, float] = {}
         self.note = ""

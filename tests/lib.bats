@@ -96,6 +96,16 @@ s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True
   [[ $(bash -c "$line; printf '%s' \"\$NAME\"") == "a'b \$HOME" ]]
 }
 
+@test "a proxy reaches the agent, with the run's own servers excepted" {
+  printf '%s\n' http://gpu7:8000 token=t >"$ADDRESS_DIR/vllm_30b_12"
+  MODEL_JOB=vllm_30b_12 FEEDBACK_JOB=vllm_30b_12
+  [[ -z $(run::_proxies http://cpu1:5000) ]]
+  output=$(https_proxy=http://proxy:3128 no_proxy=localhost run::_proxies http://cpu1:5000)
+  [[ $output == "https_proxy='http://proxy:3128'
+http_proxy='http://proxy:3128'
+no_proxy='localhost,cpu1,gpu7'" ]]
+}
+
 @test "auto:JOB is found by its job, a missing one is told apart from a URL" {
   mkdir "$ADDRESS_DIR/vllm_30b_12.consumers"
   [[ $(run::server 'vllm_*' auto:12) == vllm_30b_12 ]]

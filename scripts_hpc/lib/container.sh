@@ -45,7 +45,15 @@ container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind S
   shift
   # what the user or an admin binds into every container could show an agent the answers
   while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT|_OVERLAY)' || true)
+  container::_guard "$$" &
   if container::isolated; then container::_exec_image "$@"; else container::_exec_plain "$@"; fi
+}
+
+# A kill -9 of the job script takes none of its children along, and not every Slurm finds them (only proctrack/cgroup does for
+# certain): so a guard in the command's process group ends the group when the script is gone.
+container::_guard() { # container::_guard PID_OF_THE_SCRIPT
+  tail --pid="$1" --follow /dev/null
+  kill -KILL 0
 }
 
 container::_exec_image() {

@@ -197,7 +197,24 @@ run::write_endpoints() {
       run::_endpoint CODE "$MODEL_JOB" "$MODEL"
       run::_endpoint FEEDBACK "$FEEDBACK_JOB" "$FEEDBACK"
     fi
+    run::_proxies "$url"
   } | common::write_atomic "$JOB_TMP/endpoints/env" 0600
+}
+
+# The site's proxy leads to somebody else's endpoints; the run's own servers are reached directly.
+run::_proxies() { # run::_proxies GRADING_URL
+  local proxy=${https_proxy:-${HTTPS_PROXY:-}} direct=${no_proxy:-${NO_PROXY:-}} url server
+  [[ -n $proxy ]] || return 0
+  for server in '' "$MODEL_JOB" "$FEEDBACK_JOB"; do
+    url=$1
+    [[ -z $server ]] || url=$(service::lookup "$server" url)
+    url=${url#*://}
+    url=${url%%[:/]*}
+    [[ ,$direct, == *",$url,"* ]] || direct+=${direct:+,}$url
+  done
+  run::_line https_proxy "$proxy"
+  run::_line http_proxy "${http_proxy:-$proxy}"
+  run::_line no_proxy "$direct"
 }
 
 # Until the agent ends, its time is up, or a server's job is gone for good. The agent stops itself at the deadline; a minute later we do.

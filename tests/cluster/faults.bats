@@ -38,6 +38,8 @@ fill() { # fill FOLDER: to the last byte
   [[ $(df --output=avail "$1" | tail -n 1) -eq 0 ]]
 }
 
+urls() { cat "$ADDRESSES"/*[0-9] | grep ^http; }
+
 newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   local folder
   folder=$(find "$WORK/runs-$1" -mindepth 1 -maxdepth 1 -name '*_run-group_*')
@@ -92,12 +94,12 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   local grading model before
   grading=$(job_of one grading_server)
   model=$(job_of one model_server)
-  before=$(head -qn 1 "$ADDRESSES"/*)
+  before=$(urls)
   kill_process "$grading" '^python3 -m helpers.grading_server'
   kill_process "$model" '^python3 -m helpers.replay_server'
   await 30 grep -q '^epoch=2$' "$ADDRESSES/grading_server_$grading"
   await 30 grep -q '^epoch=2$' "$ADDRESSES/vllm_replay_$model"
-  [[ $(head -qn 1 "$ADDRESSES"/*) == "$before" ]]
+  [[ $(urls) == "$before" && $before == http://*http://* ]]
   go one
   finish one 40
   expect_status 0

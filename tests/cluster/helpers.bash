@@ -3,7 +3,7 @@
 # Nothing here sleeps for a fixed time: `await` asks until a deadline.
 
 USER_VARIABLES=()                # NAME=value, for as_user and start
-declare -A STARTED=()            # name -> process id of a command started with `start`
+declare -gA STARTED=()           # name -> process id of a command started with `start`
 
 # ---- before and after a test
 

@@ -43,7 +43,7 @@ def main(folder: str) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=4096,
+        max_position_embeddings=16384,
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=end,

@@ -21,7 +21,9 @@ HELP_LIMIT, RENDER_LIMIT, FIRST_LIMIT = 0.1, 1.0, 60.0
 def seconds(*command: str | Path) -> float:
     """How long a command takes; raises RuntimeError when it fails."""
     began = time.perf_counter()
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
     return time.perf_counter() - began
@@ -42,7 +44,9 @@ def agent_seconds(runs: Path) -> float:
     """How long the agent itself ran, of the newest run."""
     file = max(runs.glob("*/*/run_metadata.json"), key=lambda path: path.stat().st_mtime)
     run = json.loads(file.read_text())
-    began, ended = (datetime.fromisoformat(run[key].replace("Z", "+00:00")) for key in ("agent_started_at", "agent_ended_at"))
+    began, ended = (
+        datetime.fromisoformat(run[key].replace("Z", "+00:00")) for key in ("agent_started_at", "agent_ended_at")
+    )
     return (ended - began).total_seconds()
 
 
@@ -63,7 +67,8 @@ def main() -> int:
         good = told("rendering a site", render, libraries, "importing jinja2, pydantic and yaml", RENDER_LIMIT) and good
         seconds(workflow, "--site", "local")  # the first time
         again = seconds(workflow, "--site", "local")
-        good = told("the first command, again", again, agent_seconds(work / "runs"), "AIDE's own 5 steps in it", FIRST_LIMIT) and good
+        steps = agent_seconds(work / "runs")
+        good = told("the first command, again", again, steps, "AIDE's own 5 steps in it", FIRST_LIMIT) and good
     return 0 if good else 1
 
 

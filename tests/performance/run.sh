@@ -5,7 +5,7 @@
 # in this run; indented lines above it hold the single measurements. bench_start needs the test cluster (root, Debian 12), which
 # is brought up, with its images, where it isn't; elsewhere that one is left out. Exit code 1 when a figure misses its limit.
 set -euo pipefail
-HERE=$(cd -P "${BASH_SOURCE[0]%/*}" && pwd)
+HERE=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=${HERE%/tests/performance}
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"

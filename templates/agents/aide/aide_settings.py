@@ -67,9 +67,11 @@ class Settings:
 
 
 def read_endpoints(path: Path) -> dict[str, str]:
-    """The NAME='value' lines of ENDPOINTS_FILE; raises OSError while it isn't there."""
+    """The NAME='value' lines of ENDPOINTS_FILE, its proxies put into force; raises OSError while it isn't there."""
     words = shlex.split(path.read_text(), comments=True)
-    return dict(word.split("=", 1) for word in words if "=" in word)
+    endpoints = dict(word.split("=", 1) for word in words if "=" in word)
+    os.environ.update({name: value for name, value in endpoints.items() if name.endswith("_proxy")})
+    return endpoints
 
 
 def deadline_of(endpoints: dict[str, str]) -> float:
