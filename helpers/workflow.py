@@ -105,6 +105,7 @@ class _Asked:
         self._check_names()
         self._check_task()
         self._check_models()
+        self._check_times()
         self._check_images()
         self._check_folders()
         if self.problems:
@@ -172,6 +173,17 @@ class _Asked:
                 self.problems.append(
                     f"model '{model.name}': no weights in {self.site.paths.models}, and compute nodes of site {self.site.name} are "
                     f"offline. On a login node: scripts_hpc/download_model.sh {model.name} --site {self.site.name}."
+                )
+
+    def _check_times(self) -> None:
+        agent = render.agent_seconds(self.options["time_limit"] or self.site.jobs.agent.time_limit, self.models)
+        servers = [] if self.options["reuse_grading"] else ["grading_server"]
+        for kind in servers + (["model_server"] if self.served else []):
+            limit = getattr(self.site.jobs, kind).time
+            if agent > render.seconds(limit):
+                self.problems.append(
+                    f"the agent's job may take {render.clock(agent)} (its time limit, loading the model, and a margin), but jobs.{kind}.time "
+                    f"of site {self.site.name} is {limit}: lower --time-limit, or raise that key."
                 )
 
     def _has_weights(self, model: Model) -> bool:

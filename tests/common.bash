@@ -15,8 +15,8 @@ container: {runtime: $2}
 partitions: {cpu: {name: cpu}, gpu: {name: gpu}}
 gpu: {per_node: 2}
 jobs:
-  grading_server: {cpus: 1, memory_gb: 1, time: "00:30:00"}
-  model_server: {time: "00:30:00"}
+  grading_server: {cpus: 1, memory_gb: 1, time: "01:30:00"}
+  model_server: {time: "01:30:00"}
   agent: {cpus: 1, memory_gb: 1, time_limit: 120}
 paths:
   data: $BATS_TEST_TMPDIR/data

@@ -62,6 +62,7 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   expect_in "ran without a container" "$output"
   [[ -s $(run_of)/logs/journal.json && -s $(run_of)/submission/submission.csv ]]
   grep -q '"total_score"' "$(run_of)/grading_report.json"
+  grep -q "\"submission_path\": *\"$(run_of)/submission/submission.csv\"" "$(run_of)/grading_report.json"
   nothing_left
 }
 

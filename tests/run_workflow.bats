@@ -117,6 +117,14 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   expect_in "model '80b' needs 2 GPUs on one node; site here has 1" "$error"
 }
 
+@test "an agent that may outlive its servers" {
+  workflow toy 30b --time-limit 7200
+  expect_status 2
+  expect_in "the agent's job may take 02:45:00" "$error"
+  expect_in "jobs.model_server.time of site here is 01:30:00: lower --time-limit" "$error"
+  nothing_submitted
+}
+
 @test "a key that is nowhere" {
   workflow toy gpt-mini
   expect_status 2
@@ -150,8 +158,8 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
 @test "--dry-run shows the jobs and submits nothing" {
   workflow toy 80b --dry-run
   expect_status 0
-  expect_in "vllm_80b.sh: --job-name=vllm_80b --time=00:30:00 --cpus-per-task=16 --mem=128G --partition=gpu --gres=gpu:2" "$output"
-  expect_in "at most 1.0 GPU-hours" "$output"
+  expect_in "vllm_80b.sh: --job-name=vllm_80b --time=01:30:00 --cpus-per-task=16 --mem=128G --partition=gpu --gres=gpu:2" "$output"
+  expect_in "at most 3.0 GPU-hours" "$output"
   nothing_submitted
 }
 

@@ -115,6 +115,15 @@ def test_rendered_scripts_are_clean(site: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("site", SITES)
+def test_servers_outlast_agents(site: str) -> None:
+    """With a site's own limits, no model's loading time may push an agent's job past the end of its servers."""
+    resolved = site_config.load_site(site)
+    models = [model for model in site_config.models(resolved).values() if model.engine == "vllm"]
+    for limit in (resolved.jobs.model_server.time, resolved.jobs.grading_server.time):
+        assert render.agent_seconds(resolved.jobs.agent.time_limit, models) <= render.seconds(limit)
+
+
 def test_every_job_has_directives_first_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     for name, text in rendered("della").items():

@@ -52,7 +52,16 @@ container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind S
 # A kill -9 of the job script takes none of its children along, and not every Slurm finds them (only proctrack/cgroup does for
 # certain): so a guard in the command's process group ends the group when the script is gone.
 container::_guard() { # container::_guard PID_OF_THE_SCRIPT
+  local pids=() try
   tail --pid="$1" --follow /dev/null
+  trap '' TERM
+  kill -TERM 0
+  # apptainer unmounts what it has mounted, given the time
+  for ((try = 0; try < 100; try++)); do
+    mapfile -t pids < <(pgrep --pgroup 0)
+    ((${#pids[@]} > 1)) || break
+    sleep 0.1
+  done
   kill -KILL 0
 }
 

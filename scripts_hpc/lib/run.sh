@@ -279,7 +279,11 @@ run::_grade() { # asks again while the server is being restarted; its address is
     ((failure != 26)) || run::lose "can't read the submission $1 to send it to the grading server"
     ((failure == 0)) || code=000
     if [[ $code == 200 ]]; then
-      mv "$RUN/.grading_report.json" "$RUN/grading_report.json"
+      # the server knows the upload, not where it came from
+      sed "s|\"submission_path\": *\"\"|\"submission_path\": \"$1\"|" "$RUN/.grading_report.json" |
+        common::write_atomic "$RUN/grading_report.json" ||
+        run::lose "can't write to $RUN ($(df -Ph "$RUN" | awk 'NR==2 {print $4 " free"}')); the submission is kept"
+      rm -f "$RUN/.grading_report.json"
       return 0
     fi
     [[ $code == 000 && -n $GRADING_JOB ]] ||
