@@ -21,6 +21,7 @@
 #                      in it first: without leaderboards there are scores but no medals), `none` makes images that grade only
 #                      this project's own tasks. Labels and /opt/hab-image.json of an image say what it holds.
 #   APPTAINER_TMPDIR   where images are unpacked while they are built; else TMPDIR, else /tmp. Not a network file system.
+#   APPTAINER_CACHEDIR keeps the downloaded layers of base images; without it they are deleted at the end.
 #
 # For each image: NAME.sif, NAME.sif.sha256, NAME.sif.build (what it was built from), NAME.def, NAME.log.
 # Exit codes: 0 all are built or up to date; 2 usage or configuration; 3 an image failed; 130 interrupted.
@@ -59,7 +60,6 @@ build::steps() { # build::steps IMAGE PART_FILE, in a process group of its own
     return 3
   }
   [[ -z $output ]] || printf '%s\n' "$output"
-  cd "$FOLDER/mnt"
   exec "$RUNTIME" build ${flags[@]+"${flags[@]}"} --bind "$FOLDER/mnt:/mnt:ro" "$2" "$IMAGES/$1.def"
 }
 
@@ -118,66 +118,87 @@ build::image() { # build::image IMAGE: sets RESULT and NOTE
   fi
 }
 
+# shellcheck disable=SC2329 # on_exit calls it
 build::cleanup() {
   [[ -z $BUILDER ]] || common::end_group "$BUILDER" 15
   rm -f ${PART:+"$PART"}
   rm -rf "$FOLDER" || log "could not remove all of $FOLDER: look at it"
 }
 
-ONLY=() SITE_OPTIONS=() FORCE=0
-while (($#)); do
-  case $1 in
-    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
-    --site | --set | --only)
-      (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
-      if [[ $1 == --only ]]; then ONLY+=("$2"); else SITE_OPTIONS+=("$1" "$2"); fi
-      shift
-      ;;
-    --force) FORCE=1 ;;
-    -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
-    *) die 2 "unknown argument $1 (--help lists them)" ;;
-  esac
-  shift
-done
+build::options() { # build::options ARGUMENT…: sets ONLY, SITE_OPTIONS and FORCE
+  ONLY=() SITE_OPTIONS=() FORCE=0
+  while (($#)); do
+    case $1 in
+      --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+      --site | --set | --only)
+        (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
+        if [[ $1 == --only ]]; then ONLY+=("$2"); else SITE_OPTIONS+=("$1" "$2"); fi
+        shift
+        ;;
+      --force) FORCE=1 ;;
+      -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
+      *) die 2 "unknown argument $1 (--help lists them)" ;;
+    esac
+    shift
+  done
+}
 
-# shellcheck source=scripts_hpc/lib/python.sh
-source "$ROOT/scripts_hpc/lib/python.sh"
-python::ensure core
-# the folder that the user stands in must not lend us its `helpers`
-export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
-declare -A FINGERPRINTS=() GIGABYTES=()
-PLAN=$("$PYTHON" -m helpers.images plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
-eval "$PLAN"
-if [[ $RUNTIME == none ]]; then
-  printf 'site %s runs without containers (container.runtime: none): nothing to build\n' "$SITE"
+build::plan() { # sets NAMES, the images to look at, and what helpers/images.py says of the site and of each image
+  local plan image
+  # shellcheck source=scripts_hpc/lib/python.sh
+  source "$ROOT/scripts_hpc/lib/python.sh"
+  python::ensure core
+  # the folder that the user stands in must not lend us its `helpers`
+  export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
+  declare -gA FINGERPRINTS=() GIGABYTES=()
+  plan=$("$PYTHON" -m helpers.images plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
+  eval "$plan"
+  if [[ $RUNTIME == none ]]; then
+    printf 'site %s runs without containers (container.runtime: none): nothing to build\n' "$SITE"
+    exit 0
+  fi
+  mapfile -t NAMES < <(printf '%s\n' "${!FINGERPRINTS[@]}" | sort)
+  for image in ${ONLY[@]+"${ONLY[@]}"}; do
+    [[ -n ${FINGERPRINTS[$image]:-} ]] || die 2 "--only $image: there is no such image. There are: ${NAMES[*]}"
+  done
+  if ((${#ONLY[@]})); then NAMES=("${ONLY[@]}"); fi
+}
+
+build::folders() { # sets TEMPORARY, the disk for temporary files, and FOLDER, ours on it
+  local prefix=${RUNTIME^^}
+  command -v "$RUNTIME" >/dev/null ||
+    die 3 "$RUNTIME is not on PATH: try 'module load ${MODULES:-$RUNTIME}' first, or run this on a machine that has it (container.runtime of site $SITE)"
+  mkdir -p "$IMAGES" 2>/dev/null && [[ -w $IMAGES ]] || die 3 "can't write to $IMAGES (paths.containers of site $SITE)"
+  TEMPORARY=${APPTAINER_TMPDIR:-${SINGULARITY_TMPDIR:-${TMPDIR:-/tmp}}}
+  [[ $TEMPORARY != *[:,]* ]] || die 2 "'$TEMPORARY' can't be bound into a container, for its ':' or ',': set APPTAINER_TMPDIR to another folder"
+  FOLDER=$(mktemp -d "$TEMPORARY/hab-build.XXXXXX") || die 3 "can't make a folder in $TEMPORARY: set APPTAINER_TMPDIR to one that you can write"
+  on_exit build::cleanup
+  trap 'exit 130' INT TERM
+  mkdir "$FOLDER/mnt" "$FOLDER/tmp" "$FOLDER/cache"
+  # by default the runtime keeps the layers of base images, gigabytes of them, in the home folder
+  local -n cache=${prefix}_CACHEDIR
+  export "${prefix}_TMPDIR=$FOLDER/tmp" "${prefix}_CACHEDIR=${cache:-$FOLDER/cache}"
+}
+
+build::main() {
+  local image size started failed=0 rows=()
+  BUILDER='' PART=''
+  build::options "$@"
+  build::plan
+  build::folders
+  for image in "${NAMES[@]}"; do
+    started=$SECONDS
+    if ((! FORCE)) && build::current "$image"; then RESULT='up to date'; else build::image "$image"; fi
+    [[ $RESULT != FAILED ]] || failed=1
+    size=-
+    [[ ! -f $IMAGES/$image.sif ]] || size=$(du -h --apparent-size "$IMAGES/$image.sif" | cut -f1)
+    rows+=("$(printf '%-13s %-11s %6s %8d  %s' "$image" "$RESULT" "$size" $((SECONDS - started)) "$NOTE")")
+  done
+  printf '%-13s %-11s %6s %8s\n' IMAGE RESULT SIZE SECONDS
+  printf '%s\n' "${rows[@]}"
+  ((failed == 0)) || exit 3
+  # not beyond this line: bash reads a script as it runs it, and a `git pull` may change it meanwhile
   exit 0
-fi
-mapfile -t NAMES < <(printf '%s\n' "${!FINGERPRINTS[@]}" | sort)
-for image in ${ONLY[@]+"${ONLY[@]}"}; do
-  [[ -n ${FINGERPRINTS[$image]:-} ]] || die 2 "--only $image: there is no such image. There are: ${NAMES[*]}"
-done
-if ((${#ONLY[@]})); then NAMES=("${ONLY[@]}"); fi
-command -v "$RUNTIME" >/dev/null ||
-  die 3 "$RUNTIME is not on PATH: try 'module load ${MODULES:-$RUNTIME}' first, or run this on a machine that has it (container.runtime of site $SITE)"
-mkdir -p "$IMAGES" 2>/dev/null && [[ -w $IMAGES ]] || die 3 "can't write to $IMAGES (paths.containers of site $SITE)"
+}
 
-TEMPORARY=${APPTAINER_TMPDIR:-${SINGULARITY_TMPDIR:-${TMPDIR:-/tmp}}}
-FOLDER=$(mktemp -d "$TEMPORARY/hab-build.XXXXXX") || die 3 "can't make a folder in $TEMPORARY: set APPTAINER_TMPDIR to one that you can write"
-mkdir "$FOLDER/mnt" "$FOLDER/tmp"
-export "${RUNTIME^^}_TMPDIR=$FOLDER/tmp"
-BUILDER='' PART=''
-on_exit build::cleanup
-trap 'exit 130' INT TERM
-
-ROWS=() FAILED=0
-for image in "${NAMES[@]}"; do
-  started=$SECONDS
-  if ((! FORCE)) && build::current "$image"; then RESULT='up to date'; else build::image "$image"; fi
-  [[ $RESULT != FAILED ]] || FAILED=1
-  size=-
-  [[ ! -f $IMAGES/$image.sif ]] || size=$(du -h --apparent-size "$IMAGES/$image.sif" | cut -f1)
-  ROWS+=("$(printf '%-13s %-11s %6s %8d  %s' "$image" "$RESULT" "$size" $((SECONDS - started)) "$NOTE")")
-done
-printf '%-13s %-11s %6s %8s\n' IMAGE RESULT SIZE SECONDS
-printf '%s\n' "${ROWS[@]}"
-((FAILED == 0)) || exit 3
+build::main "$@"

@@ -107,15 +107,20 @@ abandon() {
   "$PYTHON" -m helpers workflow abandoned "$RUN_GROUP" "${SUBMITTED[@]}"
 }
 on_exit abandon
-trap 'exit 130' INT TERM
+# a job that the scheduler has just taken is noted before the end
+INTERRUPTED=0
+trap 'INTERRUPTED=1' INT TERM
+not_interrupted() { ((INTERRUPTED == 0)) || exit 130; }
 
 submit() { # submit ROLE AFTER SCRIPT ARGS…: sets JOB
   local role=$1 after=$2
   shift 2
+  not_interrupted
   JOB=$(sched::submit ${after:+--after "$after"} "$RUN_GROUP/jobs/$1" "${@:2}") ||
     die 3 "the scheduler refused the $role job (above): check partitions, account, qos and time limits of the site file; the script is $RUN_GROUP/jobs/$1"
   SUBMITTED+=("$role=$JOB")
   printf '%s\n' "$role=$JOB" >>"$RUN_GROUP/jobs/submitted"
+  not_interrupted
 }
 
 AFTER=''       # what the agents wait for: their servers' start
@@ -168,7 +173,12 @@ for ((rollout = 0; rollout < ROLLOUTS; rollout++)); do
   submit agent "$AFTER" agent.sh "$COMPETITION" "$GRADING_ARGUMENT" "${MODEL_ARGUMENT:-external}" "$FEEDBACK_ARGUMENT" $((SEED + rollout)) "$rollout"
   for server in ${ENLIST[@]+"${ENLIST[@]}"}; do service::enlist "$server" "$JOB" "$RUN_GROUP/${COMPETITION}_$JOB"; done
 done
-"$PYTHON" -m helpers workflow submitted "$RUN_GROUP" "${SUBMITTED[@]}"
+"$PYTHON" -m helpers workflow submitted "$RUN_GROUP" "${SUBMITTED[@]}" || {
+  not_interrupted
+  exit 3
+}
+not_interrupted
+trap '' INT # until the watcher listens: Python would die of it and leave the jobs behind
 SUBMITTED=()
 
 printf 'run: %s\n' "$RUN_GROUP" >&2

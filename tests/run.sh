@@ -35,20 +35,20 @@ add() { # add PASSED FAILED
   FAILED=$((FAILED + $2))
 }
 
-count_of() { # count_of WORD TEXT: the number before WORD in pytest's last line
-  sed -nE "s/.*[^0-9]?([0-9]+) $1.*/\1/p" <<<"$2" | tail -n 1
-}
-
 run_pytest() { # run_pytest FILE…
-  local log line code=0 failed
-  log=$(mktemp)
-  "$PYTHON" -m pytest -q --no-header "$@" 2>&1 | tee "$log" || code=$?
-  line=$(grep -E '^[0-9]+ (passed|failed|error)|(passed|failed|errors?) in ' "$log" | tail -n 1)
-  rm -f "$log"
-  failed=$(($(printf '%d' "$(count_of failed " $line")" 2>/dev/null || printf 0) + $(printf '%d' "$(count_of 'errors?' " $line")" 2>/dev/null || printf 0)))
-  # a crash of the runner is a failure too
-  if ((code != 0 && failed == 0)); then failed=1; fi
-  add "$(printf '%d' "$(count_of passed " $line")" 2>/dev/null || printf 0)" "$failed"
+  local report code=0 counts
+  report=$(mktemp)
+  "$PYTHON" -m pytest -q --no-header --junitxml="$report" "$@" || code=$?
+  counts=$("$PYTHON" -c '
+import sys, xml.etree.ElementTree
+suite = xml.etree.ElementTree.parse(sys.argv[1]).getroot().find("testsuite")
+bad = sum(int(suite.get(key)) for key in ("failures", "errors"))
+print(int(suite.get("tests")) - bad - int(suite.get("skipped")), bad)' "$report") || counts="0 0"
+  rm -f "$report"
+  read -r -a counts <<<"$counts"
+  # a runner that breaks down is a failure too
+  if ((code != 0 && counts[1] == 0)); then counts[1]=1; fi
+  add "${counts[0]}" "${counts[1]}"
 }
 
 run_bats() { # run_bats FILE…

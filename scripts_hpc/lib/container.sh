@@ -12,6 +12,10 @@ container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone whe
     die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE): $(df -Ph "$base" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
   on_exit container::_clean
   mkdir "$JOB_TMP/tmp" "$JOB_TMP/shm"
+  # a full disk shows in the first file, not in a folder
+  head -c 1048576 /dev/zero 2>/dev/null >"$JOB_TMP/room" ||
+    die 3 "no room in $base (paths.scratch of site $SITE): $(df -Ph "$base" | awk 'NR==2 {print $4 " free"}'). Free some, or choose another folder"
+  rm "$JOB_TMP/room"
 }
 
 container::_clean() { [[ -z $JOB_TMP ]] || rm -rf "$JOB_TMP"; }

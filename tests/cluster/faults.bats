@@ -161,12 +161,12 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   expect_status 2
   expect_in "partition 'nowhere' (partitions.cpu.name of site site) isn't one of this cluster: cpu, gpu" "$error"
   CHANGED=1
-  bash "$HERE/up.sh" --reconfigure AccountingStorageEnforce=associations EnforcePartLimits=ALL >/dev/null
+  bash "$HERE/up.sh" --reconfigure AccountingStorageEnforce=associations >/dev/null
   try scripts_hpc/run_workflow.sh classification_basic replay --set scheduler.account=nobody
   expect_status 3
   expect_in 'the scheduler refused the model_server job' "$error"
-  # the agent's limit is longer than the partition's: the third job is refused, the first two go
-  try scripts_hpc/run_workflow.sh classification_basic replay --agent caller --time-limit 200000 --json
+  # no node has so much memory: the third job is refused, the first two go
+  try scripts_hpc/run_workflow.sh classification_basic replay --agent caller --set jobs.agent.memory_gb=900
   expect_status 3
   expect_in 'the scheduler refused the agent job' "$error"
   expect_in 'cancelling what was submitted' "$error"
@@ -181,6 +181,7 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   finish one 60
   expect_status 3
   expect_state one lost
+  expect_in "no room in $WORK/scratch (paths.scratch of site site): 0 free" "$(cat "$(group one)"/logs/agent_*.out)"
   expect_nothing_left 20
 }
 
@@ -198,9 +199,10 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   go graded
   finish graded 60
   expect_status 3
+  expect_in "$(run_of graded)/run_metadata.json: No space left on device" "$error"
   go submitting
   finish submitting 60
-  expect_status 4
+  expect_status 3
   [[ $error != *Traceback* ]]
   expect_nothing_left 20
   # once there is room again, the runs can be told apart
@@ -209,6 +211,9 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   expect_status 3
   expect_state graded lost
   [[ -s $(run_of graded)/submission/submission.csv ]]
+  try scripts_hpc/run_workflow.sh --attach "$(group submitting)"
+  expect_status 3
+  expect_state submitting lost
 }
 
 @test "answers that nobody can read" {
@@ -249,5 +254,5 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   # when the command returns, all have ended
   queue_empty
   expect_nothing_left 5
-  [[ $(grep -h '"state"' "$WORK"/runs/*/classification_basic_*/run_metadata.json | sort | uniq -c) == *3*cancelled* ]]
+  [[ $(grep -l '"state": "cancelled"' "$WORK"/runs/*/classification_basic_*/run_metadata.json | wc -l) == 3 ]]
 }

@@ -2,8 +2,8 @@
 # For the tests on the cluster: the person at the keyboard is $HAB_CLUSTER_USER, and everything that a test makes lies in $WORK.
 # Nothing here sleeps for a fixed time: `await` asks until a deadline.
 
-USER_VARIABLES=()                # NAME=value, for as_user and start
-declare -gA STARTED=()           # name -> process id of a command started with `start`
+USER_VARIABLES=()      # NAME=value, for as_user and start
+declare -gA STARTED=() # name -> process id of a command started with `start`
 
 # ---- before and after a test
 

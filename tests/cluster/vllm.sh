@@ -71,10 +71,10 @@ published() { # published NAME [EPOCH]
 }
 
 ready() { # ready NAME [EPOCH]: within LOAD seconds, or its job's last words
-  await "$LOAD" published_or_over "$@" && published "$@" || {
+  if ! await "$LOAD" published_or_over "$@" || ! published "$@"; then
     log_of "$1" | tail -n 40
     return 1
-  }
+  fi
 }
 
 published_or_over() { published "$@" || job_over "$1"; }

@@ -11,7 +11,7 @@ setup() {
   ln -s "$ROOT/tests/containers/apptainer" "$BATS_TEST_TMPDIR/bin/apptainer"
   PATH=$BATS_TEST_TMPDIR/bin:$PATH
   export FAKE TMPDIR PATH
-  unset APPTAINER_TMPDIR SINGULARITY_TMPDIR PIP_CERT SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE PIP_INDEX_URL
+  unset APPTAINER_TMPDIR SINGULARITY_TMPDIR APPTAINER_CACHEDIR APPTAINER_BIND PIP_CERT SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE PIP_INDEX_URL
   unset http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY
   echo base >"$BASE"
   make_site local apptainer
@@ -228,7 +228,7 @@ nothing_left() { # no temporary files, whatever happened
   chmod +x "$BATS_TEST_TMPDIR/bin/df"
   build --only vllm --only aide
   expect_status 3
-  [[ $(row vllm) == *"disk: needs 25 GB in $TMPDIR, 19 GB are free (set APPTAINER_TMPDIR to a larger disk)" ]]
+  [[ $(row vllm) == *"disk: needs 30 GB in $TMPDIR, 19 GB are free (set APPTAINER_TMPDIR to a larger disk)" ]]
   [[ $(calls) == aide ]]
 }
 
@@ -297,6 +297,22 @@ nothing_left() { # no temporary files, whatever happened
   [[ $(row mlebench-env) == *'without mle-bench (MLEBENCH_SOURCE=none)' ]]
   grep -q '"mlebench": null' "$FAKE/mnt-mlebench-env/mlebench-env.json"
   [[ -e $FAKE/mnt-mlebench-env/mle-bench.none && ! -e $FAKE/mnt-mlebench-env/mle-bench ]]
+}
+
+@test "an image doesn't come out without mle-bench because /mnt happens to lack it" {
+  build --only mlebench-env
+  step() { # the lines of %post that install mle-bench, with FOLDER as /mnt; only pip is not run
+    sed -n '/if \[ -d \/mnt\/mle-bench/,/^  fi/p' "$IMAGES/mlebench-env.def" | sed "s|/mnt|$1|g" |
+      sh -euc 'fail() { echo "$*"; exit 1; }; pip() { echo "pip $*"; ls "$4"; exit; }; eval "$(cat)"'
+  }
+  mkdir "$BATS_TEST_TMPDIR/empty"
+  run step "$BATS_TEST_TMPDIR/empty"
+  [[ $status == 1 && $output == 'there is no mle-bench in '*', and MLEBENCH_SOURCE=none was not said' ]]
+  run step "$FAKE/mnt-mlebench-env"
+  [[ $status == 0 && $output == 'pip install --no-deps --no-build-isolation '*pyproject.toml* ]]
+  touch "$BATS_TEST_TMPDIR/empty/mle-bench.none"
+  run step "$BATS_TEST_TMPDIR/empty"
+  [[ $status == 0 && -z $output ]]
 }
 
 @test "mle-bench from GitHub: the pinned commit, with its leaderboards from git-LFS" {

@@ -202,9 +202,9 @@ def bench_start(cluster: Cluster, repeats: int) -> bool:
         print(f"  alone: grading server {grading:.2f}, model server {model:.2f}")
         started.append(ours(cluster))
     other = serial(cluster)
-    slowest = min(alone)
-    own, theirs = min(started) - slowest, other - slowest
-    print(f"  slowest service alone {shown(alone)}; ours {shown(started)}; serial {other:.2f} s")
+    more = [whole - slowest for whole, slowest in zip(started, alone, strict=True)]
+    own, theirs = min(more), other - min(alone)
+    print(f"  slowest service alone {shown(alone)}; ours {shown(started)}, {shown(more)} more; serial {other:.2f} s")
     print(
         f"start (command to first answer, less the slowest service): ours {own:.2f} s, alternative {theirs:.2f} s "
         f"(serial, 5 s polls, 12 s of sleeps), ratio {theirs / max(own, 0.01):.1f}, limit {START_LIMIT:g} s"
@@ -221,11 +221,20 @@ def useless_gpu(cluster: Cluster) -> tuple[float, float]:
     began = until(lambda: only(cluster.runs, f"*/logs/vllm_replay-{job}.out"))
     load = until(lambda: (cluster.addresses / f"vllm_replay_{job}").is_file()) - began
     until(requests.look)
+    stages = {
+        "address gone": lambda: not (cluster.addresses / f"vllm_replay_{job}").exists(),
+        "graded": lambda: only(cluster.runs, "*/*/grading_report.json"),
+        "driver done": lambda: b"all steps are done" in only(cluster.runs, "*/logs/agent_aide-*.out").read_bytes(),
+    }
+    seen: dict[str, float] = {}
     asked = 0.0
 
     def gone() -> bool:
         nonlocal asked
         requests.look()
+        for name, condition in stages.items():
+            if name not in seen and condition():
+                seen[name] = time.time()
         if time.time() < asked + 0.25:
             return False
         asked = time.time()
@@ -233,6 +242,7 @@ def useless_gpu(cluster: Cluster) -> tuple[float, float]:
 
     ended = until(gone)
     process.communicate(timeout=120)
+    print("  after the last answer: " + ", ".join(f"{name} {at - requests.last:.2f}" for name, at in seen.items()))
     before, after = requests.first - began, ended - requests.last
     print(f"  GPU: load {load:.2f}, before the first answer {before:.2f}, after the last {after:.2f}")
     return before + after, load
