@@ -55,6 +55,9 @@ expect_all_failed() { # expect_all_failed NAME
   expect_status 0
   expect_all_failed poisoned
   finish spy 60
+  expect_status 0
+  grep -q '^GRADING_TOKEN=' "$(run_of spy)/logs/environment"
+  [[ -s $(run_of spy)/logs/environments && -s $(run_of spy)/logs/arguments ]]
   ! grep -rE 'sk-secret|STOLEN|OPENAI' "$(run_of spy)/logs"
   [[ -z $(cat "$(run_of spy)/logs/mnt") ]]
   expect_nothing_left 3

@@ -48,11 +48,13 @@ cell() { # cell ROW COLUMN: of results.csv; rows count from 0
   (($(cell 0 requests) >= 2))
 }
 
+both_waiting() { [[ $(find "$(group two)" -path '*/code/waiting' | wc -l) == 2 ]]; }
+
 @test "two rollouts share one pair of servers" {
   start two classification_basic replay --agent caller --rollouts 2 --seed 7 --json
   await 20 group two >/dev/null
-  local first second
-  await 60 eval '[[ $(cat "$(group two)"/*/code/waiting 2>/dev/null | wc -l; ls "$(group two)"/*/code/waiting 2>/dev/null | wc -l) == *2 ]]'
+  local first
+  await 60 both_waiting
   [[ $(queue | wc -l) == 4 ]]
   for run in "$(group two)"/classification_basic_*; do as_owner touch "$run/code/go"; done
   finish two 60

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2119,SC2120
 # For the tests on the cluster: the person at the keyboard is $HAB_CLUSTER_USER, and everything that a test makes lies in $WORK.
 # Nothing here sleeps for a fixed time: `await` asks until a deadline.
 
@@ -10,6 +10,7 @@ declare -gA STARTED=() # name -> process id of a command started with `start`
 cluster_setup() {
   STATE=$HAB_CLUSTER_STATE
   ADDRESSES=$STATE/shared/addresses
+  # shellcheck disable=SC2034 # for the tests
   ANSWERS=$STATE/shared/data/classification_basic/prepared/private
   WORK=$CLUSTER_TESTS/$BATS_SUITE_TEST_NUMBER
   rm -rf "$WORK"
@@ -123,7 +124,9 @@ go() { # go NAME…: lets their agents end
   for name; do as_owner touch "$(run_of "$name")/code/go"; done
 }
 
-queue() { squeue --noheader --user="$HAB_CLUSTER_USER" "$@"; }
+queue() { # queue [OPTIONS OF squeue]
+  squeue --noheader --user="$HAB_CLUSTER_USER" "$@"
+}
 
 queue_empty() {
   local jobs

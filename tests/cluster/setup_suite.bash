@@ -33,7 +33,7 @@ suite::checkout() { # suite::checkout ROOT: what git knows or would add, anew ea
   install -d -o "$HAB_CLUSTER_USER" -g "$HAB_CLUSTER_USER" "$CLUSTER_TESTS" "$CHECKOUT"
   while IFS= read -r -d '' old; do rm -rf "$old"; done < <(find "$CHECKOUT" -mindepth 1 -maxdepth 1 ! -name '.venv-*' -print0)
   (
-    cd "$1"
+    cd "$1" || exit
     git -c safe.directory="$1" ls-files -z --cached --others --exclude-standard |
       while IFS= read -r -d '' file; do if [[ -e $file ]]; then printf '%s\0' "$file"; fi; done |
       tar --create --no-recursion --null --files-from=- | tar --extract --directory="$CHECKOUT" --no-same-owner --no-same-permissions

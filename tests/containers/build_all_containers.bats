@@ -122,7 +122,7 @@ nothing_left() { # no temporary files, whatever happened
 }
 
 @test "all images: table, hashes, no temporary files" {
-  build </dev/zero
+  build < <(yes)
   expect_status 0
   [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 5 ]]
   [[ $(row aide) =~ ^aide\ built\ [0-9]+\ [0-9]+\ *$ ]]
@@ -195,6 +195,11 @@ nothing_left() { # no temporary files, whatever happened
   build --only aide
   expect_status 3
   [[ $(row aide) == 'aide FAILED '*"see $IMAGES/aide.log" && ! -e $IMAGES/aide.sif ]]
+  echo ': >"$PART"; exit 0' >"$FAKE/do-aide"
+  build --only aide
+  expect_status 3
+  [[ ! -e $IMAGES/aide.sif ]]
+  nothing_left
 }
 
 @test "likely causes" {

@@ -3,6 +3,8 @@
 Start: from the command to the agent's first answer from the model, less what the slowest service needs to become ready by
 itself; beside the predecessor's scheme (serial.sh), with the same jobs, images and agent. GPU: the model server's job
 with one pretended GPU, before the first and after the last answer, less the model's load; and after kill -9 of the agent.
+The replay model is ready in a second, before grading server and agent: so it also runs with 10 s of pretended loading,
+less than any real model takes, and the limit is for that.
 Needs the cluster and what run.sh prepares on it. Exits 1 above a limit: 2 s, 3 s, the grace period.
 """
 
@@ -24,6 +26,7 @@ from pathlib import Path
 START_LIMIT, GPU_LIMIT = 2.0, 3.0
 COMPETITION = "classification_basic"
 POLL = 0.02
+LOADING = "environment.setup=['[[ $SLURM_JOB_PARTITION != gpu ]] || sleep 10']"
 ALIVE = re.compile(r"PENDING|RUNNING|COMPLETING|CONFIGURING")
 
 
@@ -212,9 +215,9 @@ def bench_start(cluster: Cluster, repeats: int) -> bool:
     return own <= START_LIMIT
 
 
-def useless_gpu(cluster: Cluster) -> tuple[float, float]:
+def useless_gpu(cluster: Cluster, *options: str) -> tuple[float, float]:
     """Seconds of a GPU's job without use, before the first and after the last answer, and how many of them are the load."""
-    process = workflow(cluster, "--set", "models.replay.gpus=1")
+    process = workflow(cluster, "--set", "models.replay.gpus=1", *options)
     requests = Requests(cluster.runs)
     until(lambda: jobs_of(cluster))
     job = jobs_of(cluster)["model_server"]
@@ -277,7 +280,8 @@ def batch_script(job: str) -> int:
 
 
 def bench_gpu(cluster: Cluster, repeats: int) -> bool:
-    measured = [useless_gpu(cluster) for _ in range(repeats)]
+    useless_gpu(cluster)
+    measured = [useless_gpu(cluster, "--set", LOADING) for _ in range(repeats)]
     useless, load = min(measured, key=lambda pair: pair[0] - pair[1])
     more = useless - load
     print(f"  beyond the load: {shown([one - own for one, own in measured])}")
