@@ -182,8 +182,8 @@ class _Asked:
             limit = getattr(self.site.jobs, kind).time
             if agent > render.seconds(limit):
                 self.problems.append(
-                    f"the agent's job may take {render.clock(agent)} (its time limit, loading the model, and a margin), but jobs.{kind}.time "
-                    f"of site {self.site.name} is {limit}: lower --time-limit, or raise that key."
+                    f"the agent's job may take {render.clock(agent)} (its time limit, loading the model, and a margin), "
+                    f"but jobs.{kind}.time of site {self.site.name} is {limit}: lower --time-limit, or raise that key."
                 )
 
     def _has_weights(self, model: Model) -> bool:
