@@ -43,7 +43,13 @@ service::free_port() { # service::free_port LOWEST HIGHEST: one that nothing lis
 service::curl() { # service::curl TOKEN CURL_ARGS…
   local token=$1
   shift
-  curl --silent --show-error --noproxy '*' --config <(printf 'header = "Authorization: Bearer %s"\n' "$token") "$@"
+  if command -v curl >/dev/null; then
+    curl --silent --show-error --noproxy '*' --config <(printf 'header = "Authorization: Bearer %s"\n' "$token") "$@"
+  elif [[ -x ${VENV:-}/bin/python ]]; then
+    HAB_TOKEN=$token PYTHONPATH=$ROOT "$VENV/bin/python" -m helpers.curl "$@"
+  else
+    die 3 "there is no curl on ${HOSTNAME:-this node}: jobs need it (environment.modules of site $SITE may bring it)"
+  fi
 }
 
 service::record() { # service::record started_at|ready_at|ended_at: the server's times, for its GPU-hours

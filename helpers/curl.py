@@ -1,0 +1,74 @@
+"""Stands in for curl on a machine that has none: just the options that scripts_hpc/lib uses; the bearer token comes from HAB_TOKEN.
+
+Exit codes are curl's (https://curl.se/libcurl/c/libcurl-errors.html): 7 no answer, 22 an HTTP error with --fail, 23 the answer can't be
+written, 26 the upload can't be read, 28 out of time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import requests
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The options, by curl's names; an unknown one is an error."""
+    parser = argparse.ArgumentParser(prog="helpers.curl", description=__doc__, allow_abbrev=False)
+    parser.add_argument("url")
+    parser.add_argument("--max-time", type=float, default=60)
+    parser.add_argument("--output")
+    parser.add_argument("--fail", action="store_true")
+    parser.add_argument("--write-out", default="")
+    parser.add_argument("--header", action="append", default=[])
+    parser.add_argument("--data")
+    parser.add_argument("--form", action="append", default=[])
+    return parser.parse_args(argv)
+
+
+def request(options: argparse.Namespace) -> requests.Response:
+    """Send the request, without proxies; raises requests' errors, and OSError when the upload can't be read."""
+    headers = dict(header.split(": ", 1) for header in options.header)
+    if os.environ.get("HAB_TOKEN"):
+        headers["Authorization"] = f"Bearer {os.environ['HAB_TOKEN']}"
+    files: dict[str, tuple[str | None, object]] = {}
+    for field in options.form:
+        name, value = field.split("=", 1)
+        path, _, filename = value.removeprefix("@").partition(";filename=")
+        files[name] = (filename, open(path, "rb")) if value.startswith("@") else (None, value)
+    session = requests.Session()
+    session.trust_env = False
+    method = "POST" if files or options.data is not None else "GET"
+    return session.request(
+        method, options.url, headers=headers, data=options.data, files=files or None, timeout=options.max_time
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one request as curl would; returns curl's exit code."""
+    options = arguments(argv)
+    try:
+        answer = request(options)
+    except requests.Timeout:
+        return 28
+    except requests.RequestException:
+        return 7
+    except OSError:
+        return 26
+    if options.fail and answer.status_code >= 400:
+        return 22
+    try:
+        if options.output:
+            with open(options.output, "wb") as file:
+                file.write(answer.content)
+        else:
+            sys.stdout.write(answer.text)
+    except OSError:
+        return 23
+    sys.stdout.write(options.write_out.replace("%{http_code}", str(answer.status_code)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
