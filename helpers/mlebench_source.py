@@ -145,5 +145,8 @@ def _get(url: str, headers: dict[str, str] | None = None) -> bytes:
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:160]}"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    if isinstance(error, requests.HTTPError):
+        return f"HTTP {error.response.status_code}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

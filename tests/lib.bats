@@ -36,11 +36,7 @@ assert data == {"text": "say \"no\" \\ tab end", "number": 5, "none": None, "lis
   set +m
   sleep 0.3 # the trap has to be set
   common::end_group "$pid" 1
-  for _ in {1..50}; do
-    kill -0 -- "-$pid" 2>/dev/null || return 0
-    sleep 0.1 # init has to collect the orphans
-  done
-  return 1
+  ! common::group_runs "$pid"
 }
 
 @test "exit hooks run last in first out and keep the exit code" {
@@ -146,6 +142,14 @@ no_proxy='localhost,cpu1,gpu7'" ]]
   expect_status 3
   expect_in "set PIP_INDEX_URL, PIP_CERT or https_proxy and run again" "$error"
   [[ ! -e $BATS_TEST_TMPDIR/venvs/.venv-core/.stamp ]]
+}
+
+@test "the scripts work from their own folder" {
+  cd "$ROOT/scripts_hpc"
+  for script in run_workflow.sh render.sh jobs.sh download_model.sh; do
+    try bash "$script" --help
+    expect_status 0
+  done
 }
 
 @test "render.sh: help, an unknown site, a folder of one's own" {

@@ -91,11 +91,17 @@ common::pause() { # common::pause SECONDS [PID]
   kill "$timer" 2>/dev/null || true
 }
 
+# Whether a process group has a live member. Zombies don't count: when they are reaped is up to their parent, which may be slow.
+common::group_runs() { # common::group_runs PID; fields of /proc/PID/stat behind the name: state, parent, group
+  awk -v group="$1" '{sub(/^.*\) /, ""); if ($3 == group && $1 != "Z") found = 1} END {exit !found}' \
+    < <(cat /proc/[0-9]*/stat 2>/dev/null)
+}
+
 # Ends a process group: TERM, then KILL after SECONDS. (Servers ignore TERM while they load; children stay behind a KILL of the parent.)
 common::end_group() { # common::end_group PID [SECONDS]
   local pid=$1 seconds=${2:-15} waited=0
   kill -TERM -- "-$pid" 2>/dev/null || return 0
-  while kill -0 -- "-$pid" 2>/dev/null; do
+  while common::group_runs "$pid"; do
     if ((waited++ >= seconds * 10)); then
       kill -KILL -- "-$pid" 2>/dev/null || true
       break

@@ -70,7 +70,7 @@ container::_guard() { # container::_guard PID_OF_THE_SCRIPT
 }
 
 container::_exec_image() {
-  local prefix=${RUNTIME^^}ENV_ flags=(--cleanenv --no-home --writable-tmpfs) bind
+  local prefix=${RUNTIME^^}ENV_ flags=(--cleanenv --no-home) bind
   for name in "${!CONTAINER_ENV[@]}"; do export "$prefix$name=${CONTAINER_ENV[$name]}"; done
   export "${RUNTIME^^}_NO_EVAL=1" # else `$` and backticks in a value are expanded on the way in
   if ((contained)); then

@@ -76,9 +76,11 @@ service::_init() {
 }
 
 service::_stop() {
+  # first what others see: Slurm may kill this shell while it still waits for a server that is deaf to TERM (KillWait)
   rm -f "$ADDRESS_FILE"
-  [[ -z $SERVICE_PID ]] || common::end_group "$SERVICE_PID" 15
   rm -rf "$CONSUMERS"
+  service::record ended_at
+  [[ -z $SERVICE_PID ]] || common::end_group "$SERVICE_PID" 15
   service::record ended_at
   log "$SERVICE ended"
 }
@@ -149,6 +151,8 @@ service::serve() { # service::serve LOAD_MINUTES
     service::_start
     if service::_await_ready "$minutes"; then
       ((SERVICE_ENDED_EARLY)) || publish_server
+      # the time that a model takes to load is not time unused: a server by itself may have no users before
+      [[ -n $RUN_GROUP ]] || SERVICE_USED=$SECONDS
       while service::_running && ((SERVICE_ENDED_EARLY == 0)) && ! service::_unused; do
         common::pause "$SERVICE_PAUSE" "$SERVICE_PID"
       done

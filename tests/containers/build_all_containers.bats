@@ -352,7 +352,7 @@ nothing_left() { # no temporary files, whatever happened
   kill "$SERVER" && wait "$SERVER" || true
   build
   expect_status 3
-  [[ $(row mlebench-env) == *FAILED*"mle-bench can't be downloaded from $MLEBENCH_SOURCE"*'set MLEBENCH_SOURCE to the folder of a checkout, or to `none`'* ]]
+  [[ $(row mlebench-env) == *FAILED*"mle-bench can't be downloaded from $MLEBENCH_SOURCE (no connection)."*'set MLEBENCH_SOURCE to the folder of a checkout, or to `none`'* ]]
   [[ $(calls) == 'aide vllm' ]]
 }
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from types import ModuleType
 
 from aide_processes import adopt_orphans, die_with, end_descendants
 from aide_settings import AgentError, Settings, deadline_of, read_endpoints
@@ -87,6 +88,14 @@ def steps_done(settings: Settings) -> int:
         return 0
 
 
+def spare_imports() -> None:
+    """Stand in for the parts of AIDE that nothing here uses: four companies' clients and a plotter, half of its start-up."""
+    backends = [f"backend.backend_{name}" for name in ("anthropic", "gemini", "openai", "openrouter")]
+    for name in (f"aide.{part}" for part in (*backends, "utils.tree_export")):
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].query = None  # AIDE lists it; aide_models.py takes its place
+
+
 def work(settings: Settings, watcher: int) -> None:
     """Run AIDE in this process, the watcher's child, and end it without AIDE's exit handlers, which can hang."""
     code = 1
@@ -94,6 +103,7 @@ def work(settings: Settings, watcher: int) -> None:
         die_with(watcher)
         adopt_orphans()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        spare_imports()
         import aide_worker  # takes seconds, and isn't needed by the watcher
 
         code = aide_worker.run(settings)
