@@ -166,3 +166,17 @@ no_proxy='localhost,cpu1,gpu7'" ]]
   expect_status 0
   [[ -f out/slurm_vllm_80b.sh && -f out/slurm_agent_aide.sh && -f out/vllm.def ]]
 }
+
+@test "a server that dies before it is ready gets another port, one that was published keeps its own" {
+  SERVICE=vllm_x JOB_ID=5 RUN_GROUP='' SITE=here SCHEDULER=local GRACE=1 CHOSEN=0
+  sched::alive_in() { :; }
+  choose_port() { PORT=$((++CHOSEN)); }
+  start_server() { echo "start $PORT" >>"$BATS_TEST_TMPDIR/calls" && if ((PORT == 1)); then exit 1; fi && exec sleep 0.5; }
+  probe_server() { service::_running && ((PORT > 1)); }
+  publish_server() { service::publish "http://x:$PORT" && echo "published $PORT" >>"$BATS_TEST_TMPDIR/calls"; }
+  (
+    service::_unused() { return 1; }
+    service::serve 1
+  ) 2>/dev/null || true
+  [[ $(<"$BATS_TEST_TMPDIR/calls") == $'start 1\nstart 2\npublished 2\nstart 2\npublished 2' ]]
+}

@@ -87,6 +87,8 @@ service::_stop() {
 
 service::_start() { # in a process group of its own, so that all of it can be ended
   SERVICE_EPOCH=$((SERVICE_EPOCH + 1))
+  # a port that somebody else took is given up; one that is published is kept, for its users can't be told of another
+  [[ -f $ADDRESS_FILE ]] || choose_port
   set -m
   start_server &
   SERVICE_PID=$!
@@ -140,8 +142,8 @@ service::_unused() {
   SERVICE_ENDED_EARLY=1
 }
 
-# The life of a server job. The template defines start_server (execs the server), probe_server (a real request to it) and
-# publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or says so itself (USR1);
+# The life of a server job. The template defines choose_port, start_server (execs the server), probe_server (a real request to
+# it) and publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or says so itself (USR1);
 # when it dies it is started again, twice at most, on the same port, so that its users can go on.
 service::serve() { # service::serve LOAD_MINUTES
   local minutes=$1 starts=0 code

@@ -53,7 +53,8 @@ container::check mlebench-env
 container::scratch "$SCRATCH"
 TOKEN=$(service::token)
 ADMIN_TOKEN=$(service::token)
-PORT=0
+
+choose_port() { PORT=0; } # any
 
 start_server() {
   local options=() competition

@@ -66,7 +66,6 @@ container::scratch "$SCRATCH"
 TOKEN=$(service::token)
 # a name that only this server answers to: proves that an answer on the port is ours
 INSTANCE=$SERVED_NAME.job-$JOB_ID
-PORT=0
 
 start_server() {
   # vLLM binds with SO_REUSEADDR: two servers can share a port without an error, so a free one is chosen, and probed as ours
@@ -88,7 +87,7 @@ start_server() {
 }
 
 mkdir -p "$MODEL_CACHE" || die 3 "can't make the model cache $MODEL_CACHE (paths.models of site $SITE)"
-PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT")
+choose_port() { PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT"); }
 
 probe_server() { # a real one-token completion
   URL=http://$HOST:$PORT
