@@ -25,9 +25,12 @@ BASES = {
     and not yaml.safe_load(path.read_text()).get("hostname_pattern")
 } - {REFERENCE}
 SITES = [name for name in site_config.site_names() if name not in BASES]
-VARIABLES = {"HPC_ACCOUNT": "acct", "HPC_WORK": "/work/user", "HPC_DSS": "/dss/user", "HPCWORK": "/hpcwork/user"} | {
-    name: f"/{name.lower()}/user" for name in ("SCRATCH", "WORK", "MEMBERWORK", "HPC_APPTAINER")
-}
+VARIABLES = {
+    "HPC_ACCOUNT": "acct",
+    "HPC_WORK": "/site/hpc_work",
+    "HPC_DSS": "/dss/user",
+    "HPCWORK": "/hpcwork/user",
+} | {name: f"/site/{name.lower()}" for name in ("SCRATCH", "WORK", "MEMBERWORK", "HPC_APPTAINER")}
 
 
 @pytest.fixture(autouse=True)
