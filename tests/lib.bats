@@ -15,7 +15,7 @@ setup() {
 
 @test "json::object quotes what needs it" {
   output=$(json::object text $'say "no" \\ tab\tend' number: 5 none '' list: '[1]' missing: '')
-  "$ROOT/.venv-core/bin/python" -c '
+  "${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}" -c '
 import json, sys
 data = json.loads(sys.argv[1])
 assert data == {"text": "say \"no\" \\ tab end", "number": 5, "none": None, "list": [1], "missing": None}, data' "$output"
@@ -69,7 +69,7 @@ S
 }
 
 @test "free_port avoids one that is taken" {
-  "$ROOT/.venv-core/bin/python" -c '
+  "${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}" -c '
 import socket, time
 s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True); time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
   server=$!

@@ -248,7 +248,11 @@ nothing_left() { # no temporary files, whatever happened
   kill -INT "$pid"
   wait "$pid" || code=$?
   [[ $code == 130 ]]
-  name=$(cat "/proc/$(<"$FAKE/pids")/comm" 2>/dev/null || true)
+  for _ in {1..100}; do # a zombie keeps its name until init collects it
+    name=$(cat "/proc/$(<"$FAKE/pids")/comm" 2>/dev/null || true)
+    [[ $name == sleep ]] || break
+    sleep 0.1
+  done
   [[ $name != sleep ]]
   nothing_left
   [[ $(calls) == aide && ! -e $IMAGES/aide.sif ]]
