@@ -123,6 +123,7 @@ class Environment(Strict):
 class Paths(Strict):
     data: str
     runs: str
+    tasks: str | None
     models: str
     containers: str
     address_dir: str
@@ -429,9 +430,9 @@ def load_site(name: str, overrides: list[str] | None = None) -> Site:
     tree = _expand_tree(layers, layers.tree, (), problems)
     tree["name"] = path.stem
     site = _validated(Site, tree, layers, problems)
-    for key in ("data", "runs", "models", "containers", "address_dir"):
-        value = getattr(site.paths, key)
-        setattr(site.paths, key, str(ROOT / value))
+    for key in ("data", "runs", "tasks", "models", "containers", "address_dir"):
+        if value := getattr(site.paths, key):
+            setattr(site.paths, key, str(ROOT / value))
     return site
 
 
@@ -441,14 +442,15 @@ def _validated(kind: type[Strict], tree: dict[str, Any], layers: Layers, problem
     except ValidationError as error:
         for item in error.errors():
             location = tuple(str(part) for part in item["loc"] if not isinstance(part, int))
-            problems.append(_sentence(layers.source_of(location), location, item, kind))
+            problems.append(sentence(layers.source_of(location), location, item, kind))
         raise ConfigError(problems) from error
     if problems:
         raise ConfigError(problems)
     return result
 
 
-def _sentence(source: str, location: tuple[str, ...], item: dict[str, Any], kind: type[BaseModel]) -> str:
+def sentence(source: str, location: tuple[str, ...], item: dict[str, Any], kind: type[BaseModel]) -> str:
+    """One of pydantic's errors for a person: the file, the key, what is wrong with which value."""
     key = ".".join(location) or "the file"
     if item["type"] == "extra_forbidden":
         known = _known_keys(kind, location[:-1])
@@ -518,7 +520,7 @@ def _load_entries(
             for item in error.errors():
                 location = (str(name), *(str(part) for part in item["loc"] if not isinstance(part, int)))
                 problems.append(
-                    _sentence(layers.source_of(location), location, item, kind).replace(
+                    sentence(layers.source_of(location), location, item, kind).replace(
                         "unknown key. Keys here: .", "unknown key."
                     )
                 )
