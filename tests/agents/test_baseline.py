@@ -3,9 +3,12 @@
 import importlib.util
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from agent_support import AGENTS, Grading
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import adjusted_rand_score
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 
@@ -162,3 +165,57 @@ def test_the_verdict_does_not_decide_the_exit_code(make_world, data):
     code, out, err = world.finish()
     assert code == 0 and "no answer from the grading server" in err
     assert world.submission.is_file()
+
+
+def halves(folder, frame, targets, test_rows, **arrays):
+    """A task from one table: its last `test_rows` rows are the test set; arrays are cut at the same row."""
+    train, test = frame.iloc[:-test_rows], frame.iloc[-test_rows:].drop(columns=targets)
+    sample = test[["id"]].assign(target=0)
+    task(folder, train, sample, test=test)
+    for name, values in arrays.items():
+        np.save(folder / f"train_{name}.npy", values[:-test_rows])
+        np.save(folder / f"test_{name}.npy", values[-test_rows:])
+    return folder
+
+
+def right(out, frame):
+    truth = frame["target"].iloc[-len(out) :].astype(str)
+    return (out["target"].to_numpy() == truth.to_numpy()).mean()
+
+
+def test_long_texts_are_features(tmp_path):
+    words = np.random.default_rng(0).choice(["red", "green", "blue", "tree"], (200, 12))
+    words[::2, 3], words[1::2, 3] = "apple", "stone"
+    frame = pd.DataFrame({"id": range(200), "text": [" ".join(row) for row in words], "target": [0, 1] * 100})
+    out = solve(halves(tmp_path / "t", frame, ["target"], 40))[2]
+    assert right(out, frame) > 0.95
+
+
+def test_arrays_are_features_row_by_row(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 240)
+    images = np.random.default_rng(1).integers(0, 60, (240, 12, 12, 1)).astype(np.uint8)
+    for row, label in enumerate(labels):
+        images[row, 4 * label : 4 * label + 4] += 150
+    frame = pd.DataFrame({"id": range(240), "target": labels})
+    out = solve(halves(tmp_path / "t", frame, ["target"], 60, images=images))[2]
+    assert right(out, frame) > 0.95
+
+
+def test_dates_are_features_and_the_future_is_foretold(tmp_path):
+    days = pd.date_range("2020-01-01", periods=400, freq="D")
+    values = 100 + 0.5 * np.arange(400) + 20 * (days.day_of_week == 6)
+    frame = pd.DataFrame({"id": range(400), "date": days.astype(str), "target": values})
+    metric, score, out = solve(halves(tmp_path / "t", frame, ["target"], 80), lambda classify, seed: LinearRegression())
+    assert metric == "rmse" and 0 < score < 10
+    assert np.abs(out["target"].astype(float) - values[-80:]).mean() < 5
+
+
+def test_without_labels_the_rows_are_grouped(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 4, 300)
+    centers = np.array([[0, 0], [9, 0], [0, 9], [9, 9]])
+    points = centers[labels] + np.random.default_rng(1).normal(size=(300, 2))
+    frame = pd.DataFrame({"id": range(300), "x": points[:, 0], "y": points[:, 1], "target": labels})
+    folder = halves(tmp_path / "t", frame.drop(columns="target"), [], 60)
+    metric, score, out = solve(folder)
+    assert metric == "silhouette" and score > 0.5
+    assert adjusted_rand_score(labels[-60:], out["target"]) > 0.95
