@@ -147,6 +147,8 @@ def workflow() -> None:
 @click.option("--cleanup", type=click.Choice(["on", "off"]), default="on", show_default=True)
 @click.option("--reuse-grading", metavar="JOB|URL")
 @click.option("--reuse-model", metavar="JOB|URL")
+@click.option("--prepare", is_flag=True, help="Prepare the data first where they are missing.")
+@click.option("--script", type=click.Path(path_type=Path), help="What the agent `experiment` runs.")
 @click.option("--dry-run", is_flag=True)
 @click.option("--yes", is_flag=True)
 @click.option("--command-line", default="", hidden=True)

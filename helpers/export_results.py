@@ -396,7 +396,8 @@ class Collection:
     def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
         """The folders of runs that are there, and of those that should be: of every job that was submitted."""
         jobs = _section(workflow, "jobs").get("agents")
-        submitted = {f"{workflow.get('competition')}_{job}" for job in jobs} if isinstance(jobs, list) else set()
+        competition = _text(workflow.get("competition")) or ""
+        submitted = {runs.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
         found = {name for name in submitted if "/" not in name}
         for name, is_folder in _folders(group).items():
             looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))

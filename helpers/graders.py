@@ -1,4 +1,4 @@
-"""Validate and grade submissions of mle-bench's competitions and of this project's own tasks.
+"""Validate and grade submissions of mle-bench's competitions, BioML-bench's tasks (folder/task) and this project's own.
 
 `load(competition, data_dir)` gives a grader with two methods:
   validate(source) -> (valid, message)   the message never tells a score or an answer
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
+import importlib
 import io
 import json
 import math
@@ -26,6 +27,8 @@ from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from helpers.tasks.layout import TASK_ID
 
 VALID = "Submission is valid."
 INVALID = "Submission invalid! "
@@ -94,11 +97,11 @@ def load(competition: str, data_dir: str | Path) -> OwnTask | MleBench:
     data_dir = Path(data_dir)
     private = data_dir / competition / "prepared" / "private"
     try:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", competition) or not private.is_dir() or _is_empty(private):
+        if not re.fullmatch(TASK_ID, competition) or not private.is_dir() or _is_empty(private):
             raise GradingError(_not_prepared(competition, data_dir))
         if (private / "grading.json").exists():
             return OwnTask(competition, private)
-        return MleBench(competition, data_dir)
+        return MleBench(competition, data_dir, "biomlbench" if "/" in competition else "mlebench")
     except OSError as error:
         raise GradingError(
             f"{competition}: can't read {error.filename or private}: {error.strerror or error}"
@@ -108,7 +111,8 @@ def load(competition: str, data_dir: str | Path) -> OwnTask | MleBench:
 def prepared_competitions(data_dir: Path) -> list[str]:
     """List the competitions below a data folder that have private data."""
     try:
-        return sorted(path.parent.parent.name for path in data_dir.glob("*/prepared/private"))
+        halves = [*data_dir.glob("*/prepared/private"), *data_dir.glob("[!.]*/*/prepared/private")]
+        return sorted(str(path.parent.parent.relative_to(data_dir)) for path in halves)
     except OSError:
         return []
 
@@ -180,7 +184,8 @@ class OwnTask:
             if len(self._positions) < max(len(ids), 1):
                 raise InvalidSubmission("it is empty, or an id appears twice")
             # bounds what a hostile file can make the reader hold, and tells nothing of the answers' length
-            self._largest_file = SPARE_BYTES + BYTES_A_ROW * len(ids)
+            self.largest_file = SPARE_BYTES + BYTES_A_ROW * len(ids)
+            self._targets = targets
             self._predictions = _Predictions(self.metric.kind, targets)
             if not math.isfinite(self.metric.score(self._predictions.truth, self._predictions.truth)):
                 raise ValueError("it has no finite score")
@@ -222,16 +227,29 @@ class OwnTask:
             **more,
         )
 
-    def _predicted(self, source: Any) -> Any:
+    def parsed(self, source: Any, metric: Metric | None = None) -> tuple[Any, Any]:
+        """Truth and predictions as a metric takes them (default: the task's): two arrays, in the order of the answers.
+
+        Raises InvalidSubmission, and GradingError where the answers don't fit that metric.
+        """
+        predictions = self._predictions
+        if metric and metric.kind != predictions.kind:
+            try:
+                predictions = _Predictions(metric.kind, self._targets)
+            except (InvalidSubmission, ValueError) as error:
+                raise GradingError(f"{self.competition}: the answers don't fit {metric.name}: {error}") from None
+        return predictions.truth, self._predicted(source, predictions)
+
+    def _predicted(self, source: Any, predictions: _Predictions | None = None) -> Any:
         """Read the predictions in the order of the answers. Raises InvalidSubmission."""
         import numpy as np
 
         problem = _missing(source)
         if problem:
             raise InvalidSubmission(problem)
-        data = _read(source, self._largest_file + 1)
-        if len(data) > self._largest_file:
-            raise InvalidSubmission(f"It has over {self._largest_file} bytes, far more than the test set's rows need.")
+        data = _read(source, self.largest_file + 1)
+        if len(data) > self.largest_file:
+            raise InvalidSubmission(f"It has over {self.largest_file} bytes, far more than the test set's rows need.")
         ids, texts = self._columns(_rows(data, limit=len(self._positions)))
         positions = list(map(self._positions.get, ids))
         if None in positions:
@@ -241,7 +259,7 @@ class OwnTask:
             raise InvalidSubmission(f"The id {_quoted(_first_repeated(ids))} appears more than once.")
         if len(ids) < len(self._positions):
             raise InvalidSubmission(f"It has {len(ids)} rows; the test set has {len(self._positions)}.")
-        values = self._predictions.parse(texts, self.target_column)
+        values = (predictions or self._predictions).parse(texts, self.target_column)
         ordered = np.empty_like(values)
         ordered[positions] = values
         return ordered
@@ -357,11 +375,18 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
-class MleBench:
-    """A competition of mle-bench, judged by its own grader (mlebench/grade.py) on answers read once."""
+SOURCES = {"mlebench": ("mle-bench", "openai/mle-bench"), "biomlbench": ("BioML-bench", "science-machine/biomlbench")}
 
-    def __init__(self, competition: str, data_dir: Path) -> None:
-        self.competition = competition
+
+class MleBench:
+    """A competition of mle-bench, or a task of BioML-bench, its fork, judged by its own grader on answers read once.
+
+    package: mlebench (grade.py there) or biomlbench (the same names, but `get_task`).
+    """
+
+    def __init__(self, competition: str, data_dir: Path, package: str = "mlebench") -> None:
+        self.competition, self._package = competition, package
+        self._project, self._repository = SOURCES[package]
         data_dir = data_dir.resolve()
         with _scratch_folder():
             self._utils, self._competition = self._import(data_dir)
@@ -376,17 +401,18 @@ class MleBench:
 
     def _import(self, data_dir: Path) -> tuple[Any, Any]:
         try:
-            from mlebench import utils
-            from mlebench.registry import registry
+            utils = importlib.import_module(f"{self._package}.utils")
+            registry = importlib.import_module(f"{self._package}.registry").registry.set_data_dir(data_dir)
         except ImportError as error:
             raise GradingError(
-                f"{self.competition} has no private/grading.json, so it is mle-bench's, and this Python can't import "
-                f"mlebench ({error}); install it from github.com/openai/mle-bench"
+                f"{self.competition} has no private/grading.json, so it is {self._project}'s, and this Python can't "
+                f"import {self._package} ({error}); install it from github.com/{self._repository}"
             ) from None
+        find = registry.get_competition if self._package == "mlebench" else registry.get_task
         try:
-            return utils, registry.set_data_dir(data_dir).get_competition(self.competition)
-        except AssertionError:
-            raise GradingError(f"mle-bench has no competition {self.competition!r}") from None
+            return utils, find(self.competition)
+        except (AssertionError, FileNotFoundError):
+            raise GradingError(f"{self._project} has no competition {self.competition!r}") from None
         except ImportError as error:
             raise GradingError(f"the grader of {self.competition} needs a package that is missing: {error}") from None
 
@@ -396,11 +422,11 @@ class MleBench:
         try:
             leaderboard = self._utils.read_csv(path)
         except (OSError, ValueError) as error:
-            return None, f"no thresholds and medals: can't read mle-bench's leaderboard: {error}"
+            return None, f"no thresholds and medals: can't read {self._project}'s leaderboard: {error}"
         if "score" not in leaderboard.columns or leaderboard.empty:
             return (
                 None,
-                "no thresholds and medals: mle-bench's leaderboard has no scores (run `git lfs pull` in its clone)",
+                f"no thresholds and medals: {self._project}'s leaderboard has no scores (run `git lfs pull` in its clone)",
             )
         return leaderboard, None
 

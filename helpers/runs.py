@@ -26,6 +26,11 @@ END_STATES = {
 }
 
 
+def run_name(competition: str, job: str) -> str:
+    """The folder of a run: <competition>_<job>; the slash of BioML-bench's ids becomes a dash."""
+    return f"{competition.replace('/', '-')}_{job}"
+
+
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

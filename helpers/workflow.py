@@ -18,9 +18,12 @@ import click
 
 from helpers import render, runs, site_config
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
+from helpers.tasks import layout
+from helpers.tasks.definitions import open_registry
 
 LEAST_FREE_MB = 200
 JOB = re.compile(r"^\d+$")
+SCRIPTS = (".py", ".sh", ".ipynb")
 
 
 def plan(competition: str | None, model: str | None, dry_run: bool, **options: Any) -> str:
@@ -40,6 +43,8 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     elif model is None and not options["reuse_model"]:
         model = "replay" if site.scheduler.kind == "local" else "30b"
     asked = _Asked(site, competition, model, options)
+    if not dry_run:
+        asked.offer_preparation()
     asked.check()
     if dry_run:
         return f"DRY_RUN={shlex.quote(asked.describe())}\n"
@@ -90,20 +95,41 @@ class _Asked:
         return [model for model in served if model.engine != "external"]
 
     @property
-    def public(self) -> Path:
-        return Path(self.site.paths.data, self.competition, "prepared", "public")
-
-    @property
     def own_task(self) -> bool:
-        return (ROOT / "templates" / "tasks" / f"{self.competition}.json").is_file()
+        return open_registry(self.site.paths.tasks).get_task(self.competition) is not None
 
     @property
     def needs_preparation(self) -> bool:
-        return self.own_task and not (self.public / "description.md").exists()
+        """Whether the data are made first: of a task of ours that has none yet, and of any with --prepare."""
+        if not self.options["prepare"] and (self.prepared.exists() or not self.own_task):
+            return False
+        return self._unprepared() is not None
+
+    @property
+    def prepared(self) -> Path:
+        return layout.prepared(self.site.paths.data, self.competition)
+
+    def _unprepared(self) -> str | None:
+        try:
+            return layout.problem(self.site.paths.data, self.competition)
+        except OSError as error:
+            return f"{error.filename or self.prepared} can't be read: {error.strerror}"
+
+    def offer_preparation(self) -> None:
+        """Ask a person at a terminal whether missing data are to be prepared, where --prepare wasn't given."""
+        nobody = not (sys.stdin.isatty() and sys.stderr.isatty())
+        if nobody or self.options["prepare"] or self.own_task or self.prepared.exists():
+            return
+        if not re.fullmatch(layout.TASK_ID, self.competition):
+            return
+        self.options["prepare"] = click.confirm(
+            f"competition '{self.competition}' isn't prepared in {self.site.paths.data}. Prepare it now?", err=True
+        )
 
     def check(self) -> None:
         self._check_names()
         self._check_task()
+        self._check_script()
         self._check_models()
         self._check_times()
         self._check_images()
@@ -114,8 +140,10 @@ class _Asked:
             self._check_slurm()
 
     def _check_names(self) -> None:
-        if not re.match(site_config.NAME, self.competition):
-            self.problems.append(f"competition '{self.competition}': letters, digits, '.', '_' and '-' only.")
+        if not re.fullmatch(layout.TASK_ID, self.competition):
+            self.problems.append(
+                f"competition '{self.competition}': letters, digits, '.', '_' and '-' only, and one '/' for BioML-bench's."
+            )
         for key in ("reuse_grading", "reuse_model"):
             value = self.options[key]
             if value and not JOB.match(value) and not re.match(r"^https?://", value):
@@ -132,25 +160,26 @@ class _Asked:
             )
 
     def _check_task(self) -> None:
-        if self.needs_preparation:
+        if self.needs_preparation or not re.fullmatch(layout.TASK_ID, self.competition):
             return
-        where = f"(paths.data of site {self.site.name})"
-        for half in (self.public, self.public.parent / "private"):
-            try:
-                if any(half.iterdir()):
-                    continue
-                said = f"{half} is empty {where}"
-            except FileNotFoundError:
-                said = f"not prepared: there is no {half} {where}"
-            except OSError as error:
-                said = f"{half} can't be read: {error.strerror} {where}"
-            advice = f"mlebench prepare -c {self.competition} --data-dir {self.site.paths.data}"
-            own = sorted(path.stem for path in (ROOT / "templates" / "tasks").glob("*.json"))
+        if problem := self._unprepared():
+            own = ", ".join(task.id for task in open_registry(self.site.paths.tasks).list_tasks())
             self.problems.append(
-                f"competition '{self.competition}': {said}. Prepare it with `{advice}`, or use one that comes with this project: "
-                f"{', '.join(own)}."
+                f"competition '{self.competition}' isn't prepared: {problem} (paths.data of site {self.site.name}). Give --prepare, "
+                f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {own}."
             )
+
+    def _check_script(self) -> None:
+        script = self.options["script"]
+        if script is None:
             return
+        if not script.is_file() or not os.access(script, os.R_OK):
+            self.problems.append(f"--script {script}: there is no such file that you can read.")
+        if script.suffix not in SCRIPTS:
+            self.problems.append(f"--script {script}: must end in {', '.join(SCRIPTS)}.")
+        if self.agent and not self.agent.takes_script:
+            takers = [name for name, entry in site_config.agents().items() if entry.takes_script]
+            self.problems.append(f"--script: agent '{self.agent.name}' runs none; these do: {', '.join(takers)}.")
 
     def _check_models(self) -> None:
         for model in self.models:
@@ -279,12 +308,25 @@ class _Asked:
     def prepare_task(self) -> None:
         if not self.needs_preparation:
             return
-        command = [sys.executable, "-m", "helpers.prepare_task", self.competition, "--data-dir", self.site.paths.data]
+        command = [sys.executable, "-m", "helpers.tasks.cli", "generate-data", self.competition, self.site.paths.data]
+        command += ["--tasks-dir", self.site.paths.tasks] if self.site.paths.tasks else []
+        if not self.own_task:
+            command = [str(ROOT / "scripts_hpc" / "prepare_tasks.sh"), self.competition, *self._site_options()]
+        Path(self.site.paths.data).mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=sys.stderr, stdin=subprocess.DEVNULL
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=self.site.paths.data,  # where its log and its list of failed tasks go
+            stdout=sys.stderr,
+            stdin=subprocess.DEVNULL,
         )
         if done.returncode:
             raise Infrastructure(f"preparing '{self.competition}' failed (above).")
+
+    def _site_options(self) -> list[str]:
+        name = site_config.pick_site(self.options["site"])
+        path = str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
+        return ["--site", path, *(part for item in self.options["overrides"] for part in ("--set", item))]
 
     def describe(self) -> str:
         """What would be submitted, for --dry-run."""
@@ -318,8 +360,13 @@ class _Asked:
             self.feedback,
             self.options["steps"],
             self.options["time_limit"],
+            self._script_copy(workflow),
         )
         return files
+
+    def _script_copy(self, workflow: render.Workflow | None) -> str | None:
+        script = self.options["script"]
+        return str(Path(workflow.run_group if workflow else "", "jobs", f"script{script.suffix}")) if script else None
 
     def write(self) -> str:
         """Make the run's directory with scripts and workflow.json; returns the shell assignments."""
@@ -327,6 +374,8 @@ class _Asked:
         scripts = self._scripts(render.Workflow(str(group), self.options["cleanup"]))
         for name, text in scripts.items():
             (group / "jobs" / name).write_text(text, encoding="utf-8")
+        if self.options["script"]:
+            shutil.copyfile(self.options["script"], group / "jobs" / f"script{self.options['script'].suffix}")
         runs.write_json(group / "workflow.json", self._record(group))
         values = {
             "RUN_GROUP": str(group),
@@ -353,7 +402,7 @@ class _Asked:
         return "external" if model and model.engine == "external" else ""
 
     def _make_group(self) -> Path:
-        base = f"_run-group_{self.agent.name}"
+        base = f"_run-group_{self.agent.name.replace('/', '-')}"
         while True:
             stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S-UTC")
             group = Path(self.site.paths.runs, stamp + base)
@@ -374,6 +423,9 @@ class _Asked:
             "model": self.model.model_dump() if self.model else None,
             "feedback_model": self.feedback.model_dump() if self.feedback else None,
             "agent": self.agent.model_dump(),
+            "script": hashlib.sha256(self.options["script"].read_bytes()).hexdigest()
+            if self.options["script"]
+            else None,
             "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
             "time_limit": self.options["time_limit"] or self.site.jobs.agent.time_limit,
         }
@@ -467,7 +519,7 @@ def submitted(group: Path, jobs: list[list[str]]) -> None:
     record["jobs"] = ids
     runs.write_json(group / "workflow.json", record)
     for rollout, job in enumerate(ids["agents"]):
-        folder = group / f"{record['competition']}_{job}"
+        folder = group / runs.run_name(record["competition"], job)
         folder.mkdir(exist_ok=True)
         if not (folder / "run_metadata.json").exists():
             runs.write_json(folder / "run_metadata.json", _waiting(record, ids, job, rollout))
@@ -483,7 +535,7 @@ def abandoned(group: Path, jobs: list[list[str]]) -> None:
 def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int) -> dict[str, Any]:
     return {
         "schema": 1,
-        "run_id": f"{record['competition']}_{job}",
+        "run_id": runs.run_name(record["competition"], job),
         "competition": record["competition"],
         "agent": record["agent"],
         "model": record["model"],

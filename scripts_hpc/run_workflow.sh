@@ -12,7 +12,9 @@
 # Options
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
-#   --agent NAME       a name in site-config/agents.yaml (aide)
+#   --agent NAME       a name in site-config/agents.yaml (aide), or NAME/VARIANT, e.g. experiment/dev
+#   --script FILE      what the agent `experiment` runs instead of its own pipeline (.py, .sh, .ipynb)
+#   --prepare          prepare the data first where they are missing (tasks that come with this project: always)
 #   --steps N          step limit of the agent          --time-limit SECONDS   its time limit
 #   --rollouts N       that many agents at once, with seeds SEED, SEED+1, …
 #   --seed SEED        of the first rollout (0)
@@ -38,7 +40,7 @@ POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0 ATTACH='' DRY_RUN=''
 while (($#)); do
   case $1 in
     --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
-    --site | --set | --agent | --steps | --time-limit | --rollouts | --seed | --cleanup | --reuse-grading | --reuse-model)
+    --site | --set | --agent | --steps | --time-limit | --rollouts | --seed | --cleanup | --reuse-grading | --reuse-model | --script)
       (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
       OPTIONS+=("$1" "$2")
       shift
@@ -49,7 +51,7 @@ while (($#)); do
       shift
       ;;
     --detach) DETACH=1 ;;
-    --dry-run | --yes) OPTIONS+=("$1") ;;
+    --dry-run | --yes | --prepare) OPTIONS+=("$1") ;;
     --json) WATCH_OPTIONS+=(--json) ;;
     -h | --help)
       common::usage "${BASH_SOURCE[0]}"
@@ -171,7 +173,7 @@ fi
 grading_server
 for ((rollout = 0; rollout < ROLLOUTS; rollout++)); do
   submit agent "$AFTER" agent.sh "$COMPETITION" "$GRADING_ARGUMENT" "${MODEL_ARGUMENT:-external}" "$FEEDBACK_ARGUMENT" $((SEED + rollout)) "$rollout"
-  for server in ${ENLIST[@]+"${ENLIST[@]}"}; do service::enlist "$server" "$JOB" "$RUN_GROUP/${COMPETITION}_$JOB"; done
+  for server in ${ENLIST[@]+"${ENLIST[@]}"}; do service::enlist "$server" "$JOB" "$RUN_GROUP/${COMPETITION//\//-}_$JOB"; done
 done
 "$PYTHON" -m helpers workflow submitted "$RUN_GROUP" "${SUBMITTED[@]}" || {
   not_interrupted

@@ -82,7 +82,8 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   expect_status 2
   expect_in "model '31b'" "$error"
   expect_in "agent 'aidee'" "$error"
-  expect_in "competition 'nowhere': not prepared" "$error"
+  expect_in "competition 'nowhere' isn't prepared: there is no $BATS_TEST_TMPDIR/data/nowhere/prepared/public" "$error"
+  expect_in "Give --prepare" "$error"
   nothing_submitted
 }
 
@@ -227,4 +228,75 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   try "$ROOT/scripts_hpc/run_workflow.sh" toy replay --site "$SITE_FILE" --set paths.runs=/proc/nowhere
   expect_status 2
   expect_in "paths.runs of site here" "$error"
+}
+
+@test "a task of BioML-bench: its slash is a folder of the data, and a dash in the run's name" {
+  make_task manual/toy
+  workflow manual/toy 30b --detach
+  expect_status 0
+  expect_in "agent.sh manual/toy auto:102" "$(calls)"
+  grep -q '"competition": "manual/toy"' "$output/manual-toy_103/run_metadata.json"
+  [[ $(cat "$BATS_TEST_TMPDIR/addresses/vllm_30b_101.consumers/103") == "$output/manual-toy_103" ]]
+  workflow ../toy 30b
+  expect_status 2
+  expect_in "competition '../toy': letters, digits" "$error"
+}
+
+@test "data that are damaged are no data" {
+  printf '{"files": {"private/answers.csv": 4}}\n' >"$BATS_TEST_TMPDIR/data/toy/prepared/manifest.json"
+  workflow toy 30b --detach
+  expect_status 2
+  expect_in "prepared/private/answers.csv has 5 bytes instead of 4" "$error"
+  nothing_submitted
+}
+
+@test "--prepare prepares what is missing, by a folder of one's own; without it and without a terminal nobody is asked" {
+  mkdir -p "$BATS_TEST_TMPDIR/tasks/mine/raw"
+  printf 'id,target\n1,a\n2,b\n' >"$BATS_TEST_TMPDIR/tasks/mine/raw/all.csv"
+  cat >"$BATS_TEST_TMPDIR/tasks/mine/prepare.py" <<'PY'
+import json
+
+def prepare(raw, public, private):
+    text = (raw / "all.csv").read_text()
+    for path in (public / "sample_submission.csv", private / "answers.csv"):
+        path.write_text(text)
+    (public / "description.md").write_text("mine")
+    grading = {"metric": "accuracy", "id_column": "id", "target_column": "target"}
+    (private / "grading.json").write_text(json.dumps(grading))
+PY
+  export HPC_PATHS__TASKS=$BATS_TEST_TMPDIR/tasks
+  sed -i 's/kind: slurm/kind: local/; s/runtime: apptainer/runtime: none/' "$SITE_FILE"
+  export HAB_VENV_DIR=$ROOT
+  workflow mine --agent baseline --dry-run --prepare
+  expect_status 0
+  expect_in "first, the task is prepared" "$output"
+  workflow mine --agent baseline
+  expect_status 2
+  expect_in "competition 'mine' isn't prepared" "$error"
+  [[ ! -e $BATS_TEST_TMPDIR/data/mine ]]
+  workflow mine --agent baseline --prepare --detach
+  expect_status 0
+  [[ -s $BATS_TEST_TMPDIR/data/mine/prepared/private/answers.csv ]]
+  workflow --attach "$output"
+  echo 'def prepare(raw, public, private): raise ValueError("no such raw data")' >"$BATS_TEST_TMPDIR/tasks/mine/prepare.py"
+  rm -r "$BATS_TEST_TMPDIR/data/mine"
+  workflow mine --agent baseline --prepare
+  expect_status 3
+  expect_in "no such raw data" "$error"
+  [[ $error != *Traceback* ]]
+}
+
+@test "--script: for the agents that take one, and only files that are there" {
+  workflow toy --agent baseline --script /nowhere.py
+  expect_status 2
+  expect_in "--script /nowhere.py: there is no such file" "$error"
+  expect_in "agent 'baseline' runs none; these do: experiment" "$error"
+  printf 'print(1)\n' >"$BATS_TEST_TMPDIR/mine.py"
+  touch "$BATS_TEST_TMPDIR/images/experiment.sif"
+  workflow toy --agent experiment/dev --script "$BATS_TEST_TMPDIR/mine.py" --detach
+  expect_status 0
+  [[ $(<"$output/jobs/script.py") == 'print(1)' ]]
+  grep -q "$output/jobs/script.py" "$output/jobs/agent.sh"
+  grep -q '^TIME_LIMIT=600$' "$output/jobs/agent.sh"
+  [[ $output == *_run-group_experiment-dev ]]
 }

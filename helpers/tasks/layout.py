@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+# a task of BioML-bench has one slash
+TASK_ID = r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*"
 MANIFEST = "manifest.json"
 # errors of file systems that have no locks (Lustre without -o flock, some NFS)
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}

@@ -2,12 +2,13 @@
 # run.sh: one run of an agent, from the job script's side: its folder, its servers, its end. Sourced by slurm_agent_*.sh.
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
-RUN='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false
+RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false
 
 run::create() {
   if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_$AGENT; fi
   RUN_CREATED=$(common::now)
-  RUN=$RUN_GROUP/${COMPETITION}_$JOB_ID
+  RUN_NAME=${COMPETITION//\//-}_$JOB_ID
+  RUN=$RUN_GROUP/$RUN_NAME
   { mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
     cp -R "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/"; } ||
     die 3 "can't make the run's folder $RUN: $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
@@ -17,7 +18,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
   RUN_STATE=$1 RUN_REASON=${2:-}
   local ended=''
   case $RUN_STATE in waiting | running) ;; *) ended=$(common::now) ;; esac
-  json::object schema: 1 run_id "${COMPETITION}_$JOB_ID" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
+  json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
     seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
     time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" step_limit: "$STEP_LIMIT" \
     isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
@@ -272,7 +273,7 @@ run::_grade() { # asks again while the server is being restarted; its address is
       token=$(service::lookup "$GRADING_JOB" admin_token) || token=''
     fi
     code=$(service::curl "$token" --max-time 900 --output "$RUN/.grading_report.json" --write-out '%{http_code}' \
-      --header "X-Run-Id: ${COMPETITION}_$JOB_ID" --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv" \
+      --header "X-Run-Id: $RUN_NAME" --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv" \
       "$url/grade" 2>/dev/null) || failure=$?
     # 23: curl could not write the answer (https://curl.se/libcurl/c/libcurl-errors.html); 26: nor read the submission
     ((failure != 23)) || run::lose "can't write to $RUN ($(df -Ph "$RUN" | awk 'NR==2 {print $4 " free"}')); the submission is kept"

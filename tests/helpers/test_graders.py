@@ -402,3 +402,50 @@ def test_mle_benchs_competitions_need_mle_bench(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(GradingError, match="it is mle-bench's, and this Python can't import mlebench"):
         graders.load("spaceship-titanic", tmp_path)
     assert os.getcwd() == "/proc"
+
+
+BIOMLBENCH = {
+    "utils": "from pandas import read_csv\nload_answers = read_csv\n",
+    "registry": """
+from pathlib import Path
+from types import SimpleNamespace
+
+class Registry:
+    def __init__(self, data=None):
+        self.data = data
+    def set_data_dir(self, data):  # like mle-bench's: a new one
+        return Registry(data)
+    def get_task(self, name):
+        if name != "manual/toy":
+            raise FileNotFoundError(name)
+        def grade(submission, answers):
+            return float((submission["y"] == answers["y"]).mean())
+        answers = Path(self.data, name, "prepared/private/answers.csv")
+        return SimpleNamespace(answers=answers, leaderboard=Path("/nowhere"), grader=SimpleNamespace(grade_fn=grade))
+registry = Registry()
+""",
+}
+
+
+def test_a_task_of_biomlbench_is_graded_by_its_own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are those of science-machine/biomlbench (registry.py, utils.py), where its data lie two folders deep."""
+    for name, source in BIOMLBENCH.items():
+        path = tmp_path / "package" / "biomlbench" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    for name in ("manual/toy", "manual/other"):
+        private = tmp_path / "data" / name / "prepared" / "private"
+        private.mkdir(parents=True)
+        (private / "answers.csv").write_text("id,y\n1,a\n2,b\n")
+    with pytest.raises(GradingError, match=r"it is BioML-bench's, and this Python can't import biomlbench"):
+        graders.load("manual/toy", tmp_path / "data")
+    monkeypatch.syspath_prepend(tmp_path / "package")
+    grader = graders.load("manual/toy", tmp_path / "data")
+    (tmp_path / "submission.csv").write_text("id,y\n1,a\n2,a\n")
+    report = grader.grade(tmp_path / "submission.csv")
+    assert (report["competition_id"], report["score"], report["total_score"]) == ("manual/toy", 0.5, 0.5)
+    assert "BioML-bench's leaderboard" in report["note"]
+    with pytest.raises(GradingError, match="BioML-bench has no competition 'manual/other'"):
+        graders.load("manual/other", tmp_path / "data")
+    with pytest.raises(GradingError, match="is not prepared"):
+        graders.load("manual/../manual/toy", tmp_path / "data")
