@@ -315,7 +315,7 @@ class _Asked:
         Path(self.site.paths.data).mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             command,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HPC_SITE": self._site_options()[1]},
             cwd=self.site.paths.data,  # where its log and its list of failed tasks go
             stdout=sys.stderr,
             stdin=subprocess.DEVNULL,

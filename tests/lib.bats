@@ -180,3 +180,13 @@ no_proxy='localhost,cpu1,gpu7'" ]]
   ) 2>/dev/null || true
   [[ $(<"$BATS_TEST_TMPDIR/calls") == $'start 1\nstart 2\npublished 2\nstart 2\npublished 2' ]]
 }
+
+@test "a server's consumer is noted by the workflow and by its job at once: neither gets in the other's way" {
+  pids=()
+  for ((i = 0; i < 40; i++)); do
+    service::enlist grading_server_1 2 "$BATS_TEST_TMPDIR/run" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid"; done
+  [[ $(ls -A "$ADDRESS_DIR/grading_server_1.consumers") == 2 ]]
+}

@@ -144,7 +144,8 @@ service::_unused() {
 
 # The life of a server job. The template defines choose_port, start_server (execs the server), probe_server (a real request to
 # it) and publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or says so itself (USR1);
-# when it dies it is started again, twice at most, on the same port, so that its users can go on.
+# when it dies it is started again, twice at most, on the same port, so that its users can go on. With SERVICE_MAY_END=1 a server
+# that ends with code 0 is not started again.
 service::serve() { # service::serve LOAD_MINUTES
   local minutes=$1 starts=0 code
   service::_init
@@ -167,6 +168,10 @@ service::serve() { # service::serve LOAD_MINUTES
     fi
     code=0
     wait "$SERVICE_PID" || code=$?
+    if ((code == 0 && ${SERVICE_MAY_END:-0})); then
+      log "$SERVICE ended itself"
+      return 0
+    fi
     log "$SERVICE died with code $code (start $starts of 3)"
     common::end_group "$SERVICE_PID" 2
   done
@@ -193,7 +198,8 @@ service::lookup() { # service::lookup SERVICE_JOB KEY: url, token, admin_token, 
 service::enlist() { # service::enlist SERVICE_JOB CONSUMER_JOB RUN_DIRECTORY: keeps the server alive as long as this job lives
   local folder=$ADDRESS_DIR/$1.consumers
   [[ -d $folder ]] || (umask 077 && mkdir -p "$folder")
-  printf '%s\n' "$3" >"$folder/.$2" && mv "$folder/.$2" "$folder/$2"
+  # the workflow and the job itself may both do it just now
+  printf '%s\n' "$3" | common::write_atomic "$folder/$2"
 }
 
 # The last one to go tells the server, so that no GPU waits out the grace period, and forgets one that died without a word.
