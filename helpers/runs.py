@@ -38,7 +38,11 @@ def now() -> str:
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that a reader sees the old text or the new, never a part; raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # the temporary one means nothing to a person
+        raise
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(data, file, indent=2, ensure_ascii=False)

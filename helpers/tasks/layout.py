@@ -46,7 +46,7 @@ def problem(data_dir: str | Path, task_id: str) -> str | None:
     if not (folder / "public" / "description.md").is_file():
         return f"{folder / 'public'} has no description.md"
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         return None  # prepared by mle-bench or BioML-bench themselves
     except (ValueError, KeyError, TypeError):
@@ -63,7 +63,7 @@ def problem(data_dir: str | Path, task_id: str) -> str | None:
 def publish(made: Path, data_dir: str | Path, task_id: str, backend: str) -> None:
     """Move `made`, a folder with prepared/ and perhaps raw files, to <data>/<id>. Raises OSError.
 
-    A reader sees the old data or the new ones. What `made` doesn't hold of the old folder stays.
+    A reader sees the old data or the new ones, or for a moment none. What `made` doesn't hold of the old folder stays.
     """
     target = Path(data_dir, task_id)
     _write_manifest(made / "prepared", backend)
@@ -108,13 +108,13 @@ def staging(data_dir: str | Path, task_id: str, *, wait: bool = True) -> Iterato
 
     wait=False: raises Busy instead of waiting for another one. Gone with all that is in it at the end. Raises OSError.
     """
-    flat = task_id.replace("/", "__")
+    flat = task_id.replace("/", "%")  # neither % nor @ is part of an id, so that no task is taken for another
     base = Path(data_dir, ".preparing")
     base.mkdir(parents=True, exist_ok=True)
-    folder = base / f"{flat}.{socket.gethostname()}.{os.getpid()}"
+    folder = base / f"{flat}@{socket.gethostname()}.{os.getpid()}"
     with open(base / f"{flat}.lock", "a") as lock:
         if _lock(lock.fileno(), wait):
-            for left in base.glob(f"{flat}.*.*"):  # by one that was killed
+            for left in base.glob(f"{flat}@*"):  # by one that was killed
                 shutil.rmtree(left, ignore_errors=True)
             _recover(Path(data_dir, task_id))
         try:
