@@ -238,9 +238,9 @@ class Model(Strict):
 
 
 class AgentEntry(Strict):
-    """An agent by its short name; see site-config/agents.yaml for the keys."""
+    """An agent by its short name, "agent" or "agent/variant"; see site-config/agents.yaml for the keys."""
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=f"{NAME[:-1]}(/{NAME[1:-1]})?$")]
     image: str
     folder: str = "command"
     command: str | None = None
@@ -248,7 +248,10 @@ class AgentEntry(Strict):
     needs_model: bool = True
     feedback_model: str | None = None
     steps: int = Field(default=500, ge=1)
+    time_limit: int | None = Field(default=None, ge=1)
+    takes_script: bool = False
     variables: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = {}
+    variants: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = {}
 
     @model_validator(mode="after")
     def _runnable(self) -> AgentEntry:
@@ -261,11 +264,17 @@ class AgentEntry(Strict):
         """Folder of the agent's files; a relative one lies below templates/agents."""
         return ROOT / "templates" / "agents" / self.folder
 
+    @property
+    def file_name(self) -> str:
+        """The name as a part of file names."""
+        return self.name.replace("/", "-")
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; ConfigError when it can't be read, isn't YAML or isn't a mapping."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # the loader in C, where PyYAML has it, saves a command a tenth of its start
+        data = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise ConfigError([f"{shown(path)}: can't be read ({error.strerror})."]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -537,8 +546,37 @@ def models(site: Site | None = None) -> dict[str, Model]:
 
 
 def agents() -> dict[str, AgentEntry]:
-    """All agents of site-config/agents.yaml by name; ConfigError with every problem."""
-    return _load_entries(AgentEntry, "agents.yaml")
+    """All agents of site-config/agents.yaml by name, each followed by its variants; ConfigError with every problem."""
+    found: dict[str, AgentEntry] = {}
+    problems: list[str] = []
+    for name, entry in _load_entries(AgentEntry, "agents.yaml").items():
+        found[name] = entry
+        for variant, changes in entry.variants.items():
+            try:
+                found[f"{name}/{variant}"] = _variant(entry, variant, changes)
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _variant(entry: AgentEntry, variant: str, changes: dict[str, Any]) -> AgentEntry:
+    source = f"{shown(SITE_DIR / 'agents.yaml')}: {entry.name}.variants.{variant}"
+    for key in ("name", "variants"):
+        if key in changes:
+            raise ConfigError([f"{source}: {key}: a variant can't change this key."])
+    layers = Layers()
+    layers.add(entry.model_dump(exclude={"variants"}, exclude_unset=True), source)
+    layers.add({**changes, "name": f"{entry.name}/{variant}"}, source)
+    try:
+        return AgentEntry.model_validate(layers.tree)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            location = tuple(str(part) for part in item["loc"] if not isinstance(part, int))
+            problems.append(sentence(source, location, item, AgentEntry))
+        raise ConfigError(problems) from error
 
 
 def model(name: str, site: Site | None = None) -> Model:

@@ -6,7 +6,7 @@ setup() {
   make_site local none
   export HAB_VENV_DIR=$ROOT
   export HPC_MODELS__REPLAY='{steps: 1}'
-  "$ROOT/.venv-core/bin/python" -m helpers.prepare_task classification_basic --data-dir "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
+  "$ROOT/.venv-core/bin/python" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
 }
 
 teardown() {

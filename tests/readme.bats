@@ -19,7 +19,7 @@ setup() {
   export FAKE_SLURM=$BATS_TEST_TMPDIR/slurm
   mkdir "$FAKE_SLURM"
   PATH=$ROOT/tests/fakes/slurm:$PATH
-  "$ROOT/.venv-core/bin/python" -m helpers.prepare_task classification_basic --data-dir "$BATS_TEST_TMPDIR/data" --seed 1
+  "$ROOT/.venv-core/bin/python" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 1
   cp -R "$BATS_TEST_TMPDIR/data/"{classification_basic,spaceship-titanic}
 }
 

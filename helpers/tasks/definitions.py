@@ -12,9 +12,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from helpers import site_config
+from helpers import runs, site_config
 from helpers.site_config import NAME, ROOT, ConfigError, Strict, sentence, shown
 
 TEMPLATES = ROOT / "templates" / "tasks"
@@ -171,6 +171,15 @@ class EvaluationCriteria(Strict):
     required_insights: int | None = Field(default=None, ge=1, le=100)
     max_training_time: int | None = Field(default=None, ge=1)
 
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str | None) -> str | None:
+        from helpers.graders import METRICS
+
+        if metric is not None and metric not in METRICS:
+            raise ValueError(f"must be one of: {', '.join(METRICS)}")
+        return metric
+
     @property
     def bounds(self) -> dict[str, tuple[str, bool, float]]:
         """The bounds on metrics that are set: key -> (metric, whether it is a minimum, bound; mape as a fraction)."""
@@ -234,10 +243,11 @@ class Task(Strict):
         """Read a definition. Raises ConfigError, which names the file and the key."""
         path = Path(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            data = json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
         except OSError as error:
             raise ConfigError([f"{shown(path)}: can't be read ({error.strerror})."]) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError([f"{shown(path)}: not valid JSON: {error}."]) from error
         if not isinstance(data, dict):
             raise ConfigError([f"{shown(path)}: must hold an object, found a {type(data).__name__}."])
@@ -254,6 +264,18 @@ class Task(Strict):
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"{key} is given twice")
+    return dict(pairs)
 
 
 class TaskRegistry:
@@ -340,14 +362,14 @@ class TaskRegistry:
         self._files[task.id] = shown(path)
         return path
 
-    def create_task_config(self, task_id: str, output_path: str | Path, **runtime: Any) -> dict[str, Any]:
+    def create_task_config(self, task_id: str, output_path: str | Path, /, **runtime: Any) -> dict[str, Any]:
         """Write and return {task, runtime_config, created_at} for a run. Raises ConfigError for an unknown id, and OSError."""
         config = {
             "task": self.find(task_id).to_dict(),
             "runtime_config": runtime,
             "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        Path(output_path).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        runs.write_json(Path(output_path), config)
         return config
 
 

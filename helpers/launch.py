@@ -1,0 +1,69 @@
+"""Runs a command of ours: whatever goes wrong becomes one message on stderr and a true exit code, however it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers.site_config import ConfigError, Infrastructure
+from helpers.tasks import layout
+
+
+def launch(command: click.Command, name: str, argv: list[str] | None = None) -> int:
+    """Run a click command; whatever goes wrong becomes one message on stderr and a true exit code.
+
+    0 done; 2 usage or configuration; 3 disk full, or infrastructure; 130 interrupted; else what the command returns.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # not every terminal knows a check mark
+    try:
+        return command.main(argv, prog_name=name, standalone_mode=False) or 0
+    except click.Abort:  # Ctrl-C, SIGTERM, or the end of the input at a question
+        return _failed(130, "interrupted")
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ConfigError as error:
+        return _failed(2, *(f"error: {problem}" for problem in error.problems))
+    except (Infrastructure, layout.Busy) as error:
+        return _failed(3, f"error: {str(error) or 'somebody else prepares this task just now; try again later'}")
+    except MemoryError:
+        return _failed(3, "error: this machine hasn't enough memory for it")
+    except OSError as error:
+        full = error.errno in layout.DISK_FULL
+        said = f"error: {error.filename2 or error.filename or 'standard output'}: {error.strerror or error}"
+        return _failed(3 if full else 2, said + (". Free space there, or choose another folder" if full else ""))
+
+
+def _failed(code: int, *lines: str) -> int:
+    for line in lines:
+        click.echo(line, err=True)
+    return code
+
+
+def catch_signals() -> None:
+    """Make of SIGTERM and a lost terminal what Ctrl-C is, so that children are ended and folders cleaned up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def about(path: str | Path) -> Iterator[None]:
+    """Give errors of writing, which don't say where, the path that they are about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
