@@ -5,12 +5,12 @@
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false
 
 run::create() {
-  if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_$AGENT; fi
+  if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_${AGENT//\//-}; fi
   RUN_CREATED=$(common::now)
   RUN_NAME=${COMPETITION//\//-}_$JOB_ID
   RUN=$RUN_GROUP/$RUN_NAME
   { mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
-    cp -R "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/"; } ||
+    cp -RL "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/"; } ||
     die 3 "can't make the run's folder $RUN: $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
 }
 

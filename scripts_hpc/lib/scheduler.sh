@@ -7,6 +7,7 @@
 #   scheduler.sh KIND signal NAME ID   to the batch script of a running job
 # KIND is slurm or local. STATE is Slurm's long word (PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT, NODE_FAIL, …),
 # or GONE for a job that the scheduler does not know any more. Exit code 3: the scheduler did not answer; nothing is known.
+# An element of a job array has the id ARRAY_INDEX; an element that was cancelled before it started is GONE at once.
 #
 # The local twin runs the same scripts as processes of this machine. It knows jobs, dependencies, signals and time limits,
 # and will never know queues, priorities or resources: that is what Slurm is for.
@@ -19,6 +20,8 @@ sched::submit() { # sched::submit [--after ID[:ID…]] SCRIPT ARGS…: prints th
   fi
   "sched::${SCHEDULER}_submit" "$after" "$@"
 }
+# The elements of an array, with indices from 0, run the same script with the same arguments. (The local twin has no arrays.)
+sched::submit_array() { sched::_sbatch "--array=0-$(($1 - 1))" "${@:2}"; } # sched::submit_array ELEMENTS SCRIPT ARGS…: prints its id
 sched::states() { (($#)) && "sched::${SCHEDULER}_states" "$@"; }
 sched::cancel() { (($#)) && "sched::${SCHEDULER}_cancel" "$@"; }
 sched::signal() { "sched::${SCHEDULER}_signal" "$@"; } # sched::signal SIGNAL ID: to the batch script of a running job
@@ -41,25 +44,35 @@ sched::is_alive() { # sched::is_alive STATE
 # ---- Slurm
 
 sched::slurm_submit() {
-  local after=$1 id
+  local after=$1 options=()
   shift
-  # Ctrl-C goes to sbatch too: a job that the scheduler has taken by then would be known to nobody
-  ((BASH_SUBSHELL == 0)) || trap '' INT TERM
-  local options=(--parsable)
   # after: fires when the others have started or were cancelled, so no job waits for ever on one that never starts
   [[ -z $after ]] || options+=("--dependency=after:$after" --kill-on-invalid-dep=yes)
-  id=$(sbatch "${options[@]}" "$@") || return
+  sched::_sbatch ${options[@]+"${options[@]}"} "$@"
+}
+
+sched::_sbatch() { # sched::_sbatch ARGUMENTS OF sbatch…
+  local id
+  # Ctrl-C goes to sbatch too: a job that the scheduler has taken by then would be known to nobody
+  ((BASH_SUBSHELL == 0)) || trap '' INT TERM
+  id=$(sbatch --parsable "$@") || return
   printf '%s\n' "${id%%;*}"
 }
 
+# The jobs to ask for, joined by commas: of elements of arrays, each array once (thousands of ids would not fit into one argument).
+sched::_slurm_ids() {
+  local id
+  local -A ids=()
+  for id in "$@"; do ids[${id%%_*}]=1; done
+  printf '%s\n' "${!ids[@]}" | sort -n | paste -sd,
+}
+
 sched::slurm_states() {
-  local ids output errors code=0
-  ids=$(
-    IFS=,
-    printf '%s' "$*"
-  )
+  local ids output errors code=0 options=()
+  ids=$(sched::_slurm_ids "$@")
+  [[ $* != *_* ]] || options=(--array) # a line an element, those that wait too
   errors=$(mktemp) || return 3
-  output=$(squeue --noheader --states=all --jobs="$ids" --format='%i|%T|%r|%M|%N' 2>"$errors") || code=$?
+  output=$(squeue --noheader --states=all ${options[@]+"${options[@]}"} --jobs="$ids" --format='%i|%T|%r|%M|%N' 2>"$errors") || code=$?
   if ((code)) && ! grep -q 'Invalid job id' "$errors"; then
     cat "$errors" >&2
     rm -f "$errors"
@@ -81,12 +94,10 @@ sched::slurm_states() {
 # Jobs that squeue has forgotten may still be in the accounting, where a site has one. Fills `known` of its caller.
 sched::_slurm_history() {
   local ids line id state elapsed node
-  ids=$(
-    IFS=,
-    printf '%s' "$*"
-  )
+  ids=$(sched::_slurm_ids "$@")
   while IFS='|' read -r id state elapsed node; do
-    [[ -z $id ]] || known[$id]="$id|${state%% *}||$elapsed|$node"
+    # it lists whole arrays, and lags behind: what squeue knows counts
+    [[ -z $id || -n ${known[$id]:-} ]] || known[$id]="$id|${state%% *}||$elapsed|$node"
   done < <(sacct -X --noheader --parsable2 --jobs="$ids" --format=jobid,state,elapsed,nodelist 2>/dev/null)
 }
 

@@ -1,0 +1,319 @@
+"""What prepares a task: BioML-bench, mle-bench, this project's own generator, or a user's folder with a prepare.py.
+
+A backend turns a task's id into a command that writes <folder>/<id>/prepared/{public,private}, and what a failed command
+printed into one line for a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from helpers.tasks.definitions import TaskRegistry
+
+ROOT = Path(__file__).resolve().parent.parent
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+# folders of BioML-bench whose tasks read the same archives, which lie beside the tasks (biomlbench/data_sources/proteingym.py)
+SHARED = {"proteingym-dms"}
+OUTPUT_BYTES = 2**16  # of a command's output, its end, are searched for what went wrong
+REASON_LENGTH = 300
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]+")
+
+
+class Unavailable(Exception):
+    """A backend can't be asked here; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `biomlbench prepare` and `mlebench prepare` take beside the task (biomlbench/cli.py, mlebench/cli.py)."""
+
+    keep_raw: bool = False
+    overwrite_checksums: bool = False
+    overwrite_leaderboard: bool = False
+    skip_verification: bool = False
+
+    @property
+    def flags(self) -> list[str]:
+        return [f"--{field.name.replace('_', '-')}" for field in fields(self) if getattr(self, field.name)]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a command failed, in one line.
+
+    retry: a fault of the network; disk_full: nothing else will fit either; done: an option whose work is done nevertheless.
+    """
+
+    reason: str
+    retry: bool = False
+    disk_full: bool = False
+    done: str = ""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """program: the command's name in messages. archives: a pattern of what is worth keeping for the next attempt."""
+
+    name: str
+    program: str
+    archives: str = ""
+
+    def command(self, task: str, folder: Path, options: Options, tasks_dir: str | None) -> list[str]:
+        """The command that prepares a task below `folder`. Raises Unavailable, which says how to get it."""
+        if self.name == "own":
+            more = ["--tasks-dir", tasks_dir] if tasks_dir else []
+            return [sys.executable, "-m", "helpers.tasks.cli", "generate-data", task, str(folder), *more]
+        if self.name == "local":
+            if not tasks_dir:
+                raise Unavailable("local tasks lie in --tasks-dir or paths.tasks of the site; neither is set")
+            return [sys.executable, "-m", "helpers.tasks.local_folder", tasks_dir, task, str(folder)]
+        program = shutil.which(self.program)
+        if program is None:
+            raise Unavailable(f"there is no command `{self.program}` on the PATH: {HOW_TO_GET[self.name]}")
+        which = "-t" if self.name == "biomlbench" else "-c"
+        return [os.path.abspath(program), "prepare", which, task, *options.flags, "--data-dir", str(folder)]
+
+    def environment(self, at_once: int) -> dict[str, str]:
+        """A command's environment; where several run at once, each computes on its share of the CPUs."""
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}  # all that it said is there, however it ends
+        if at_once > 1:
+            share = str(max(1, len(os.sched_getaffinity(0)) // at_once))
+            env = {**dict.fromkeys(THREAD_VARIABLES, share), **env}
+        if self.name in ("own", "local"):
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
+        return env
+
+    # ---- what is lent to a preparation, and kept of it: downloads
+
+    def lend(self, task: str, folder: Path, data_dir: Path) -> None:
+        """Link earlier downloads of a task, and what it shares with others, into the folder where it is prepared."""
+        for path in self._archives(data_dir / task):
+            copy = folder / task / path.relative_to(data_dir / task)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # no hard links here: it is downloaded again
+                os.link(path, copy)
+        for path in shared(task, data_dir):
+            (folder / task).parent.mkdir(parents=True, exist_ok=True)
+            (folder / task).with_name(path.name).symlink_to(path)
+
+    def keep(self, task: str, folder: Path, data_dir: Path) -> None:
+        """Save the whole archives of a preparation that failed, so that they aren't downloaded again."""
+        import zipfile
+
+        for path in self._archives(folder / task):
+            target = data_dir / task / path.relative_to(folder / task)
+            if not target.exists() and zipfile.is_zipfile(path):  # one that was cut has no directory at its end
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+
+    def share(self, task: str, folder: Path, data_dir: Path) -> None:
+        """Move what a successful preparation made for the tasks beside it to where `lend` finds it."""
+        if not needs_sharing(task):
+            return
+        for path in (folder / task).parent.iterdir():
+            target = (data_dir / task).with_name(path.name)
+            if path != folder / task and not path.is_symlink() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+
+    def clear(self, task: str, folder: Path) -> None:
+        """Delete what an attempt left, but for its archives: Kaggle's client resumes a download."""
+        kept = set(self._archives(folder / task))
+        parents = {parent for path in kept for parent in path.parents}
+        for path in sorted(folder.rglob("*"), reverse=True):  # children before their parents
+            if path.is_dir() and not path.is_symlink():
+                if path not in parents:
+                    path.rmdir()
+            elif path not in kept and not (path.is_symlink() and path.parent == (folder / task).parent):
+                path.unlink()
+
+    def _archives(self, folder: Path) -> list[Path]:
+        return list(folder.glob(self.archives)) if self.archives else []
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("own", "helpers.tasks.cli generate-data"),
+        Backend("local", "prepare.py"),
+        Backend("biomlbench", "biomlbench", archives="raw/*.zip"),
+        Backend("mlebench", "mlebench", archives="*.zip"),
+    )
+}
+HOW_TO_GET = {
+    "mlebench": "clone github.com/openai/mle-bench, run `git lfs pull` and `pip install .` there; "
+    "or prepare it with scripts_hpc/prepare_tasks.sh, whose image has it",
+    "biomlbench": "clone github.com/science-machine/biomlbench and run `pip install .` there",
+}
+
+
+def choose(task: str, registry: TaskRegistry | None, tasks_dir: str | None, forced: str | None = None) -> Backend:
+    """The backend of a task: the forced one, else whoever knows the id. Raises ConfigError for broken definitions."""
+    if forced:
+        return BACKENDS[forced]
+    if registry is not None and registry.get_task(task) is not None:
+        return BACKENDS["own"]
+    if tasks_dir and Path(tasks_dir, task, "prepare.py").is_file():
+        return BACKENDS["local"]
+    return BACKENDS["biomlbench" if "/" in task else "mlebench"]
+
+
+def bytes_needed(backend: Backend, task: str, tasks_dir: str | None) -> int:
+    """What a preparation takes at least, as far as that is known: a local task splits its raw files."""
+    if backend.name != "local" or not tasks_dir:
+        return 0
+    return sum(path.stat().st_size for path in Path(tasks_dir, task, "raw").rglob("*") if path.is_file())
+
+
+def needs_sharing(task: str) -> bool:
+    """Whether a task reads archives that it shares with the tasks beside it."""
+    return task.partition("/")[0] in SHARED
+
+
+def shared(task: str, data_dir: Path) -> list[Path]:
+    """The archives that lie beside a task, for it and others."""
+    folder = data_dir / task.partition("/")[0]
+    if not needs_sharing(task) or not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if not any((path / name).exists() for name in ("prepared", "raw"))]
+
+
+# ---- what went wrong
+
+_KAGGLE_KEY = (
+    "put Kaggle's API token into ~/.kaggle/kaggle.json (kaggle.com, Settings, Create New Token; chmod 600), "
+    "or set KAGGLE_USERNAME and KAGGLE_KEY"
+)
+_RULES = "accept them at https://www.kaggle.com/c/{name}/rules, with the account of your API token, and prepare the task again"
+# Of these, the one that the output names last is the reason: what came before it was overcome. Texts of mlebench/data.py,
+# mlebench/utils.py, kaggle 1.6 (rest.py, kaggle_api_extended.py), urllib3, requests, polaris-lib and Python itself.
+KNOWN: tuple[tuple[str, str], ...] = (
+    (r"must accept th(?:e|is) competition", f"the competition's rules are not accepted: {_RULES}"),
+    (r"\(403\)|403 Forbidden|403 - Forbidden|403 Client Error", f"refused (403); most often the rules are not accepted: {_RULES}"),
+    (r"Could not find kaggle\.json|you must download an API key", f"Kaggle's credentials are missing: {_KAGGLE_KEY}"),
+    (r"\(401\)|401 - Unauthorized|401 Client Error", f"the credentials were refused (401): {_KAGGLE_KEY}"),
+    (r"polaris login", "not logged in to the Polaris Hub: run `polaris login` once on this machine"),
+    (
+        r"[Cc]hecksums? (?:for .{1,4000} )?do(?:es)? not match",
+        "checksum mismatch: not the files that the benchmark was made with; --skip-verification takes them, "
+        "--overwrite-checksums records theirs as right; delete {data}/{name}.zip, if it is there, to download it again",
+    ),
+    (
+        r"(?:File|directory:?) [`'][^`']*/(?:competitions|tasks)/[^`']*config\.yaml[`']|Invalid task ID",
+        "unknown task: {program} has none of this id, nor has this project (`python -m helpers.tasks.cli list`) or your "
+        "folder of tasks (--tasks-dir)",
+    ),
+    (r"\(404\)|404 Client Error|404 - Not Found", "not found (404): {line}"),
+    (r"No module named '([\w.]+)'", "the Python package `{match}` is missing where {program} runs: install it there"),
+    (
+        r"CERTIFICATE_VERIFY_FAILED",
+        "the server's certificate isn't trusted: set SSL_CERT_FILE and REQUESTS_CA_BUNDLE to your site's CA bundle",
+    ),
+    (r"407 Proxy Authentication Required", "the proxy wants a login (407): set https_proxy"),
+    (r"MemoryError|Cannot allocate memory|[Oo]ut of memory", "out of memory: fewer --threads, or a machine (a job) with more"),
+)  # fmt: skip
+DISK_FULL = r"No space left on device|Disk quota exceeded|\[Errno (?:28|122)\]"
+NETWORK = (
+    r"Max retries exceeded|(?:Temporary failure in n|N)ame(?: or service not known|ResolutionError| resolution)"
+    r"|Failed to resolve|Could not resolve host|Network is unreachable|No route to host"
+    r"|Connection (?:refused|reset|aborted|broken|timeout|timed out)|ConnectionError|RemoteDisconnected|ChunkedEncodingError"
+    r"|IncompleteRead|ReadTimeout|ConnectTimeout|[Rr]ead timed out|TimeoutError|Cannot connect to proxy"
+    r"|\((?:429|50[0234])\)\s*Reason|(?:429|50[0234]) (?:Client|Server) Error|Too Many Requests"
+)
+# looked for where nothing else is known: mlebench/utils.py says the first of every fault on the way to Kaggle, and a question
+# comes after its reason
+GENERAL = (
+    (r"Kaggle authentication failed", f"Kaggle's credentials don't work: {_KAGGLE_KEY}"),
+    (r"EOF when reading a line", "it asked for input, which nobody can give here: run `{command}` by hand once"),
+)
+# mle-bench saves a leaderboard, and then stumbles over its path, unless it runs in its own checkout (mlebench/data.py)
+LEADERBOARD_WRITTEN = r"ValueError: '[^'\n]*/competitions/[^'\n]*' is not in the subpath of"
+SAID = re.compile(r"^(?:\w+\.)*(?:\w*(?:Error|Exception|Interrupt|Exit)|error)(?::.*)?$", re.MULTILINE)
+
+
+def failure(backend: Backend, task: str, data_dir: Path, returncode: int, output: str) -> Failure:
+    """Why a command failed, from its exit code and the end of its output."""
+    if re.search(LEADERBOARD_WRITTEN, output):
+        return Failure("its leaderboard is there", done="--overwrite-leaderboard")
+    words = {"name": task.rpartition("/")[2], "program": backend.program, "data": data_dir / task}
+    words["command"] = f"{backend.program} prepare {'-t' if '/' in task else '-c'} {task}"
+    if found := _last(output, re.compile(DISK_FULL)):
+        return Failure(f"the disk is full: {_line(output, found)}", disk_full=True)
+    if returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return Failure(
+            "killed by signal 9, most likely for lack of memory: fewer --threads, or a machine (a job) with more"
+        )
+    candidates = [(_last(output, re.compile(pattern)), text) for pattern, text in KNOWN]
+    candidates.append((_last(output, re.compile(NETWORK)), ""))
+    named = [(found, text) for found, text in candidates if found]
+    if named:
+        found, text = max(named, key=lambda pair: pair[0].start())
+        line = _line(output, found)
+        if not text:
+            return Failure(f"network fault: {_cause(line)}", retry=True)
+        match = found[1] if found.groups() else ""
+        return Failure(text.format(line=line, match=match, **words))
+    for pattern, text in GENERAL:
+        if re.search(pattern, output):
+            return Failure(text.format(**words))
+    return Failure(_unknown(returncode, output))
+
+
+def _last(output: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    found = None
+    for found in pattern.finditer(output):  # noqa: B007
+        pass
+    return found
+
+
+def _line(output: str, found: re.Match[str]) -> str:
+    start = output.rfind("\n", 0, found.start()) + 1
+    end = output.find("\n", found.end())
+    return _short(output[start : None if end < 0 else end])
+
+
+def _cause(line: str) -> str:
+    """Of a long error with its causes, as urllib3 makes them, the last one."""
+    return line if len(line) <= REASON_LENGTH // 2 else re.sub(r'"?\)+$', "", line.rpartition(": ")[2])
+
+
+def _unknown(returncode: int, output: str) -> str:
+    said = SAID.findall(output) or [line for line in output.splitlines() if CONTROL.sub("", line).strip()]
+    last = _short(said[-1]).removeprefix("error: ") if said else "it printed nothing"
+    return f"{_ended(returncode)}: {last}"
+
+
+def _ended(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    with contextlib.suppress(ValueError):
+        return f"ended by {signal.Signals(-returncode).name}"
+    return f"ended by signal {-returncode}"
+
+
+def _short(text: str) -> str:
+    """One line without control characters; a long one without its middle."""
+    line, half = CONTROL.sub(" ", text).strip(), REASON_LENGTH // 2
+    return line if len(line) <= REASON_LENGTH else f"{line[:half]} … {line[-half:]}"
+
+
+def tail(path: Path, start: int = 0) -> str:
+    """The end of an output, from a position in the file on."""
+    with open(path, "rb") as file:
+        file.seek(max(start, file.seek(0, os.SEEK_END) - OUTPUT_BYTES))
+        return file.read().decode("utf-8", "replace")

@@ -1,0 +1,298 @@
+"""Preparation by job arrays: check what was asked for, and cut the list of tasks to the site's limits.
+
+The steps of scripts_hpc/prepare_tasks.sh. Each element of an array runs helpers.prepare_all_tasks on its part of the list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers import backends, prepare_all_tasks, render, runs, site_config, workflow
+from helpers.__main__ import reports
+from helpers.preparation_report import Report
+from helpers.preparation_watch import RECORD, is_prepared
+from helpers.site_config import ConfigError, Infrastructure, Site
+from helpers.tasks.definitions import open_registry
+
+DEFAULT_ARRAY_SIZE = 1001  # Slurm's own, https://slurm.schedmd.com/slurm.conf.html#OPT_MaxArraySize
+DOWNLOADING = ("mlebench", "biomlbench")
+
+
+# ---- before the submission: checks, limits
+
+
+class _Checks(workflow._Asked):
+    """What run_workflow.sh checks of a site, for jobs that serve nothing."""
+
+    served: list[Any] = []
+
+    def __init__(self, site: Site):
+        self.site = site
+        self.problems: list[str] = []
+
+    @property
+    def images(self) -> dict[str, Path]:
+        return {"preparation": Path(self.site.paths.containers, "prepare.sif")} if self.site.isolated else {}
+
+    def check(self) -> None:
+        """Raises ConfigError with every problem found, and Infrastructure when Slurm doesn't answer."""
+        self._check_images()
+        self._check_folders()
+        self._check_data()
+        if self.problems:
+            raise ConfigError(self.problems)
+        if self.site.scheduler.kind == "slurm":
+            self._check_slurm()
+
+    def _check_data(self) -> None:
+        data, tasks = Path(self.site.paths.data), self.site.paths.tasks
+        try:
+            (data / ".preparing").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            where = f"{data} (paths.data of site {self.site.name})"
+            self.problems.append(f"can't write to {where}: {error.strerror}. Choose a folder that you can write.")
+        if tasks and not Path(tasks).is_dir():
+            self.problems.append(f"there is no folder {tasks} (paths.tasks of site {self.site.name}, or --tasks-dir).")
+
+
+def _ask(*command: str) -> str:
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise Infrastructure(f"can't run {command[0]}: {error.strerror}.") from error
+    if answer.returncode:
+        raise Infrastructure(f"the scheduler doesn't answer: {answer.stderr.strip()}. Try again, or ask its support.")
+    return answer.stdout
+
+
+def array_size(site: Site) -> int:
+    """The most elements that one job array may have. Raises ConfigError where there are no arrays, and Infrastructure."""
+    size = site.limits.max_array_size
+    if size is None:
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
+        size = int(found[1]) if found else DEFAULT_ARRAY_SIZE
+    if size < 1:
+        raise ConfigError(
+            [f"site {site.name} has no job arrays (Slurm's MaxArraySize, limits.max_array_size: {size})."]
+        )
+    return size
+
+
+def room(site: Site) -> int | None:
+    """How many jobs more the user may submit; None for any number. Raises Infrastructure where there is no room."""
+    limit = site.limits.max_submit
+    if limit is None:
+        return None
+    queued = len(_ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i").split())
+    if queued >= limit:
+        raise Infrastructure(
+            f"{queued} jobs of yours are in the queue, and limits.max_submit of site {site.name} is {limit}: "
+            "wait until some have ended."
+        )
+    return limit - queued
+
+
+def cut(tasks: list[str], most_elements: int | None, most_in_array: int) -> tuple[list[list[str]], list[int]]:
+    """Parts of a list of tasks, one for each element, their sizes at most one apart; and the elements of each array."""
+    count = len(tasks) if most_elements is None else min(len(tasks), most_elements)
+    parts = [tasks[number::count] for number in range(count)]
+    return parts, [min(most_in_array, count - first) for first in range(0, count, most_in_array)]
+
+
+# ---- the plan
+
+
+def plan(arguments: list[str], command_line: str, dry_run: bool) -> str:
+    """Check all that was asked for and make the preparation's folder; returns shell assignments for prepare_tasks.sh.
+
+    arguments: those of helpers.prepare_all_tasks. Raises ConfigError with every problem found, Infrastructure, and OSError.
+    """
+    options = _parse(arguments)
+    try:
+        tasks, warnings = prepare_all_tasks.tasks_of(options)
+    except prepare_all_tasks.UsageError as error:
+        raise ConfigError([f"{error}."]) from error
+    site = _site(options)
+    if site.scheduler.kind == "local" and not site.isolated:
+        # there is nothing that a job would add
+        show = f"{len(tasks)} tasks on this machine, without jobs"
+        return f"DRY_RUN={shlex.quote(show)}\n" if dry_run else "DIRECT=1\n"
+    _Checks(site).check()
+    # the last one of an option counts: the site's value, unless the user gave another
+    threads = prepare_all_tasks.parse([f"--threads={site.jobs.prepare.cpus}", *arguments]).threads
+    planned = _Plan(site, options, tasks, warnings, threads)
+    return f"DRY_RUN={shlex.quote(planned.describe())}\n" if dry_run else planned.write(command_line)
+
+
+def _parse(arguments: list[str]) -> Any:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return prepare_all_tasks.parse(arguments)
+    except SystemExit:
+        raise ConfigError([f"{said.getvalue().rpartition('error: ')[2].strip()} (--help tells more)."]) from None
+
+
+def _site(options: Any) -> Site:
+    site = site_config.load_site(site_config.pick_site(options.site), options.overrides)
+    if options.data_dir:
+        site.paths.data = os.path.abspath(os.path.expanduser(options.data_dir))
+    if options.tasks_dir:
+        site.paths.tasks = os.path.abspath(os.path.expanduser(options.tasks_dir))
+    return site
+
+
+class _Plan:
+    """Which tasks are prepared by which element. skipped: prepared already; refused: task -> why no job can prepare it."""
+
+    def __init__(self, site: Site, options: Any, tasks: list[str], warnings: list[str], threads: int):
+        self.site, self.options, self.tasks, self.warnings, self.threads = site, options, tasks, warnings, threads
+        self.force = options.force or options.overwrite_checksums or options.overwrite_leaderboard
+        self.skipped = [] if self.force else [task for task in tasks if is_prepared(site.paths.data, task)]
+        self.refused = self._refused()
+        todo = [task for task in tasks if task not in {*self.skipped, *self.refused}]
+        if site.scheduler.kind == "local":
+            self.parts, self.arrays = cut(todo, 1, 1)
+        else:
+            self.parts, self.arrays = cut(todo, room(site), array_size(site)) if todo else ([], [])
+
+    def _refused(self) -> dict[str, str]:
+        if self.site.scheduler.kind == "local" or not self.site.environment.offline:
+            return {}
+        registry = open_registry(self.site.paths.tasks)
+        refused = {}
+        for task in self.tasks:
+            name = backends.choose(task, registry, self.site.paths.tasks, self.options.backend).name
+            if task not in self.skipped and name in DOWNLOADING:
+                refused[task] = (
+                    f"{name} downloads it, and compute nodes of site {self.site.name} are offline: prepare it on a login node, "
+                    "with --set scheduler.kind=local"
+                )
+        return refused
+
+    def passed_on(self) -> list[str]:
+        """The options that the elements are given."""
+        options = self.options
+        values = {key: getattr(options, key) for key in ("backend", "retries", "retry_wait", "timeout", "min_free")}
+        given = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value is not None]
+        flags = [flag for flag in prepare_all_tasks.FLAGS if getattr(options, flag[2:].replace("-", "_"))]
+        return [*given, *flags, *(["--force"] if options.force else [])]
+
+    def script(self, run_group: str) -> str:
+        return render.prepare_script(self.site, render.Workflow(run_group), self.threads, self.passed_on())
+
+    def describe(self) -> str:
+        """What would be submitted, for --dry-run."""
+        shown = ("job-name", "time", "cpus", "mem", "partition", "account", "qos", "constraint")
+        options = re.findall(rf"^#SBATCH (--(?:{'|'.join(shown)}).*)$", self.script("-"), re.MULTILINE)
+        lines = [f"site {self.site.name}, {len(self.tasks)} tasks into {self.site.paths.data}, nothing is submitted"]
+        lines += [f"  {len(self.skipped)} are prepared already"] if self.skipped else []
+        lines += [f"  {task}: {reason}" for task, reason in self.refused.items()]
+        if self.parts:
+            lines.append(f"  prepare.sh: {' '.join(options)}")
+            arrays = f"{len(self.arrays)} array(s) of {' + '.join(map(str, self.arrays))} jobs"
+            lines.append(f"  {arrays}, each for at most {len(self.parts[0])} task(s), {self.threads} at once")
+        return "\n".join([*self.warnings, *lines])
+
+    def write(self, command_line: str) -> str:
+        """Make the folder with script, parts and record, and the list of what is to be done; returns shell assignments."""
+        log_file, failed_tasks = (os.path.abspath(path) for path in (self.options.log_file, self.options.failed_tasks))
+        self._write_list(log_file, failed_tasks)
+        folder = _make_folder(Path(self.site.paths.runs))
+        for name in ("jobs", "logs", "parts", "events"):
+            (folder / name).mkdir()
+        (folder / "jobs" / "prepare.sh").write_text(self.script(str(folder)), encoding="utf-8")
+        for number, part in enumerate(self.parts):
+            (folder / "parts" / str(number)).write_text("".join(f"{task}\n" for task in part), encoding="utf-8")
+        commit, dirty = workflow.git_state()
+        record = {
+            "schema": 1,
+            "created_at": runs.now(),
+            "command": shlex.split(command_line),
+            "site": self.site.name,
+            "tasks": self.tasks,
+            "warnings": self.warnings,
+            "skipped": self.skipped,
+            "refused": self.refused,
+            "force": self.force,
+            "elements": len(self.parts),
+            "threads": self.threads,
+            "log_file": log_file,
+            "failed_tasks": failed_tasks,
+            "git_commit": commit,
+            "git_dirty": dirty,
+            "config": self.site.model_dump(mode="json"),
+        }
+        runs.write_json(folder / RECORD, record)
+        values = {
+            "PREPARATION": folder,
+            "SCHEDULER": self.site.scheduler.kind,
+            "ADDRESS_DIR": self.site.paths.address_dir,
+        }
+        lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in values.items()]
+        return "".join([*lines, f"ARRAYS=({' '.join(map(str, self.arrays))})\n"])
+
+    def _write_list(self, log_file: str, failed_tasks: str) -> None:
+        """Before anything is submitted: a watcher that is killed, or never started, leaves a true list behind."""
+        left = [task for task in self.tasks if task not in self.skipped]
+        try:
+            Report(log_file, failed_tasks, None, left)
+        except OSError as error:
+            said = f"{error.filename}: {error.strerror}; --log-file and --failed-tasks choose other files."
+            raise ConfigError([said]) from error
+
+
+def _make_folder(base: Path) -> Path:
+    stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S-UTC")
+    for number in range(1, 100):
+        folder = base / (f"{stamp}_prepare" + (f"-{number}" if number > 1 else ""))
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise Infrastructure(f"can't make a folder in {base}: there are 99 of this second.")
+
+
+# ---- the commands
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The steps of prepare_tasks.sh."""
+
+
+@main.command("plan")
+@click.option("--command-line", default="")
+@click.option("--dry-run", is_flag=True)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@reports
+def plan_command(arguments: tuple[str, ...], **options: Any) -> None:
+    """Check everything, make the preparation's folder, and print shell assignments for prepare_tasks.sh."""
+    click.echo(plan(list(arguments), **options), nl=False)
+
+
+@main.command("watch")
+@click.argument("folder", type=click.Path(path_type=Path))
+@reports
+def watch_command(folder: Path) -> None:
+    """Report on a preparation until all its tasks have ended."""
+    from helpers.preparation_watch import watch
+
+    sys.exit(watch(folder))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m helpers.prepare_array")

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Usage: scripts_hpc/prepare_tasks.sh TASK… | --jobs FILE | --task-list FILE [options]
+#        scripts_hpc/prepare_tasks.sh --attach FOLDER
+#
+# Prepares many tasks at once into paths.data of the site. On Slurm: as job arrays cut to the site's limits, in the preparation
+# container; this command only watches them, and writes task_preparation.log and failed_tasks.txt where it was started. Without
+# Slurm and containers: on this machine, as `python -m helpers.prepare_all_tasks` does.
+#
+#   TASK               a task's id: of this project, of your own (paths.tasks), of mle-bench, or of BioML-bench (folder/task)
+#   --jobs FILE        lines `agent,task_id`         --task-list FILE   an id a line, e.g. failed_tasks.txt
+#
+# Options
+#   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
+#   --set KEY=VALUE    override a key of the site, e.g. --set jobs.prepare.time=08:00:00 (repeatable)
+#   --threads N        tasks at once in one job (default: jobs.prepare.cpus of the site; without jobs 4)
+#   --data-dir FOLDER, --tasks-dir FOLDER   instead of the site's paths.data, paths.tasks
+#   --backend NAME     own, local, mlebench or biomlbench, instead of the one that the id tells
+#   --force            prepare again what is prepared
+#   --keep-raw, --overwrite-checksums, --overwrite-leaderboard, --skip-verification   as of mlebench and biomlbench; also =false
+#   --retries N        tries after a network fault   --retry-wait SECONDS   before the first of them
+#   --timeout SECONDS  for each task                 --min-free GB          start no task with less on the disk
+#   --log-file FILE, --failed-tasks FILE    instead of task_preparation.log, failed_tasks.txt
+#   --detach           submit, print the preparation's folder, and leave
+#   --attach FOLDER    watch a preparation again
+#   --dry-run          check everything and show the jobs; submit nothing
+#   -h, --help         this text
+#
+# Where compute nodes don't reach the internet, tasks that must be downloaded are left out. Prepare those on a login node: with
+# --set scheduler.kind=local the same container runs there, as a process.
+#
+# Ctrl-C ends all jobs. failed_tasks.txt lists what is still to be done, at every moment.
+# Exit codes: 0 all are prepared; 1 a task failed; 2 usage or configuration; 3 infrastructure (rejected); 130 interrupted.
+set -euo pipefail
+ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+common::check_shell
+
+COMMAND_LINE=$(printf '%q ' "$0" "$@")
+ARGUMENTS=() PLAN_OPTIONS=() DETACH=0 ATTACH=''
+while (($#)); do
+  case $1 in
+    --attach=*) ATTACH=${1#*=} ;;
+    --attach)
+      (($# >= 2)) || die 2 "--attach needs the folder of a preparation"
+      ATTACH=$2
+      shift
+      ;;
+    --detach) DETACH=1 ;;
+    --dry-run) PLAN_OPTIONS=(--dry-run) ;;
+    -h | --help)
+      common::usage "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *) ARGUMENTS+=("$1") ;; # those of helpers.prepare_all_tasks
+  esac
+  shift
+done
+
+# shellcheck source=scripts_hpc/lib/python.sh
+source "$ROOT/scripts_hpc/lib/python.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+
+python::ensure core
+# the folder that the user stands in must not lend us its `helpers`
+export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
+
+if [[ -n $ATTACH ]]; then
+  [[ -d $ATTACH ]] || ATTACH=$ROOT/runs/$ATTACH
+  [[ -f $ATTACH/preparation.json ]] || die 2 "--attach: $ATTACH is no preparation of this tool (no preparation.json in it)"
+  exec "$PYTHON" -m helpers.prepare_array watch "$ATTACH"
+fi
+
+# ---- check everything, and make the preparation's folder
+
+PLAN=$("$PYTHON" -m helpers.prepare_array plan --command-line "$COMMAND_LINE" \
+  ${PLAN_OPTIONS[@]+"${PLAN_OPTIONS[@]}"} -- ${ARGUMENTS[@]+"${ARGUMENTS[@]}"})
+DRY_RUN='' DIRECT=0
+eval "$PLAN"
+if [[ -n $DRY_RUN ]]; then
+  printf '%s\n' "$DRY_RUN"
+  exit 0
+fi
+if ((DIRECT)); then
+  ((DETACH == 0)) || die 2 "--detach: there are no jobs to leave, as this site has neither Slurm nor containers"
+  exec "$PYTHON" -m helpers.prepare_all_tasks ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
+fi
+# shellcheck disable=SC2034 # for the local twin
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+
+# ---- submit one array after the other; what was submitted is cancelled when one is refused
+
+SUBMITTED=() # ids
+abandon() {
+  ((${#SUBMITTED[@]})) || return 0
+  log "cancelling what was submitted: ${SUBMITTED[*]}"
+  sched::cancel "${SUBMITTED[@]}"
+}
+on_exit abandon
+# an array that the scheduler has just taken is noted before the end
+INTERRUPTED=0
+trap 'INTERRUPTED=1' INT TERM
+not_interrupted() { ((INTERRUPTED == 0)) || exit 130; }
+
+FIRST=0
+for ELEMENTS in ${ARRAYS[@]+"${ARRAYS[@]}"}; do
+  not_interrupted
+  SUBMIT=(sched::submit)
+  [[ $SCHEDULER == local ]] || SUBMIT=(sched::submit_array "$ELEMENTS")
+  JOB=$("${SUBMIT[@]}" "$PREPARATION/jobs/prepare.sh" "$FIRST") ||
+    die 3 "the scheduler refused a job array of $ELEMENTS (above): check partitions, account, qos, limits and jobs.prepare of the site file; the script is $PREPARATION/jobs/prepare.sh"
+  SUBMITTED+=("$JOB")
+  printf '%s %s %s\n' "$JOB" "$FIRST" "$ELEMENTS" >>"$PREPARATION/jobs/submitted"
+  FIRST=$((FIRST + ELEMENTS))
+done
+not_interrupted
+trap '' INT # until the watcher listens: Python would die of it and leave the jobs behind
+SUBMITTED=()
+
+printf 'preparation: %s\n' "$PREPARATION" >&2
+if ((DETACH)); then
+  printf '%s\n' "$PREPARATION"
+  exit 0
+fi
+exec "$PYTHON" -m helpers.prepare_array watch "$PREPARATION"
