@@ -2,8 +2,9 @@
 # Usage: containers/build_all_containers.sh [--site NAME] [--only IMAGE]… [--force] [--set KEY=VALUE]…
 #
 # Builds the container images of a site, one after the other, into paths.containers: mlebench-env (grading server and replay
-# model), aide (the agents), vllm (all models), prepare (mle-bench's data). Run it where the internet can be reached: most often
-# a login node. Images that are up to date are left alone, a failure doesn't stop the others, nothing is asked.
+# model), aide (the agents), experiment (the experiment agent, JupyterLab), vllm (all models), prepare (mle-bench's data). Run it
+# where the internet can be reached: most often a login node. Images that are up to date are left alone, a failure doesn't stop
+# the others, nothing is asked.
 #
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --only IMAGE       only this image (repeatable)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Results of many runs in one table: a row a run, as CSV or JSON. Needs nothing but Python."""
+"""Results of many runs in one table: a row a run, as CSV or JSON, or as runs of MLflow. Needs nothing but Python (and MLflow)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any, TextIO
 if not __package__:  # run as a file
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from helpers import runs
+from helpers import mlflow_export, runs
 
 # The columns in their order, and what they hold. An empty cell means: not known, or not reached.
 COLUMNS = {
@@ -53,6 +53,7 @@ COLUMNS = {
     "git_commit": "of this project's checkout; ends in -dirty where files differed from it",
     "image_digest": "sha256 of the agent's image",
     "config_hash": "sha256 of what can change a result",
+    "site": "where it ran",
     "job_id": "the agent's job",
     "grading_job": "",
     "model_job": "",
@@ -269,6 +270,7 @@ class _Run:
             "git_commit": self._commit(),
             "image_digest": _text(image.get("sha256")),
             "config_hash": _text(self.workflow.get("config_hash")),
+            "site": _text(self.workflow.get("site")),
             "job_id": self.job_id,
             "grading_job": _text(metadata.get("grading_job")),
             "model_job": _text(metadata.get("model_job")),
@@ -407,12 +409,16 @@ class Collection:
 
     def rows(self, keep_all: bool = False) -> list[dict[str, Any]]:
         """A row a run. Of the tries at one and the same run only the best counts, unless `keep_all`."""
+        return [row for _, row in self.keyed_rows(keep_all)]
+
+    def keyed_rows(self, keep_all: bool = False) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """The rows, each with its key."""
         tries: dict[tuple[Any, ...], list[_Run]] = {}
         for run in self.runs:
             tries.setdefault(run.key, []).append(run)
         best = {key: max(same, key=lambda run: run.rank) for key, same in tries.items()}
         kept = [run for run in self.runs if keep_all or best[run.key] is run]
-        return [run.row() | {"attempts": len(tries[run.key])} for run in kept]
+        return [(run.key, run.row() | {"attempts": len(tries[run.key])}) for run in kept]
 
 
 def rows_of(paths: list[Any], keep_all: bool = False) -> list[dict[str, Any]]:
@@ -478,7 +484,18 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", metavar="FILE", help="write there; default: standard output")
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
     parser.add_argument("--all", action="store_true", help="a row for every try, not only the best of each key")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--mlflow",
+        nargs="?",
+        const=mlflow_export.DEFAULT_STORE,
+        metavar="URI",
+        help="log each row to MLflow, once, and print no table (unless -o): a server, or a database file; default: "
+        f"{mlflow_export.DEFAULT_STORE}, here (`mlflow ui` shows it)",
+    )
+    options = parser.parse_args(argv)
+    if options.mlflow and options.all:
+        parser.error("--mlflow logs one run for each key: leave out --all")
+    return options
 
 
 def _say(text: str) -> None:
@@ -498,8 +515,17 @@ def main(argv: list[str] | None = None) -> int:
         _say(f"no runs in {', '.join(options.runs)}")
         return 3 if collection.broken else 2
     rows = collection.rows(options.all)
+    if options.mlflow:
+        try:
+            done = mlflow_export.export(collection.keyed_rows(), options.mlflow)
+        except mlflow_export.Refused as error:
+            _say(str(error))
+            return error.code
+        _say(f"{done['new']} runs logged, {done['changed']} changed, {done['unchanged']} unchanged at {options.mlflow}")
     try:
-        if options.output in (None, "-"):
+        if options.mlflow and options.output is None:
+            pass
+        elif options.output in (None, "-"):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
             write(rows, options.json, sys.stdout)
             sys.stdout.flush()

@@ -23,7 +23,7 @@ REQUIREMENTS = ROOT / "requirements"
 USED_REQUIREMENTS = re.compile(r"/mnt/requirements/([\w.-]+\.txt)")
 CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Free disk without which a build can't succeed: the unpacked image, and what is written for it
-GIGABYTES = {"vllm": 30, "prepare": 5}
+GIGABYTES = {"vllm": 30, "prepare": 5, "experiment": 4}
 
 
 def definitions(site: Site) -> dict[str, str]:

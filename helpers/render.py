@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ def gpus_of(site: Site, model: Model) -> int:
     return site.gpu.per_node if model.gpus and site.gpu.whole_node else model.gpus
 
 
+def agent_time_limit(site: Site, agent: AgentEntry, given: int | None = None) -> int:
+    """Seconds that an agent may take: as given for the run, else its own, else the site's."""
+    return given or agent.time_limit or site.jobs.agent.time_limit
+
+
 def agent_seconds(time_limit: int, models: list[Model]) -> int:
     """Time limit of an agent's job: what the agent may take, and what it may have to wait for its models to load."""
     return time_limit + max((model.load_minutes for model in models), default=0) * 60 + SERVER_START_MINUTES * 60
@@ -81,13 +87,14 @@ def _job(site: Site, workflow: Workflow | None, **values: Any) -> dict[str, Any]
     return {"gpus": 0, "grace": grace, "logs": logs, "name": values["script"], **values}
 
 
-def _venv(name: str) -> str:
+def venv(name: str) -> str:
+    """The folder of one of the project's virtual environments: $HAB_VENV_<NAME>, else beside the one that runs this."""
     return os.environ.get(f"HAB_VENV_{name.upper()}") or str(Path(sys.prefix).parent / f".venv-{name}")
 
 
 def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, Any], **values: Any) -> str:
     # outside containers the jobs use the project's own environments; inside, the image's Python
-    venvs = {name: "" if site.isolated else _venv(name) for name in ("core", "aide")}
+    venvs = {name: "" if site.isolated else venv(name) for name in ("core", "aide", "experiment")}
     return (
         environment("sbatch")
         .get_template(template)
@@ -134,16 +141,21 @@ def agent_script(
     feedback_model: Model | None = None,
     steps: int | None = None,
     time_limit: int | None = None,
+    script: str | None = None,
+    task_type: str | None = None,
 ) -> str:
-    """The job script of an agent. steps, time_limit (seconds): instead of the agent's and the site's own."""
+    """The job script of an agent. steps, time_limit (seconds): instead of the agent's and the site's own.
+
+    script: path of a file that the agent is to run, for agents that take one. task_type: of the task, where it is known.
+    """
     wants = site.jobs.agent
-    limit = time_limit or wants.time_limit
+    limit = agent_time_limit(site, agent, time_limit)
     roles = {"CODE": code_model, "FEEDBACK": feedback_model or code_model}
     models = [model for model in roles.values() if model]
     job = _job(
         site,
         workflow,
-        script=f"agent_{agent.name}",
+        script=f"agent_{agent.file_name}",
         # a job of its own can't know how long its model takes to load
         time=clock(agent_seconds(limit, models) if models or not agent.needs_model else limit + 3600),
         cpus=wants.cpus,
@@ -162,7 +174,44 @@ def agent_script(
         external=external,
         step_limit=steps or (code_model and code_model.steps) or agent.steps,
         time_limit=limit,
+        script=script,
+        task_type=task_type,
     )
+
+
+def notebook_script(site: Site, time_limit: int | None = None) -> str:
+    """The job script of JupyterLab: resources and time limit (seconds) of an agent's job."""
+    wants = site.jobs.agent
+    limit = time_limit or wants.time_limit
+    job = _job(
+        site,
+        None,
+        script="notebook",
+        time=clock(limit),
+        cpus=wants.cpus,
+        memory_gb=wants.memory_gb,
+        options=sbatch_options(site, "cpu"),
+        grace=limit,  # it has no jobs as consumers, and ends itself when its user is gone
+    )
+    return _fill("notebook.sh.j2", site, None, job)
+
+
+def prepare_script(
+    site: Site, workflow: Workflow | None = None, threads: int | None = None, options: Sequence[str] = ()
+) -> str:
+    """The job script of a preparation. threads, options: of helpers.prepare_all_tasks."""
+    wants = site.jobs.prepare
+    job = _job(
+        site,
+        workflow,
+        script="prepare",
+        time=wants.time,
+        cpus=wants.cpus,
+        memory_gb=wants.memory_gb,
+        options=sbatch_options(site, "cpu"),
+    )
+    extra = {"threads": threads or wants.cpus, "options": options, "seconds": seconds(wants.time)}
+    return _fill("prepare.sh.j2", site, workflow, job, **extra)
 
 
 def definition_files(site: Site) -> dict[str, str]:
@@ -174,9 +223,11 @@ def definition_files(site: Site) -> dict[str, str]:
 
 def site_files(site: Site, models: list[Model], agents: list[AgentEntry]) -> dict[str, str]:
     """Everything that can be rendered for a site: file name -> text."""
-    files = {"slurm_grading_server.sh": grading_script(site)}
+    files = {"slurm_grading_server.sh": grading_script(site), "slurm_prepare.sh": prepare_script(site)}
+    files["slurm_notebook.sh"] = notebook_script(site)
     files |= {
         f"slurm_vllm_{model.name}.sh": model_script(site, model) for model in models if model.engine != "external"
     }
-    files |= {f"slurm_agent_{agent.name}.sh": agent_script(site, agent) for agent in agents}
+    # a variant differs in values only: run_workflow.sh renders it when it is asked for
+    files |= {f"slurm_agent_{agent.name}.sh": agent_script(site, agent) for agent in agents if "/" not in agent.name}
     return files | definition_files(site)

@@ -56,3 +56,25 @@ expect_in() { # expect_in TEXT WHERE
     return 1
   }
 }
+
+# What a failed test leaves of jobs without Slurm ends with it: their processes carry the test's folder in their environment.
+local_processes() { grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ || true; }
+end_local_jobs() {
+  local file
+  while IFS= read -r file; do
+    file=${file#/proc/}
+    kill -KILL "${file%%/*}" 2>/dev/null || true
+  done < <(local_processes)
+}
+
+wait_for() { # wait_for SECONDS COMMAND…
+  local limit=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < limit)) || {
+      echo "not within the time: $*"
+      return 1
+    }
+    sleep 0.1
+  done
+}

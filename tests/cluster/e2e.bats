@@ -73,6 +73,21 @@ both_waiting() { [[ $(find "$(group two)" -path '*/code/waiting' | wc -l) == 2 ]
   [[ $(pick "$(group one)/workflow.json" "sorted(d['jobs'])") == "['agents', 'grading_server']" ]]
 }
 
+@test "regression and time series, prepared on the way, in containers, to graded scores" {
+  start regression regression_basic replay --steps 1
+  start series time_series_forecasting --agent baseline
+  finish regression 140
+  expect_status 0
+  expect_in 'regression_basic / aide / replay (seed 0): score 0.' "$output"
+  expect_in 'r2, higher is better' "$output"
+  [[ $output != *'without a container'* ]]
+  finish series 60
+  expect_status 0
+  expect_in 'time_series_forecasting / baseline (seed 0): score 0.' "$output"
+  expect_in 'mape, lower is better' "$output"
+  expect_nothing_left 3
+}
+
 @test "a model with a GPU: its partition, its gres, its cost; submitted with --detach, watched with --attach" {
   try scripts_hpc/run_workflow.sh classification_basic replay --agent caller --set models.replay.gpus=1 --detach
   expect_status 0

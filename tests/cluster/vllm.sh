@@ -191,23 +191,6 @@ nothing_left() { expect_nothing_left 20; }
 
 # ---- run them
 
-PASSED=0 FAILED=0
-check() { # check FUNCTION WHAT
-  local code began=$SECONDS
-  set +e
-  (set -e && "$1") >"$WORK/check.log" 2>&1
-  code=$?
-  set -e
-  if ((code == 0)); then
-    PASSED=$((PASSED + 1))
-    printf 'ok %s (%d s)\n' "$2" $((SECONDS - began))
-  else
-    FAILED=$((FAILED + 1))
-    printf 'not ok %s (%d s)\n' "$2" $((SECONDS - began))
-    tail -n 60 "$WORK/check.log" | sed 's/^/#   /'
-  fi
-}
-
 main() {
   setup_suite
   trap 'cluster_teardown; teardown_suite' EXIT

@@ -80,7 +80,7 @@ nothing_left() { # no temporary files, whatever happened
   expect_in '--only needs a value' "$error"
   build --only aide --only vlm
   expect_status 2
-  expect_in '--only vlm: there is no such image. There are: aide mlebench-env prepare vllm' "$error"
+  expect_in '--only vlm: there is no such image. There are: aide experiment mlebench-env prepare vllm' "$error"
   try "$ROOT/containers/build_all_containers.sh" --site nowhere
   expect_status 2
   expect_in "site 'nowhere'" "$error"
@@ -124,10 +124,10 @@ nothing_left() { # no temporary files, whatever happened
 @test "all images: table, hashes, no temporary files" {
   build < <(yes)
   expect_status 0
-  [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 5 ]]
+  [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 6 ]]
   [[ $(row aide) =~ ^aide\ built\ [0-9]+\ [0-9]+\ *$ ]]
   [[ $(cat "$FAKE/calls") == *'build --fakeroot aide'* ]]
-  [[ $(calls) == 'aide mlebench-env prepare vllm' ]]
+  [[ $(calls) == 'aide experiment mlebench-env prepare vllm' ]]
   (cd "$IMAGES" && sha256sum --check --quiet ./*.sha256)
   nothing_left
 }
@@ -147,7 +147,7 @@ nothing_left() { # no temporary files, whatever happened
   [[ $(calls) == 'aide vllm' ]]
   echo newer >>"$BASE"
   build
-  [[ $(calls) == 'aide mlebench-env prepare' ]]
+  [[ $(calls) == 'aide experiment mlebench-env prepare' ]]
   touch "$CHECKOUT/mlebench/more.py"
   build
   [[ $(calls) == 'mlebench-env prepare' ]]
@@ -357,7 +357,7 @@ nothing_left() { # no temporary files, whatever happened
   build
   expect_status 3
   [[ $(row mlebench-env) == *FAILED*"mle-bench can't be downloaded from $MLEBENCH_SOURCE (no connection)."*'set MLEBENCH_SOURCE to the folder of a checkout, or to `none`'* ]]
-  [[ $(calls) == 'aide vllm' ]]
+  [[ $(calls) == 'aide experiment vllm' ]]
 }
 
 @test "bases: registries, local images, relative paths; the ROCm image for AMD" {

@@ -43,6 +43,7 @@ def make_group(folder: Path, **changes: Any) -> Path:
         "git_commit": "abc123",
         "git_dirty": False,
         "config_hash": "f00",
+        "site": "della",
         "language_model": True,
         "model_config": {"engine": "vllm", "gpus": 2},
         "config": {"gpu": {"per_node": 4, "whole_node": False}},
@@ -126,7 +127,7 @@ def test_the_columns_and_their_order() -> None:
         "task,model,agent,seed,state,score,metric,is_lower_better,any_medal,gold_medal,silver_medal,bronze_medal,"
         "above_median,valid_submission,started_at,ended_at,agent_seconds,steps,requests,prompt_tokens,"
         "completion_tokens,agent_cpu_hours,gpu_hours,isolated,language_model,git_commit,image_digest,config_hash,"
-        "job_id,grading_job,model_job,run_directory,reason,attempts"
+        "site,job_id,grading_job,model_job,run_directory,reason,attempts"
     )
 
 
@@ -139,7 +140,7 @@ def test_a_scored_run_as_csv(tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").read_text() == (
         ",".join(COLUMNS) + "\n"
         "toy,30b,aide,0,scored,0.75,,false,false,false,false,true,false,true,2026-01-01T00:10:00Z,2026-01-01T00:20:00Z,"
-        f"600.0,3,7,100,20,1.0,2.0,true,true,abc123,beef,f00,13,11,12,{run},graded,1\n"
+        f"600.0,3,7,100,20,1.0,2.0,true,true,abc123,beef,f00,della,13,11,12,{run},graded,1\n"
     )
 
 

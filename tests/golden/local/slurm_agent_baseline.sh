@@ -89,12 +89,14 @@ start_agent() {
     [LOGS_DIR]=$(container::inside "$RUN/logs" /home/logs) [CODE_DIR]=$(container::inside "$RUN/code" /home/code)
     [AGENT_DIR]=$(container::inside "$RUN/overlay" /home/agent)
     [WORKSPACES_DIR]=$(container::inside "$RUN/workspaces" /home/agent/workspaces)
+    [EXPERIMENT_DIR]=$(container::inside "$RUN/workspaces" /home/experiments) [EXPERIMENT_NAME]=$RUN_NAME
     [ENDPOINTS_FILE]=$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/env
     [OMP_NUM_THREADS]=$CPUS [PYTHONDONTWRITEBYTECODE]=1
   )
   container::exec "$IMAGE" --contained --bind "$PUBLIC:/home/data:ro" --bind "$RUN/submission:/home/submission" \
     --bind "$RUN/logs:/home/logs" --bind "$RUN/code:/home/code" --bind "$RUN/overlay:/home/agent:ro" \
     --bind "$RUN/workspaces:/home/agent/workspaces" --bind "$JOB_TMP/endpoints:/home/agent/endpoints:ro" \
+    --bind "$RUN/workspaces:/home/experiments" \
     --pwd "$(container::inside "$RUN/workspaces" /home/agent/workspaces)" -- \
     bash "$(container::inside "$RUN/overlay" /home/agent)/start.sh"
 }

@@ -1,0 +1,86 @@
+"""JupyterLab on a task: the checks before its job is submitted, and its script. scripts_hpc/run_notebook.sh does the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import tempfile
+from pathlib import Path
+
+import click
+
+from helpers import render
+from helpers.__main__ import SET, SITE, reports
+from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
+from helpers.tasks import layout
+
+
+def plan(site: Site, task: str, time_limit: int | None = None) -> str:
+    """Check all that can be checked and write the job's script beside its log; returns shell assignments.
+
+    time_limit: seconds, instead of the site's jobs.agent.time_limit. Raises ConfigError with every problem, and OSError.
+    """
+    problems = [*_task_problems(site, task), *_jupyter_problems(site)]
+    if problems:
+        raise ConfigError(problems)
+    logs = Path(site.paths.runs, "logs")
+    logs.mkdir(parents=True, exist_ok=True)
+    descriptor, script = tempfile.mkstemp(dir=logs, prefix="notebook-", suffix=".sh")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(render.notebook_script(site, time_limit))
+    values = {
+        "SCRIPT": script,
+        "LOGS": str(logs),
+        "NOTEBOOKS": str(Path(site.paths.runs, "notebooks", task.replace("/", "-"))),
+        "SCHEDULER": site.scheduler.kind,
+        "ADDRESS_DIR": site.paths.address_dir,
+        "ISOLATED": str(int(site.isolated)),
+        "IDLE_MINUTES": str(site.limits.idle_server_minutes),
+        "LIMIT": render.clock(time_limit or site.jobs.agent.time_limit),
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _task_problems(site: Site, task: str) -> list[str]:
+    if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", task):
+        return [f"task '{task}': letters, digits, '.', '_' and '-' only, and at most one slash."]
+    if not (problem := layout.problem(site.paths.data, task)):
+        return []
+    return [
+        f"task '{task}' isn't prepared: {problem} (paths.data of site {site.name}). Prepare it with "
+        f"scripts_hpc/prepare_tasks.sh {task} --site {site.name}."
+    ]
+
+
+def _jupyter_problems(site: Site) -> list[str]:
+    if site.isolated:
+        image = Path(site.paths.containers, "experiment.sif")
+        if os.access(image, os.R_OK):
+            return []
+        return [
+            f"image {image} is missing or unreadable (paths.containers of site {site.name}): "
+            f"containers/build_all_containers.sh --site {site.name} --only experiment."
+        ]
+    venv = Path(render.venv("experiment"))
+    if os.access(venv / "bin" / "jupyter-lab", os.X_OK):
+        return []
+    return [
+        f"site {site.name} runs without containers, and there is no JupyterLab in {venv}. Make it with `python3 -m venv {venv} && "
+        f"{venv}/bin/pip install -r {ROOT}/requirements/experiment.txt`, or name an environment that has it in HAB_VENV_EXPERIMENT."
+    ]
+
+
+@click.command()
+@click.argument("task")
+@click.option("--time-limit", type=click.IntRange(min=60), metavar="SECONDS")
+@SITE
+@SET
+@reports
+def main(task: str, time_limit: int | None, site: str | None, overrides: tuple[str, ...]) -> None:
+    """Check everything and print shell assignments for run_notebook.sh."""
+    click.echo(plan(load_site(pick_site(site), list(overrides)), task, time_limit), nl=False)
+
+
+if __name__ == "__main__":
+    main(prog_name="run_notebook.sh")

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Usage: scripts_hpc/run_notebook.sh TASK [options]
+#
+# JupyterLab on a prepared task, as a job: in the experiment container, with the public half of the data (`data`, read-only) and a
+# folder for notebooks that stays. Waits until it answers, then prints how to reach it: an ssh command for your own machine, and
+# the address for your browser, with a token that is shown to terminals only. The answers can't be seen from there.
+#
+# Options
+#   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
+#   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.memory_gb=64 (repeatable); its size is an agent's
+#   --time-limit SECONDS   instead of jobs.agent.time_limit
+#   -h, --help         this text
+#
+# It ends at its time limit, with scancel, or when nothing has happened for limits.idle_server_minutes. Ctrl-C while it is waited
+# for cancels the job. Without Slurm it runs as a process of this machine.
+# Exit codes: 0 it answers; 2 usage or configuration; 3 infrastructure (rejected, died); 130 interrupted.
+set -euo pipefail
+ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+common::check_shell
+
+TASK='' OPTIONS=()
+while (($#)); do
+  case $1 in
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+    --site | --set | --time-limit)
+      (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
+      OPTIONS+=("$1" "$2")
+      shift
+      ;;
+    -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
+    -*) die 2 "unknown option $1 (--help lists them)" ;;
+    *)
+      [[ -z $TASK ]] || die 2 "one task at a time: $TASK or $1"
+      TASK=$1
+      ;;
+  esac
+  shift
+done
+# shellcheck disable=SC2218  # defined in common.sh
+[[ -n $TASK ]] || die 2 "which task? For example: scripts_hpc/run_notebook.sh classification_basic"
+
+# shellcheck source=scripts_hpc/lib/python.sh
+source "$ROOT/scripts_hpc/lib/python.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+python::ensure core
+# the folder that the user stands in must not lend us its `helpers`
+export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
+VENV=${PYTHON%/bin/*} # service::curl's, where there is no curl
+PLAN=$("$PYTHON" -m helpers.notebook ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$TASK")
+SCRIPT='' LOGS='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''
+eval "$PLAN"
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+
+# ---- submit, and wait until it answers
+
+JOB='' INTERRUPTED=0
+trap 'INTERRUPTED=1' INT TERM
+abandon() {
+  [[ -n $JOB ]] || return 0
+  log "cancelling job $JOB"
+  sched::cancel "$JOB"
+}
+on_exit abandon
+not_interrupted() { ((INTERRUPTED == 0)) || exit 130; }
+
+published() {
+  URL=$(service::lookup "notebook_$JOB" url) && TOKEN=$(service::lookup "notebook_$JOB" token)
+}
+answers() { service::curl "$TOKEN" --max-time 5 --output /dev/null --fail "$URL/api/status" 2>/dev/null; }
+
+SHOWN=''
+check_job() { # says what it waits for; ends when the job is gone
+  local line state reason
+  line=$(sched::states "$JOB") || return 0 # not known is not gone
+  IFS='|' read -r _ state reason _ NODE <<<"$line"
+  if ! sched::is_alive "$state"; then
+    tail -n 5 "$LOGS/notebook-$JOB.out" >&2 2>/dev/null || true
+    local job=$JOB
+    JOB=''
+    die 3 "job $job ended before JupyterLab answered ($state): its log is $LOGS/notebook-$job.out"
+  fi
+  [[ $SHOWN == "$state" ]] || log "job $JOB: $state${reason:+ ($reason)}"
+  SHOWN=$state
+}
+
+NODE=''
+JOB=$(sched::submit "$SCRIPT" "$TASK") ||
+  die 3 "the scheduler refused the job (above): check partitions, account, qos and time limits of the site file; the script is $SCRIPT"
+not_interrupted
+until published; do
+  check_job
+  for ((i = 0; i < 10; i++)); do
+    not_interrupted
+    ! published || break
+    common::pause 0.3
+  done
+done
+check_job
+LATEST=$((SECONDS + 20)) NOTE=''
+until answers; do
+  not_interrupted
+  # it has answered on its own node, or there were no address
+  ((SECONDS < LATEST)) || { NOTE="it doesn't answer this machine, though: ssh to a machine that reaches $URL" && break; }
+  common::pause 0.5
+done
+not_interrupted
+trap - INT TERM
+
+# ---- tell how to reach it
+
+ADDRESS=$ADDRESS_DIR/notebook_$JOB
+PORT=${URL##*:} HOST=${URL#http://}
+HOST=${HOST%:*}
+SHARED=$URL
+printf 'JupyterLab on %s is ready: job %s%s, for %s at most, or until %s minutes without use%s\n' \
+  "$TASK" "$JOB" "${NODE:+ on $NODE}" "$LIMIT" "$IDLE_MINUTES" "${NOTE:+; $NOTE}"
+if [[ $SCHEDULER != local ]]; then
+  SHARED=http://localhost:8888
+  printf '  on your machine:  ssh -N -L 8888:%s:%s %s@%s\n' "$HOST" "$PORT" "$(id -un)" "$(hostname -f 2>/dev/null || hostname)"
+fi
+if [[ -t 1 ]]; then
+  printf '  in your browser:  %s/lab?token=%s\n' "$SHARED" "$TOKEN"
+else
+  printf '  in your browser:  %s/lab, with the token that this prints: sed -n s/^token=//p %s\n' "$SHARED" "$ADDRESS"
+fi
+if [[ $SCHEDULER == local ]]; then
+  printf '  to end it:        kill %s\n' "$(cut -d' ' -f1 "$LOCAL_JOBS/$JOB/pid")"
+else
+  printf '  to end it:        scancel %s\n' "$JOB"
+fi
+printf '  your notebooks:   %s\n' "$NOTEBOOKS"
+((ISOLATED)) || printf 'It runs without a container: unlike an agent in one, you could read the answers from there.\n'
+JOB=''

@@ -1,0 +1,1 @@
+../aide/aide_processes.py

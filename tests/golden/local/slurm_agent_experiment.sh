@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=agent_experiment
+#SBATCH --output=/checkout/runs/logs/%x-%j.out
+#SBATCH --time=00:30:00
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --no-requeue
+#SBATCH --signal=B:TERM@60
+#
+# Agent experiment on one competition; GRADING is auto:JOB or a URL, MODEL auto:JOB, a URL, or auto (your newest model server).
+#
+#   sbatch slurm_agent_experiment.sh COMPETITION GRADING [MODEL [FEEDBACK_MODEL [SEED [ROLLOUT]]]]
+#
+# Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
+set -euo pipefail
+
+SITE=local
+SCHEDULER=local
+ROOT=/checkout
+RUN_GROUP=''
+IMAGES=/checkout/containers
+RUNTIME=none
+RUNTIME_FLAGS=()
+SITE_BINDS=()
+SCRATCH="${TMPDIR:-/tmp}"
+ADDRESS_DIR=/home/user/.mlebench_addresses
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+INTERFACE=lo
+CPUS=2
+GPUS=0
+GRACE=600
+CLEANUP=off
+DATA=/checkout/data
+RUNS=/checkout/runs
+VENV=/checkout/.venv-aide
+AGENT=experiment
+AGENT_FILES=/checkout/templates/agents/experiment
+IMAGE=experiment
+NEEDS_MODEL=0
+MODEL_LABEL=''
+STEP_LIMIT=1
+TIME_LIMIT=900
+declare -A CONTAINER_ENV=(
+  [DO_NOT_TRACK]=true
+  [GIT_PYTHON_REFRESH]=quiet
+  [RAY_USAGE_STATS_ENABLED]=0
+  [WANDB_MODE]=offline
+)
+# external models, by role: base URL, served name, and the variable (of the environment or .env) that holds the key
+declare -A EXTERNAL=(
+)
+
+JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/container.sh
+source "$ROOT/scripts_hpc/lib/container.sh"
+# shellcheck source=scripts_hpc/lib/run.sh
+source "$ROOT/scripts_hpc/lib/run.sh"
+
+(($# >= 2)) || die 2 "usage: sbatch slurm_agent_$AGENT.sh COMPETITION auto:GRADING_JOB|URL [MODEL …]"
+COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0}
+[[ -n $FEEDBACK ]] || FEEDBACK=$MODEL
+PUBLIC=$DATA/$COMPETITION/prepared/public
+[[ -r $PUBLIC/description.md ]] || die 2 "competition '$COMPETITION' isn't prepared: no $PUBLIC/description.md (paths.data of site $SITE)"
+container::check "$IMAGE"
+run::create
+on_exit 'run::close'
+trap 'run::finish cancelled "asked to end by the scheduler or a person (SIGTERM)"; exit 130' TERM INT
+container::scratch "$SCRATCH"
+
+GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
+GRADING_JOB=$(run::server grading_server "$GRADING")
+if ((NEEDS_MODEL)); then
+  MODEL_JOB=$(run::server 'vllm_*' "$MODEL")
+  FEEDBACK_JOB=$(run::server 'vllm_*' "$FEEDBACK")
+fi
+run::enlist
+run::record waiting
+
+start_agent() {
+  local name
+  CONTAINER_ENV+=(
+    [COMPETITION_ID]=$COMPETITION [TIME_LIMIT_SECS]=$TIME_LIMIT [STEP_LIMIT]=$STEP_LIMIT [SEED]=$SEED
+    [DATA_DIR]=$(container::inside "$PUBLIC" /home/data) [SUBMISSION_DIR]=$(container::inside "$RUN/submission" /home/submission)
+    [LOGS_DIR]=$(container::inside "$RUN/logs" /home/logs) [CODE_DIR]=$(container::inside "$RUN/code" /home/code)
+    [AGENT_DIR]=$(container::inside "$RUN/overlay" /home/agent)
+    [WORKSPACES_DIR]=$(container::inside "$RUN/workspaces" /home/agent/workspaces)
+    [EXPERIMENT_DIR]=$(container::inside "$RUN/workspaces" /home/experiments) [EXPERIMENT_NAME]=$RUN_NAME
+    [ENDPOINTS_FILE]=$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/env
+    [OMP_NUM_THREADS]=$CPUS [PYTHONDONTWRITEBYTECODE]=1
+  )
+  container::exec "$IMAGE" --contained --bind "$PUBLIC:/home/data:ro" --bind "$RUN/submission:/home/submission" \
+    --bind "$RUN/logs:/home/logs" --bind "$RUN/code:/home/code" --bind "$RUN/overlay:/home/agent:ro" \
+    --bind "$RUN/workspaces:/home/agent/workspaces" --bind "$JOB_TMP/endpoints:/home/agent/endpoints:ro" \
+    --bind "$RUN/workspaces:/home/experiments" \
+    --pwd "$(container::inside "$RUN/workspaces" /home/agent/workspaces)" -- \
+    bash "$(container::inside "$RUN/overlay" /home/agent)/start.sh"
+}
+
+# The agent starts up while the servers do; it waits for the file of addresses itself.
+(umask 077 && mkdir "$JOB_TMP/endpoints")
+set -m
+start_agent &
+AGENT_PID=$!
+set +m
+on_exit 'run::stop_agent'
+
+run::await_services
+run::write_endpoints
+run::record running
+run::supervise
+run::grade_and_finish

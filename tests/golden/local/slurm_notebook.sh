@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=notebook
+#SBATCH --output=/checkout/runs/logs/%x-%j.out
+#SBATCH --time=00:15:00
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --no-requeue
+#SBATCH --signal=B:TERM@60
+#
+# JupyterLab on the public half of TASK, with a folder for notebooks that stays; run_notebook.sh tells how to reach it.
+#
+#   sbatch slurm_notebook.sh TASK
+#
+# Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
+set -euo pipefail
+
+SITE=local
+SCHEDULER=local
+ROOT=/checkout
+RUN_GROUP=''
+IMAGES=/checkout/containers
+RUNTIME=none
+RUNTIME_FLAGS=()
+SITE_BINDS=()
+SCRATCH="${TMPDIR:-/tmp}"
+ADDRESS_DIR=/home/user/.mlebench_addresses
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+INTERFACE=lo
+CPUS=2
+GPUS=0
+GRACE=900
+CLEANUP=off
+DATA=/checkout/data
+RUNS=/checkout/runs
+VENV=/checkout/.venv-experiment
+LOWEST_PORT=20000
+HIGHEST_PORT=60000
+IDLE_SECONDS=600
+
+JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/container.sh
+source "$ROOT/scripts_hpc/lib/container.sh"
+SERVICE=notebook
+# it ends itself when nothing has happened for IDLE_SECONDS
+SERVICE_MAY_END=1
+(($# == 1)) || die 2 "which task? sbatch slurm_notebook.sh TASK"
+TASK=$1
+PUBLIC=$DATA/$TASK/prepared/public
+NOTEBOOKS=$RUNS/notebooks/${TASK//\//-}
+[[ -r $PUBLIC/description.md ]] || die 2 "task '$TASK' isn't prepared: no $PUBLIC/description.md (paths.data of site $SITE)"
+container::check experiment
+container::isolated || [[ -x $VENV/bin/jupyter-lab ]] || die 2 "there is no JupyterLab in $VENV"
+container::scratch "$SCRATCH"
+{ mkdir -p "$NOTEBOOKS" && ln -sfn "$(container::inside "$PUBLIC" /home/data)" "$NOTEBOOKS/data"; } ||
+  die 3 "can't write to $NOTEBOOKS (paths.runs of site $SITE): $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
+TOKEN=$(service::token)
+
+choose_port() { PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT"); }
+
+start_server() {
+  local folder options
+  folder=$(container::inside "$NOTEBOOKS" /home/experiments)
+  options=(
+    --no-browser --ServerApp.ip="$(service::bind_host)" --ServerApp.port="$PORT" --ServerApp.port_retries=0 --ServerApp.root_dir="$folder"
+    # kernels and terminals that nobody uses end, and then the server; one that computes goes on
+    --ServerApp.shutdown_no_activity_timeout="$IDLE_SECONDS" --MappingKernelManager.cull_idle_timeout="$IDLE_SECONDS"
+    --MappingKernelManager.cull_connected=True --TerminalManager.cull_inactive_timeout="$IDLE_SECONDS"
+    # it may not call its makers
+    --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None --LabApp.extension_manager=readonly
+  )
+  ((EUID)) || options+=(--allow-root)
+  CONTAINER_ENV=(
+    [JUPYTER_TOKEN]=$TOKEN [SHELL]=/bin/bash [OMP_NUM_THREADS]=$CPUS [TASK_ID]=$TASK [EXPERIMENT_NAME]=$TASK
+    [DATA_DIR]=$(container::inside "$PUBLIC" /home/data) [EXPERIMENT_DIR]=$folder
+    [WANDB_MODE]=offline [RAY_USAGE_STATS_ENABLED]=0 [DO_NOT_TRACK]=true [GIT_PYTHON_REFRESH]=quiet
+  )
+  container::exec experiment --contained --bind "$PUBLIC:/home/data:ro" --bind "$NOTEBOOKS:/home/experiments" --pwd "$folder" -- \
+    jupyter-lab "${options[@]}"
+}
+
+probe_server() { # only ours knows the token
+  URL=http://$HOST:$PORT
+  service::curl "$TOKEN" --max-time 10 --output /dev/null --fail "$URL/api/status" 2>/dev/null
+}
+
+publish_server() { service::publish "$URL" "token=$TOKEN"; }
+
+HOST=$(service::host)
+service::serve 5

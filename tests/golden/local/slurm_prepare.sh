@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=prepare
+#SBATCH --output=/checkout/runs/logs/%x-%j.out
+#SBATCH --time=01:00:00
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --no-requeue
+#SBATCH --signal=B:TERM@60
+#
+# Prepares tasks: those named, or (in an array of prepare_tasks.sh) part FIRST + its element of the list.
+#
+#   sbatch slurm_prepare.sh TASK…
+#
+# Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
+set -euo pipefail
+
+SITE=local
+SCHEDULER=local
+ROOT=/checkout
+RUN_GROUP=''
+IMAGES=/checkout/containers
+RUNTIME=none
+RUNTIME_FLAGS=()
+SITE_BINDS=()
+SCRATCH="${TMPDIR:-/tmp}"
+ADDRESS_DIR=/home/user/.mlebench_addresses
+LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+INTERFACE=lo
+CPUS=2
+GPUS=0
+GRACE=600
+CLEANUP=off
+DATA=/checkout/data
+TASKS=''
+VENV=/checkout/.venv-core
+THREADS=2
+OPTIONS=()
+SECONDS_GIVEN=3600
+
+JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/container.sh
+source "$ROOT/scripts_hpc/lib/container.sh"
+# shellcheck source=scripts_hpc/lib/run.sh
+source "$ROOT/scripts_hpc/lib/run.sh"
+
+(($#)) || [[ -n $RUN_GROUP ]] || die 2 "which tasks? sbatch slurm_prepare.sh TASK…"
+container::check prepare
+container::scratch "$SCRATCH"
+BINDS=(--bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$ROOT/templates:/opt/hab/templates:ro"
+  --bind "$ROOT/site-config:/opt/hab/site-config:ro" --bind "$DATA:/data")
+if [[ -n $RUN_GROUP ]]; then
+  PART=$((${1:-0} + ${SLURM_ARRAY_TASK_ID:-0}))
+  : >>"$RUN_GROUP/events/$PART" # it has started
+  cp "$RUN_GROUP/parts/$PART" "$JOB_TMP/tmp/tasks"
+  BINDS+=(--bind "$RUN_GROUP/events:/events")
+  OPTIONS+=(--events "$(container::inside "$RUN_GROUP/events" /events)/$PART")
+else
+  printf '%s\n' "$@" >"$JOB_TMP/tmp/tasks"
+fi
+
+# The command sees a site of its own: where data and tasks lie in the container. Data sets come from outside: a proxy, its
+# certificates, and Kaggle's credentials, which are in a folder of the job alone or in the environment of the command alone.
+CONTAINER_ENV=(
+  [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1 [PYTHONUNBUFFERED]=1
+  [HPC_SITE]=local [HPC_PATHS__DATA]=$(container::inside "$DATA" /data)
+)
+if [[ -n $TASKS ]]; then
+  BINDS+=(--bind "$TASKS:/tasks:ro")
+  CONTAINER_ENV[HPC_PATHS__TASKS]=$(container::inside "$TASKS" /tasks)
+fi
+for name in http_proxy https_proxy no_proxy; do
+  upper=${name^^}
+  CONTAINER_ENV[$name]=${!name:-${!upper:-}}
+done
+KAGGLE=${KAGGLE_CONFIG_DIR:-${HOME:-}/.kaggle}/kaggle.json
+[[ ! -r $KAGGLE ]] || install -D --mode=600 "$KAGGLE" "$JOB_TMP/tmp/.kaggle/kaggle.json"
+for name in KAGGLE_USERNAME KAGGLE_KEY; do CONTAINER_ENV[$name]=$(run::_key "$name"); done
+for name in "${!CONTAINER_ENV[@]}"; do
+  [[ -n ${CONTAINER_ENV[$name]} ]] || unset "CONTAINER_ENV[$name]"
+done
+
+start_preparation() {
+  local temporary
+  temporary=$(container::inside "$JOB_TMP/tmp" /tmp)
+  container::exec prepare "${BINDS[@]}" --pwd "$temporary" -- python3 -m helpers.prepare_all_tasks --task-list "$temporary/tasks" \
+    --data-dir "${CONTAINER_ENV[HPC_PATHS__DATA]}" --threads "$THREADS" ${OPTIONS[@]+"${OPTIONS[@]}"}
+}
+
+# shellcheck disable=SC2329 # the trap below calls it
+asked_to_end() { # by --signal a minute or two before the time limit, or with the job
+  ((SECONDS < SECONDS_GIVEN - 150)) || die 3 "reached its time limit: raise jobs.prepare.time of site $SITE"
+  die 130 "was asked to end by the scheduler or a person (SIGTERM)"
+}
+
+set -m
+start_preparation &
+PREPARATION=$!
+set +m
+on_exit "common::end_group $PREPARATION 15"
+trap asked_to_end TERM INT
+CODE=0
+wait "$PREPARATION" || CODE=$?
+exit "$CODE"
