@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -163,10 +164,12 @@ class _Asked:
         if self.needs_preparation or not re.fullmatch(layout.TASK_ID, self.competition):
             return
         if problem := self._unprepared():
-            own = ", ".join(task.id for task in open_registry(self.site.paths.tasks).list_tasks())
+            own = [task.id for task in open_registry(self.site.paths.tasks).list_tasks()]
+            near = difflib.get_close_matches(self.competition, own, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
             self.problems.append(
                 f"competition '{self.competition}' isn't prepared: {problem} (paths.data of site {self.site.name}). Give --prepare, "
-                f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {own}."
+                f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {', '.join(own)}.{meant}"
             )
 
     def _check_script(self) -> None:
