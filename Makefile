@@ -2,7 +2,7 @@
 SHELL := bash
 TESTS ?=
 
-.PHONY: setup test test-vllm lint fmt golden bench clean
+.PHONY: setup test test-vllm test-experiment lint fmt golden bench clean
 
 setup: ## the virtual environments of the commands, of AIDE and of the tests
 	@tests/run.sh --setup
@@ -12,6 +12,9 @@ test: ## all tests; TESTS="tests/helpers/test_render.py tests/jobs.bats" for som
 
 test-vllm: ## real vLLM (CPU build, a tiny random model) behind the real job script on the test cluster; needs root, 10 GB, minutes
 	@tests/run.sh --vllm
+
+test-experiment: ## the agent experiment in its image, a notebook and MLflow on the test cluster; needs root, 5 GB, minutes
+	@tests/run.sh --experiment
 
 lint: ## ruff, shellcheck and shfmt, over the rendered scripts of every site too
 	@tests/lint.sh

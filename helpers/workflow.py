@@ -208,7 +208,9 @@ class _Asked:
                 )
 
     def _check_times(self) -> None:
-        agent = render.agent_seconds(self.options["time_limit"] or self.site.jobs.agent.time_limit, self.models)
+        if self.agent is None:
+            return
+        agent = render.agent_seconds(self._time_limit, self.models)
         servers = [] if self.options["reuse_grading"] else ["grading_server"]
         for kind in servers + (["model_server"] if self.served else []):
             limit = getattr(self.site.jobs, kind).time
@@ -217,6 +219,10 @@ class _Asked:
                     f"the agent's job may take {render.clock(agent)} (its time limit, loading the model, and a margin), "
                     f"but jobs.{kind}.time of site {self.site.name} is {limit}: lower --time-limit, or raise that key."
                 )
+
+    @property
+    def _time_limit(self) -> int:
+        return render.agent_time_limit(self.site, self.agent, self.options["time_limit"])
 
     def _has_weights(self, model: Model) -> bool:
         repo = str(model.repo)
@@ -355,6 +361,7 @@ class _Asked:
             files["grading_server.sh"] = render.grading_script(self.site, workflow)
         for model in self.served:
             files[f"vllm_{model.name}.sh"] = render.model_script(self.site, model, workflow)
+        task = open_registry(self.site.paths.tasks).get_task(self.competition)
         files["agent.sh"] = render.agent_script(
             self.site,
             self.agent,
@@ -364,6 +371,7 @@ class _Asked:
             self.options["steps"],
             self.options["time_limit"],
             self._script_copy(workflow),
+            task.task_type if task else None,
         )
         return files
 
@@ -425,12 +433,12 @@ class _Asked:
             "site": config,
             "model": self.model.model_dump() if self.model else None,
             "feedback_model": self.feedback.model_dump() if self.feedback else None,
-            "agent": self.agent.model_dump(),
+            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
             "script": hashlib.sha256(self.options["script"].read_bytes()).hexdigest()
             if self.options["script"]
             else None,
             "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
-            "time_limit": self.options["time_limit"] or self.site.jobs.agent.time_limit,
+            "time_limit": self._time_limit,
         }
         commit, dirty = git_state()
         return {

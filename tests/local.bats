@@ -9,30 +9,10 @@ setup() {
   "$ROOT/.venv-core/bin/python" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
 }
 
-teardown() {
-  # what a failed test leaves behind ends with it: its processes carry its folder in their environment
-  local file
-  grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ | while IFS= read -r file; do
-    file=${file#/proc/}
-    kill -KILL "${file%%/*}" 2>/dev/null || true
-  done
-}
+teardown() { end_local_jobs; }
 
 workflow() { try "$ROOT/scripts_hpc/run_workflow.sh" "$@" --site "$SITE_FILE"; }
-processes() { grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ || true; }
-
-wait_for() { # wait_for SECONDS COMMAND…
-  local limit=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    ((SECONDS < limit)) || {
-      echo "not within the time: $*"
-      return 1
-    }
-    sleep 0.1
-  done
-}
-nothing_left() { [[ -z $(processes) ]] && [[ -z $(find "$BATS_TEST_TMPDIR/addresses" -maxdepth 1 -type f) ]]; }
+nothing_left() { [[ -z $(local_processes) ]] && [[ -z $(find "$BATS_TEST_TMPDIR/addresses" -maxdepth 1 -type f) ]]; }
 run_of() { ls -d "$BATS_TEST_TMPDIR"/runs/*/classification_basic_*; }
 state_is() {
   grep -q "\"state\": \"$1\"" "$(run_of)/run_metadata.json" || {

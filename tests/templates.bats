@@ -11,12 +11,8 @@ setup() {
 }
 
 teardown() {
-  local file
   ((${#PIDS[@]} == 0)) || kill "${PIDS[@]}" 2>/dev/null || true
-  grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ | while IFS= read -r file; do
-    file=${file#/proc/}
-    kill -KILL "${file%%/*}" 2>/dev/null || true
-  done
+  end_local_jobs
 }
 
 start() { # start TASK ARGUMENT…: a workflow in the background; its process id goes to PIDS
