@@ -39,7 +39,7 @@ add() { # add PASSED FAILED
 run_pytest() { # run_pytest FILE…
   local report code=0 counts
   report=$(mktemp)
-  "$PYTHON" -m pytest -q --no-header --junitxml="$report" "$@" || code=$?
+  "$PYTHON" -m pytest -q --no-header -n 2 --dist loadfile --junitxml="$report" "$@" || code=$?
   counts=$("$PYTHON" -c '
 import sys, xml.etree.ElementTree
 suite = xml.etree.ElementTree.parse(sys.argv[1]).getroot().find("testsuite")

@@ -8,6 +8,19 @@ from helpers.tasks.dataset import ID, TARGET, Dataset
 from helpers.tasks.definitions import Task
 
 MOST_NAMED = 20  # classes and columns that are listed
+# what the validator looks for, by how the name of a required output ends
+RULES = {
+    (".md", ".txt"): "Texts are in your own words, 20 different ones or more, and give figures.",
+    (".png", ".jpg", ".jpeg"): "Images are at least 64 x 64 pixels, not blank, and no two alike.",
+    ("statistics.json",): "Statistics are those of `train.csv`, as `{column: {mean: …, std: …}}`.",
+    (
+        "model.*",
+    ): "A model file ends in .pth or .pt (tensors only, such as a state_dict), .safetensors, .npz, .npy, .joblib, .pkl or .onnx.",
+}
+INSIGHT = (
+    "An insight is a list item or a paragraph of `analysis_report.md` that names a column of `train.csv` and a figure of it, to two "
+    "decimals or so; half of such items must be right."
+)
 
 
 def describe(task: Task, dataset: Dataset, copied: list[str]) -> str:
@@ -82,8 +95,15 @@ def _beside(task: Task) -> str:
     return (
         "\nThe other results go to the same folder, beside `submission.csv`:\n"
         + _lines([f"`{name}`" for name in others])
-        + "\n"
+        + "\n\n"
+        + "\n".join(_rules(task, others))
     )
+
+
+def _rules(task: Task, outputs: list[str]) -> list[str]:
+    rules = [rule for endings, rule in RULES.items() if any(name.endswith(endings) for name in outputs)]
+    rules += [INSIGHT] if task.evaluation_criteria.required_insights else []
+    return [*rules, "Results must beat one guess for all rows.", ""]
 
 
 def _success(task: Task) -> str:

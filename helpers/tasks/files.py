@@ -160,7 +160,6 @@ def check_image(file: BinaryIO, kind: str) -> Any:
             raise Refused(f"is {width} x {height} pixels; at least {LEAST_SIDE} x {LEAST_SIDE} are needed")
         if width * height > MOST_PIXELS:
             raise Refused(f"is {width} x {height} pixels, more than the {MOST_PIXELS} that are read")
-        image.load()
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.NEAREST)
         if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -108,8 +108,8 @@ class Table:
 
     def named(self, text: str) -> list[str]:
         """The columns that a text names, in that order; `class` stands for a target of few values."""
-        names = map(str.lower, self._named.findall(text))
-        found = [self._by_small[name] for name in names if name in self._by_small]  # an old s (ſ) matches s, but isn't its capital
+        names = map(str.lower, self._named.findall(text))  # IGNORECASE finds more than capitals: ſ for s
+        found = [self._by_small[name] for name in names if name in self._by_small]
         if TARGET in self.classes and CLASSES.search(text.lower()):
             found.append(TARGET)
         return list(dict.fromkeys(found))

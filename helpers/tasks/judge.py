@@ -148,7 +148,7 @@ class Judge:
             name, problems = self._find(results, pattern)
             (self._verdict.missing if name is None else self._verdict.found).append(name or pattern)
             if name is None:
-                self._verdict.feedback += problems or [f"{pattern}: no file matches it"]
+                self._verdict.feedback += problems or [f"{pattern}: no other file matches it"]
         found = len(self._verdict.found)
         self._verdict.decide(
             "required_outputs", found == len(patterns), f"{found} of {len(patterns)} are there and sound"
@@ -261,7 +261,7 @@ class Judge:
     def _judge_time(self) -> None:
         most, seconds = self._criteria.max_training_time, self._execution_time
         seconds = _recorded_seconds(self._folder, self._task.id) if seconds is None else seconds
-        is_known = isinstance(seconds, numbers.Real) and not isinstance(seconds, bool) and 0 <= seconds < math.inf
+        is_known = isinstance(seconds, numbers.Real) and not isinstance(seconds, bool) and seconds >= 0
         reason = (
             f"the agent took {seconds:.0f} s, {most} is the most" if is_known else "how long the agent took isn't known"
         )

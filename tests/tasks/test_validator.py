@@ -136,6 +136,24 @@ def test_a_bound_that_a_constant_meets_needs_more(place: Place) -> None:
     assert place.judge(task)["success"]
 
 
+def test_a_low_bound_above_a_constant_is_a_bound(place: Place) -> None:
+    task = place.prepare(make_task(kind="regression", min_r2=0.02, required_outputs=["submission.csv"]))
+    truth = place.answers["target"]
+    place.submit(truth.mean() + 0.0202 * (truth - truth.mean()))
+    verdict = place.judge(task)
+    assert 0.035 < verdict["scores"]["r2"] < 0.045
+    assert verdict["criteria_met"] == {"min_r2": True, "required_outputs": True}
+
+
+def test_labels_that_are_all_alike_tell_nothing(place: Place) -> None:
+    table = make_table()
+    table.loc[ROWS:, "target"] = 1
+    task = place.prepare(make_task(min_accuracy=0.9), table)
+    place.submit([0, *[1] * (HIDDEN - 1)])
+    verdict = place.judge(task)
+    assert verdict["criteria_met"] == {"min_accuracy": False} and "error" not in verdict
+
+
 def test_random_labels_are_no_output_even_where_no_bound_is_set(place: Place) -> None:
     task = place.prepare(make_task(required_outputs=["submission.csv"]))
     place.submit(np.random.default_rng(3).integers(0, 3, HIDDEN))
