@@ -12,9 +12,8 @@ import re
 import shutil
 import signal
 import sys
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from helpers.tasks.definitions import TaskRegistry
@@ -38,8 +37,7 @@ class Unavailable(Exception):
     """A backend can't be asked here; the message is for the user."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What `biomlbench prepare` and `mlebench prepare` take beside the task (biomlbench/cli.py, mlebench/cli.py)."""
 
     keep_raw: bool = False
@@ -49,11 +47,10 @@ class Options:
 
     @property
     def flags(self) -> list[str]:
-        return [f"--{field.name.replace('_', '-')}" for field in fields(self) if getattr(self, field.name)]
+        return [f"--{name.replace('_', '-')}" for name, given in self._asdict().items() if given]
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a command failed, in one line.
 
     retry: a fault of the network; disk_full: nothing else will fit either; done: an option whose work is done nevertheless.
@@ -65,8 +62,7 @@ class Failure:
     done: str = ""
 
 
-@dataclass(frozen=True)
-class Backend:
+class Backend(NamedTuple):
     """program: the command's name in messages. archives: a pattern of what is worth keeping for the next attempt."""
 
     name: str

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
+import os
 import random
 import shlex
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,8 +46,7 @@ class Outcome(NamedTuple):
     output: str = ""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What holds for all tasks of a run. data_from: who set the data folder. tasks_dir: the user's folder of tasks."""
 
     data_dir: Path
@@ -75,6 +74,7 @@ class Preparation:
         self._scratch, self._started = scratch, started
         self._full: Failure | None = None  # what the disk said when it was full
         self._sharing = threading.Lock()
+        self._numbers = itertools.count()
 
     def prepare(self, task: str) -> Outcome:
         """Prepare one task. Raises nothing: the outcome tells."""
@@ -96,6 +96,8 @@ class Preparation:
                 backend.share(task, folder, self.settings.data_dir)
                 layout.publish(folder / task, self.settings.data_dir, task, backend.name)
                 state = "prepared"
+                with contextlib.suppress(OSError):
+                    (folder / task).rmdir()  # empty now
         except Stopped:
             state, reason = "unfinished", "interrupted"
         except Failed as error:
@@ -188,11 +190,7 @@ class Preparation:
     ) -> Failure | None:
         settings = self.settings
         env = backend.environment(settings.at_once)
-        # mlebench and biomlbench leave a cache/ where they are started
-        with (
-            open(output, "ab") as file,
-            tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as start_folder,
-        ):
+        with open(output, "ab") as file, self._start_folder() as start_folder:
             file.write(f"$ {shlex.join(command)}\n".encode())
             file.flush()
             start = file.tell()
@@ -209,9 +207,20 @@ class Preparation:
             return Failure(f"{backend.program} ended well, but made no whole task: {problem}".replace(f"{folder}/", ""))
         failure = backends.failure(backend, task, settings.data_dir, returncode, backends.tail(output, start))
         if failure.disk_full:
-            self._full = self._full or replace(failure, reason=f"{failure.reason} ({self._left()})")
+            self._full = self._full or failure._replace(reason=f"{failure.reason} ({self._left()})")
             return self._full
         return failure
+
+    @contextlib.contextmanager
+    def _start_folder(self) -> Iterator[str]:
+        """An empty folder to start a command in: mlebench and biomlbench leave a cache/ there."""
+        folder = os.path.join(self._scratch, str(next(self._numbers)))
+        os.mkdir(folder)
+        yield folder
+        try:
+            os.rmdir(folder)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _guess(self, task: str) -> str:
         """What may have been meant, where nobody but a program that isn't there would know the id."""

@@ -92,7 +92,8 @@ class Report:
         self._event(task, "started")
         self._now_running(lambda running: running.setdefault(task))
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Outcome, *, more: bool = False) -> None:
+        """Tell of a task. more: others have ended too, and the list is written with the last of them."""
         task, state, seconds, reason, output = outcome
         if state == "prepared":
             log.info("✓ Successfully prepared %s in %.1fs", task, seconds)
@@ -108,6 +109,7 @@ class Report:
             )
         if state in ("prepared", "skipped"):
             self._left.remove(task)
+        if not more:
             self._try_to_write_left()
         self._event(task, "failed" if state == "unfinished" else state, seconds, reason)
         self._now_running(lambda running: running.pop(task, None), advance=1)

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from helpers.preparation_report import Report
 from helpers.tasks import layout
 
 JOBS_FILE = "scripts/gcp-deploy/production-jobs.txt"
-FLAGS = tuple(f"--{field.name.replace('_', '-')}" for field in fields(Options))
+FLAGS = tuple(f"--{name.replace('_', '-')}" for name in Options._fields)
 EPILOG = """\
 examples:
   python -m helpers.prepare_all_tasks classification_basic spaceship-titanic
@@ -148,7 +147,7 @@ def _collect(results: queue.SimpleQueue[Any], count: int, commands: Commands, re
         found = results.get()
         if isinstance(found, Outcome):
             outcomes.append(found)
-            report.ended(found)
+            report.ended(found, more=not results.empty())
         elif commands.stop.is_set():  # asked a second time
             commands.end_all(signal.SIGKILL)
         else:
@@ -260,7 +259,7 @@ def settings_of(options: argparse.Namespace, count: int) -> Settings:
         os.makedirs(data_dir, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{data_dir} ({data_from}): can't be made ({error.strerror}); name another folder") from error
-    passed = Options(**{field.name: getattr(options, field.name) for field in fields(Options)})
+    passed = Options(*(getattr(options, name) for name in Options._fields))
     return Settings(
         data_dir=Path(data_dir),
         data_from=data_from,

@@ -121,7 +121,10 @@ def staging(data_dir: str | Path, task_id: str, *, wait: bool = True) -> Iterato
             folder.mkdir()
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                folder.rmdir()  # much quicker, and all there is to do once it is published
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(file: int, wait: bool) -> bool:

@@ -1,8 +1,8 @@
 """Time prepare_all_tasks.py: tasks that wait, tasks that compute, and the same commands under GNU parallel.
 
-A task's command is a `mlebench` made here: it waits a second, or counts as long as takes about a second of one CPU, and writes the
-smallest task. Of each measurement the best of several counts, because other work on the machine only adds. Exits 1 when a figure
-misses its limit, or when there is no GNU parallel on the PATH (Debian: apt-get install parallel) to compare with.
+A task's command is a `mlebench` made here: it writes the smallest task, and waits a second or counts for about a second of one CPU.
+Of each measurement the best of several counts, because other work on the machine only adds. Exits 1 when a figure misses its
+limit, or when there is no GNU parallel on the PATH (Debian: apt-get install parallel) to compare with.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ OVERHEAD, SPEEDUP = 1.05, 1.85
 MLEBENCH = """\
 #!/bin/sh
 # mlebench prepare -c ID --data-dir D
-if [ "$WORK" = wait ]; then sleep 1; else
-  i=0
-  while [ $i -lt "$WORK" ]; do i=$((i + 1)); done
-fi
 mkdir -p "$5/$3/prepared/public" "$5/$3/prepared/private"
 echo "$3" >"$5/$3/prepared/public/description.md"
 echo "$3" >"$5/$3/prepared/private/test.csv"
+[ "$WORK" != wait ] || exec sleep 1
+i=0
+while [ $i -lt "$WORK" ]; do i=$((i + 1)); done
 """
 
 Command = Callable[[Path, Path], list[object]]  # of a data folder and a file with the tasks
@@ -120,7 +119,7 @@ def has_parallel() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="of each measurement (default: %(default)s)")
     options = parser.parse_args()
     other = has_parallel()
     with tempfile.TemporaryDirectory(prefix="bench_prepare.") as name:
