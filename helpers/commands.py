@@ -108,7 +108,7 @@ def guard(mark: str, scratch: str) -> None:
         os.read(read_end, 1)
         clean = 0
         while clean < 2:  # one that was just being started bears no mark at the first look
-            pids = list(_marked(mark))
+            pids = list(marked(MARK, mark))
             clean = 0 if pids else clean + 1
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
@@ -118,8 +118,9 @@ def guard(mark: str, scratch: str) -> None:
     os._exit(0)
 
 
-def _marked(mark: str) -> Iterator[int]:
-    wanted = f"{MARK}={mark}".encode()
+def marked(variable: str, value: str) -> Iterator[int]:
+    """The processes that were started with a variable of this value in their environment, of the ones that we may look at."""
+    wanted = f"{variable}={value}".encode()
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
             if wanted in file.read().split(b"\0"):

@@ -190,9 +190,8 @@ class Preparation:
     ) -> Failure | None:
         settings = self.settings
         env = backend.environment(settings.at_once)
-        with open(output, "ab") as file, self._start_folder() as start_folder:
+        with open(output, "ab", buffering=0) as file, self._start_folder() as start_folder:
             file.write(f"$ {shlex.join(command)}\n".encode())
-            file.flush()
             start = file.tell()
             seconds = None if ends is None else ends - time.monotonic()
             returncode = self.commands.run(command, env, start_folder, file, seconds)

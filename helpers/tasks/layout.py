@@ -75,12 +75,13 @@ def publish(made: Path, data_dir: str | Path, task_id: str, backend: str) -> Non
 
 
 def _write_manifest(folder: Path, backend: str) -> None:
-    files = {
-        str(path.relative_to(folder)): path.stat().st_size
+    paths = [
+        os.path.join(directory, name)
         for half in ("public", "private")
-        for path in sorted((folder / half).rglob("*"))
-        if path.is_file()
-    }
+        for directory, _, names in os.walk(folder / half)
+        for name in names
+    ]
+    files = {os.path.relpath(path, folder): os.path.getsize(path) for path in sorted(paths) if os.path.isfile(path)}
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     record = {"schema": 1, "backend": backend, "prepared_at": now, "files": files}
     (folder / MANIFEST).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -114,8 +115,9 @@ def staging(data_dir: str | Path, task_id: str, *, wait: bool = True) -> Iterato
     folder = base / f"{flat}@{socket.gethostname()}.{os.getpid()}"
     with open(base / f"{flat}.lock", "a") as lock:
         if _lock(lock.fileno(), wait):
-            for left in base.glob(f"{flat}@*"):  # by one that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            for name in os.listdir(base):
+                if name.startswith(f"{flat}@"):  # left by one that was killed
+                    shutil.rmtree(base / name, ignore_errors=True)
             _recover(Path(data_dir, task_id))
         try:
             folder.mkdir()

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from helpers.commands import marked
 from helpers.site_config import ROOT, ConfigError
 
 GRACE_SECONDS = 5.0  # between TERM and KILL
@@ -46,7 +47,7 @@ def run(
     finally:
         until = time.monotonic() + GRACE_SECONDS
         _signal(process, mark, signal.SIGKILL)
-        while _marked(mark) and time.monotonic() < until:  # what they started meanwhile
+        while any(marked(MARK, mark)) and time.monotonic() < until:  # what they started meanwhile
             _signal(process, mark, signal.SIGKILL)
             time.sleep(POLL_SECONDS)
         process.wait()
@@ -106,16 +107,7 @@ def _signal(process: subprocess.Popen[bytes], mark: str, number: signal.Signals)
     """To its group, and to its descendants that made groups of their own."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-    for pid in _marked(mark):
+    for pid in marked(MARK, mark):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getpgid(pid) != process.pid:
                 os.kill(pid, number)
-
-
-def _marked(mark: str) -> list[int]:
-    found, wanted = [], f"{MARK}={mark}".encode()
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        with contextlib.suppress(OSError):
-            if name.isdigit() and wanted in Path("/proc", name, "environ").read_bytes().split(b"\0"):
-                found.append(int(name))
-    return found
