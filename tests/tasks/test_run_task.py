@@ -342,8 +342,8 @@ def test_no_process_of_a_program_stays(
 
 
 def test_what_hid_at_first_is_found_later(runner: TaskRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look, looks = processes._marked, []
-    monkeypatch.setattr(processes, "_marked", lambda mark: looks.append(mark) or (look(mark) if len(looks) > 1 else []))
+    look, looks = processes.marked, []
+    monkeypatch.setattr(processes, "marked", lambda *of: looks.append(of) or (look(*of) if len(looks) > 1 else []))
     runner.run_task("tiny", [sys.executable, str(script(tmp_path, STUBBORN)), os.devnull])
     assert alive(tmp_path / "work" / "task_tiny") == [] and len(set(looks)) == 1
 
