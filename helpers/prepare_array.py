@@ -33,14 +33,8 @@ DOWNLOADING = ("mlebench", "biomlbench")
 # ---- before the submission: checks, limits
 
 
-class _Checks(workflow._Asked):
-    """What run_workflow.sh checks of a site, for jobs that serve nothing."""
-
-    served: list[Any] = []
-
-    def __init__(self, site: Site):
-        self.site = site
-        self.problems: list[str] = []
+class _Checks(workflow.SiteChecks):
+    """What run_workflow.sh checks of a site, and the folders of tasks and data."""
 
     @property
     def images(self) -> dict[str, Path]:
@@ -48,13 +42,13 @@ class _Checks(workflow._Asked):
 
     def check(self) -> None:
         """Raises ConfigError with every problem found, and Infrastructure when Slurm doesn't answer."""
-        self._check_images()
-        self._check_folders()
+        self.check_images()
+        self.check_folders()
         self._check_data()
         if self.problems:
             raise ConfigError(self.problems)
         if self.site.scheduler.kind == "slurm":
-            self._check_slurm()
+            self.check_slurm()
 
     def _check_data(self) -> None:
         data, tasks = Path(self.site.paths.data), self.site.paths.tasks

@@ -62,14 +62,79 @@ def _site(options: dict[str, Any]) -> Site:
     return site_config.load_site(site_config.pick_site(options["site"]), overrides)
 
 
-class _Asked:
-    """One workflow as asked for, and the checks on it. Every check adds sentences to `problems`."""
+class SiteChecks:
+    """What is checked of a site before jobs are submitted there. Every check adds sentences to `problems`."""
+
+    images: dict[str, Path] = {}  # that the jobs need, by role
+    served: list[Model] = []  # models that get a server job
+
+    def __init__(self, site: Site):
+        self.site = site
+        self.problems: list[str] = []
+
+    def check_images(self) -> None:
+        missing = sorted({path for path in self.images.values() if not os.access(path, os.R_OK)})
+        for path in missing:
+            self.problems.append(
+                f"image {path} is missing or unreadable (paths.containers of site {self.site.name}): "
+                f"containers/build_all_containers.sh --site {self.site.name} --only {path.stem}."
+            )
+
+    def check_folders(self) -> None:
+        for key in ("runs", "address_dir"):
+            folder = Path(getattr(self.site.paths, key))
+            where = f"{folder} (paths.{key} of site {self.site.name})"
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700 if key == "address_dir" else 0o777)
+            except OSError as error:
+                self.problems.append(
+                    f"can't make {where}: {error.strerror}. Set paths.{key} to a folder that you can write."
+                )
+                continue
+            if not os.access(folder, os.W_OK | os.X_OK):
+                self.problems.append(f"can't write to {where}. Set paths.{key} to a folder that you can write.")
+            elif key == "address_dir" and folder.stat().st_uid != os.getuid():
+                self.problems.append(
+                    f"{where} belongs to another user: addresses and tokens need a folder of your own."
+                )
+            elif (free := shutil.disk_usage(folder).free // 2**20) < LEAST_FREE_MB:
+                self.problems.append(
+                    f"only {free} MB are free in {where}; {LEAST_FREE_MB} MB are the least to start with."
+                )
+
+    def check_slurm(self) -> None:
+        if shutil.which("sbatch") is None:
+            raise ConfigError(
+                [
+                    f"site {self.site.name} wants Slurm, but there is no sbatch on PATH: log in to the cluster, or --site local."
+                ]
+            )
+        answer = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True)
+        if answer.returncode:
+            raise Infrastructure(
+                f"the scheduler doesn't answer: {answer.stderr.strip()}. Try again, or ask the cluster's support."
+            )
+        known = sorted(set(answer.stdout.split()))
+        roles = {"cpu"} | {"gpu" for model in self.served if model.gpus}
+        for role in sorted(roles):
+            name = getattr(self.site.partitions, role).name
+            unknown = [one for one in (name or "").split(",") if one and one not in known]
+            if unknown:
+                self.problems.append(
+                    f"partition '{unknown[0]}' (partitions.{role}.name of site {self.site.name}) isn't one of this cluster: "
+                    f"{', '.join(known)}."
+                )
+        if self.problems:
+            raise ConfigError(self.problems)
+
+
+class _Asked(SiteChecks):
+    """One workflow as asked for, and the checks on it."""
 
     def __init__(self, site: Site, competition: str, model: str | None, options: dict[str, Any]):
-        self.site = site
+        super().__init__(site)
         self.competition = competition
         self.options = options
-        self.problems: list[str] = []
         self.agent: AgentEntry | None = self._load(site_config.agent, options["agent"])
         self.model: Model | None = self._load(lambda name: site_config.model(name, site), model) if model else None
         self.feedback: Model | None = None
@@ -133,12 +198,12 @@ class _Asked:
         self._check_script()
         self._check_models()
         self._check_times()
-        self._check_images()
-        self._check_folders()
+        self.check_images()
+        self.check_folders()
         if self.problems:
             raise ConfigError(self.problems)
         if self.site.scheduler.kind == "slurm":
-            self._check_slurm()
+            self.check_slurm()
 
     def _check_names(self) -> None:
         if not re.fullmatch(layout.TASK_ID, self.competition):
@@ -242,61 +307,6 @@ class _Asked:
         for model in self.served:
             names["model"] = "vllm" if model.engine == "vllm" else "mlebench-env"
         return {role: Path(self.site.paths.containers, f"{name}.sif") for role, name in names.items()}
-
-    def _check_images(self) -> None:
-        missing = sorted({path for path in self.images.values() if not os.access(path, os.R_OK)})
-        for path in missing:
-            self.problems.append(
-                f"image {path} is missing or unreadable (paths.containers of site {self.site.name}): "
-                f"containers/build_all_containers.sh --site {self.site.name} --only {path.stem}."
-            )
-
-    def _check_folders(self) -> None:
-        for key in ("runs", "address_dir"):
-            folder = Path(getattr(self.site.paths, key))
-            where = f"{folder} (paths.{key} of site {self.site.name})"
-            try:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700 if key == "address_dir" else 0o777)
-            except OSError as error:
-                self.problems.append(
-                    f"can't make {where}: {error.strerror}. Set paths.{key} to a folder that you can write."
-                )
-                continue
-            if not os.access(folder, os.W_OK | os.X_OK):
-                self.problems.append(f"can't write to {where}. Set paths.{key} to a folder that you can write.")
-            elif key == "address_dir" and folder.stat().st_uid != os.getuid():
-                self.problems.append(
-                    f"{where} belongs to another user: addresses and tokens need a folder of your own."
-                )
-            elif (free := shutil.disk_usage(folder).free // 2**20) < LEAST_FREE_MB:
-                self.problems.append(
-                    f"only {free} MB are free in {where}; {LEAST_FREE_MB} MB are the least to start with."
-                )
-
-    def _check_slurm(self) -> None:
-        if shutil.which("sbatch") is None:
-            raise ConfigError(
-                [
-                    f"site {self.site.name} wants Slurm, but there is no sbatch on PATH: log in to the cluster, or --site local."
-                ]
-            )
-        answer = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True)
-        if answer.returncode:
-            raise Infrastructure(
-                f"the scheduler doesn't answer: {answer.stderr.strip()}. Try again, or ask the cluster's support."
-            )
-        known = sorted(set(answer.stdout.split()))
-        roles = {"cpu"} | {"gpu" for model in self.served if model.gpus}
-        for role in sorted(roles):
-            name = getattr(self.site.partitions, role).name
-            unknown = [one for one in (name or "").split(",") if one and one not in known]
-            if unknown:
-                self.problems.append(
-                    f"partition '{unknown[0]}' (partitions.{role}.name of site {self.site.name}) isn't one of this cluster: "
-                    f"{', '.join(known)}."
-                )
-        if self.problems:
-            raise ConfigError(self.problems)
 
     @property
     def gpu_hours(self) -> float:

@@ -80,8 +80,8 @@ behave() {
   case $1 in
     ok) make_task "$(grep -c . "$FAKE_PLANS/$FLAT.attempts")" ;;
     credentials)
-      say "[2026-01-01 00:00:00,000] [utils.py:36] Authentication failed: Could not find kaggle.json. Make sure it's located in /root/.config/kaggle. Or use the environment method."
-      trace "OSError: Could not find kaggle.json. Make sure it's located in /root/.config/kaggle. Or use the environment method." '' "$denied"
+      say "[2026-01-01 00:00:00,000] [utils.py:36] Authentication failed: Could not find kaggle.json. Make sure it's located in ~/.config/kaggle. Or use the environment method."
+      trace "OSError: Could not find kaggle.json. Make sure it's located in ~/.config/kaggle. Or use the environment method." '' "$denied"
       ;;
     refused) trace 'kaggle.rest.ApiException: (401)' 'Reason: Unauthorized' 'HTTP response body: {"code":401,"message":"Unauthenticated"}' '' "$denied" ;;
     denied) trace "$denied" ;;
