@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ def launch(command: click.Command, name: str, argv: list[str] | None = None) -> 
     except MemoryError:
         return _failed(3, "error: this machine hasn't enough memory for it")
     except OSError as error:
+        if not error.filename:
+            # what is still in its buffer would fail again at the end, with Python's own words and exit code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         full = error.errno in layout.DISK_FULL
         said = f"error: {error.filename2 or error.filename or 'standard output'}: {error.strerror or error}"
         return _failed(3 if full else 2, said + (". Free space there, or choose another folder" if full else ""))
