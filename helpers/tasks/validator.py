@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from helpers import site_config
+from helpers import site_config, tasks
 from helpers.graders import GradingError
 from helpers.site_config import ConfigError
 from helpers.tasks import layout
@@ -18,12 +18,14 @@ from helpers.tasks.judge import Judge, Unevaluable
 
 WEIGHTS = {"outputs": 0.3, "criteria": 0.4, "scores": 0.3}
 ENOUGH = 0.6  # overall score of a success
+METHOD = "_evaluate_"  # how a subclass's methods begin
 
 
 class TaskValidator:
-    """Evaluates results. A subclass adds to what is judged of a task type with a method `_evaluate_<task_type>(task, results_dir)`.
+    """Evaluates results. A subclass adds to what is judged of a task type with a method `_evaluate_<type>(task, results_dir)`.
 
-    Such a method returns {criteria_met, scores, feedback[, custom_metrics]}, which is merged over the standard evaluation.
+    It may also be called `_evaluate_<type>_task`. Such a method returns {criteria_met, scores, feedback[, custom_metrics]}, which
+    is merged over the standard evaluation. One whose name fits no type is told in the feedback.
     data_dir: where the prepared tasks lie (default: `paths.data` of the site).
     """
 
@@ -60,13 +62,22 @@ class TaskValidator:
         return None
 
     def _ask_subclass(self, verdict: Verdict, results_dir: Path) -> None:
-        name = f"_evaluate_{verdict.task.task_type}"
-        method = getattr(self, name, None)
-        if method is None:
-            return
-        name = f"{type(self).__name__}.{name}"
+        methods = [name for name in dir(self) if name.startswith(METHOD) and callable(getattr(self, name))]
+        own = [name for name in _methods_for(verdict.task.task_type) if name in methods]
+        for name in own:
+            self._ask(name, verdict, results_dir)
+        if strangers := set(methods).difference(own):
+            types = sorted({*tasks.registry.get_task_types(), verdict.task.task_type})
+            strangers.difference_update(*map(_methods_for, types))
+            verdict.feedback += [
+                f"{type(self).__name__}.{name} fits no type of task, so it is never called; there are: {', '.join(types)}"
+                for name in sorted(strangers)
+            ]
+
+    def _ask(self, method: str, verdict: Verdict, results_dir: Path) -> None:
+        name = f"{type(self).__name__}.{method}"
         try:
-            outcome = method(verdict.task, results_dir)
+            outcome = getattr(self, method)(verdict.task, results_dir)
         except Exception as error:  # a user's code may raise anything
             raise Unevaluable(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
         try:
@@ -74,6 +85,10 @@ class TaskValidator:
         except (TypeError, ValueError, AttributeError) as error:
             wanted = "{criteria_met, scores, feedback[, custom_metrics]}"
             raise Unevaluable(f"{name} must return {wanted} with finite numbers as scores: {error}") from None
+
+
+def _methods_for(task_type: str) -> tuple[str, str]:
+    return f"{METHOD}{task_type}", f"{METHOD}{task_type}_task"
 
 
 @dataclass

@@ -381,6 +381,42 @@ def test_a_subclass_that_fails_is_a_clear_error(
     assert not verdict["success"] and verdict["overall_score"] == 0
 
 
+class CustomValidator(TaskValidator):
+    """As the specification has it."""
+
+    def _evaluate_custom_task(self, task: Task, results_dir: Path) -> Any:
+        return {
+            "criteria_met": {"custom_criterion": True},
+            "scores": {"custom_score": 0.85},
+            "feedback": ["Custom evaluation completed"],
+        }
+
+
+@pytest.mark.parametrize("task_type", ["custom", "custom_task"])
+def test_a_method_may_end_in_task(place: Place, task_type: str) -> None:
+    place.validator = CustomValidator(place.data)
+    verdict = place.judge(Task.from_dict({"id": "toy", "name": "Toy", "task_type": task_type}))
+    assert verdict["criteria_met"] == {"custom_criterion": True} and verdict["scores"] == {"custom_score": 0.85}
+    assert verdict["feedback"] == ["Custom evaluation completed"] and verdict["success"]
+
+
+def test_a_method_that_fits_no_type_is_told(place: Place) -> None:
+    class Misspelt(CustomValidator):
+        def _evaluate_classificaton(self, task: Task, results_dir: Path) -> Any:
+            raise AssertionError
+
+        def _evaluate_regression_task(self, task: Task, results_dir: Path) -> Any:
+            raise AssertionError
+
+    place.validator = Misspelt(place.data)
+    verdict = place.judge(Task.from_dict({"id": "toy", "name": "Toy", "task_type": "custom"}))
+    assert verdict["success"] and verdict["feedback"] == [
+        "Custom evaluation completed",
+        "Misspelt._evaluate_classificaton fits no type of task, so it is never called; there are: "
+        "classification, clustering, custom, data_analysis, deep_learning, multi_modal, regression, text_classification, time_series",
+    ]
+
+
 def test_no_method_of_the_base_class_passes_for_a_subclasss() -> None:
     assert not [name for name in dir(TaskValidator) + dir(Verdict) if name.startswith("_evaluate_")]
 
