@@ -2,9 +2,11 @@
 
 GET /health: which competitions, which instance. POST /validate, POST /grade: multipart field `file`, and field
 `competition` where several are served. /validate answers {"result": message}, /grade a report (helpers/graders.py).
+POST /token: field `run`, answers {"token": …}, which may validate only and names its run in the log.
 
-Tokens come from the environment: GRADING_TOKEN lets agents validate, GRADING_ADMIN_TOKEN also lets the host grade;
-both are sent as `Authorization: Bearer …`. With neither, no token is asked and only a loopback address is bound.
+Tokens come from the environment: GRADING_TOKEN lets agents validate, GRADING_ADMIN_TOKEN also lets the host grade and
+make runs' own tokens; they are sent as `Authorization: Bearer …`. With neither, no token is asked and only a loopback
+address is bound. With --tls-cert and --tls-key the server speaks https, and is ready when its own certificate answers.
 """
 
 from __future__ import annotations
@@ -33,11 +35,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:  # imported where used, so that --help is fast
+    import ssl
+
     import flask
     from werkzeug.exceptions import HTTPException
 
@@ -51,6 +56,7 @@ SECONDS_TO_START = 60
 THREADS = 8
 SECONDS_TO_STOP = 3
 SECONDS_TO_REFUSE = 2
+RUN_NAME = r"[A-Za-z0-9._:-]{1,128}"
 
 
 class ServerError(Exception):
@@ -77,26 +83,68 @@ class CallLog:
             os.write(self.descriptor, line.encode())
 
 
-class Service:
-    """Answer /validate and /grade: check the token, take the upload, judge it, log the call."""
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request: whether it may do all, and the run that its token was made for."""
 
-    def __init__(
-        self, graders: dict[str, Grader], token: str | None, admin_token: str | None, limit: int, log: CallLog
-    ) -> None:
-        self.graders, self.limit, self.log = graders, limit, log
-        self.admin_token, self.tokens = admin_token, [each for each in (token, admin_token) if each]
+    is_admin: bool
+    run: str | None = None
+
+
+class Tokens:
+    """The agents' token, the host's, and those of runs: RUN.CODE, where the code is an HMAC with the host's as key.
+
+    Nothing is kept, so all processes and a server that was started again agree.
+    """
+
+    def __init__(self, token: str | None, admin_token: str | None) -> None:
+        self.token, self.admin_token = token, admin_token
+
+    def issue(self, run: str) -> str:
+        """Make the token of a run. Raises Refused where the run's name is none, or no tokens are asked for."""
+        if not self.admin_token:
+            raise Refused(400, "this server asks for no tokens, so it makes none")
+        if not re.fullmatch(RUN_NAME, run):
+            raise Refused(400, "say which run, in the form field `run`: 1 to 128 letters, digits and . _ : -")
+        code = hmac.new(self.admin_token.encode(), b"run " + run.encode(), hashlib.sha256).hexdigest()
+        return f"{run}.{code}"
+
+    def caller(self, authorization: str) -> Caller:
+        """Say whose token a header holds. Raises Refused where it is nobody's."""
+        if not self.admin_token:
+            return Caller(is_admin=True)
+        given = authorization.removeprefix("Bearer ").strip()
+        if _is_same(given, self.admin_token):
+            return Caller(is_admin=True)
+        if self.token and _is_same(given, self.token):
+            return Caller(is_admin=False)
+        run = given.rpartition(".")[0]
+        if re.fullmatch(RUN_NAME, run) and _is_same(given, self.issue(run)):
+            return Caller(is_admin=False, run=run)
+        raise Refused(401, "a valid token is needed: send the header `Authorization: Bearer TOKEN`")
+
+
+def _is_same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+class Service:
+    """Answer requests: check the token, take the upload, judge it, log the call."""
+
+    def __init__(self, graders: dict[str, Grader], tokens: Tokens, limit: int, log: CallLog) -> None:
+        self.graders, self.tokens, self.limit, self.log = graders, tokens, limit, log
         self.lock = threading.Lock()  # graders and the metrics below them need not be thread-safe
 
-    def answer(self, request: flask.Request, judge: Judge, admin_only: bool) -> tuple[dict[str, Any], int]:
+    def answer(self, request: flask.Request, judge: Judge | None, admin_only: bool) -> tuple[dict[str, Any], int]:
         """Answer one call; returns JSON and an HTTP status. Nothing but JSON gets out, whatever happens."""
         from werkzeug.exceptions import HTTPException
 
         started = time.monotonic()
-        entry: dict[str, Any] = {"endpoint": request.path, "run": _run_id(request), "remote": request.remote_addr}
+        entry: dict[str, Any] = {"endpoint": request.path, "run": None, "remote": request.remote_addr}
         entry["verdict"], status = "error", 200
         try:
-            self._check_token(request, admin_only)
-            answer = self._judged(request, judge, entry)
+            self._check_token(request, admin_only, entry)
+            answer = self._judged(request, judge, entry) if judge else self._token(request, entry)
         except Refused as error:
             status, answer = error.status, {"error": str(error)}
         except HTTPException as error:
@@ -109,14 +157,18 @@ class Service:
         self.log.write(**entry, status=status, ms=round((time.monotonic() - started) * 1000, 1))
         return answer, status
 
-    def _check_token(self, request: flask.Request, admin_only: bool) -> None:
-        if not self.tokens:
-            return
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip().encode()
-        if not any([hmac.compare_digest(given, each.encode()) for each in self.tokens]):
-            raise Refused(401, "a valid token is needed: send the header `Authorization: Bearer TOKEN`")
-        if admin_only and not hmac.compare_digest(given, self.admin_token.encode()):
+    def _check_token(self, request: flask.Request, admin_only: bool, entry: dict[str, Any]) -> None:
+        caller = self.tokens.caller(request.headers.get("Authorization", ""))
+        # a name that anybody can send is believed of nobody but the host
+        entry["run"] = _run_id(request) if caller.is_admin else caller.run
+        if admin_only and not caller.is_admin:
             raise Refused(403, "this token may validate, but not grade")
+
+    def _token(self, request: flask.Request, entry: dict[str, Any]) -> dict[str, Any]:
+        run = request.form.get("run", "")
+        answer = {"token": self.tokens.issue(run)}
+        entry.update(run=run, verdict="issued")
+        return answer
 
     def _judged(self, request: flask.Request, judge: Judge, entry: dict[str, Any]) -> dict[str, Any]:
         upload = _upload(request)
@@ -166,9 +218,9 @@ def create_app(
     app = flask.Flask("grading_server", static_folder=None)
     app.request_class = Request
     app.config.update(MAX_CONTENT_LENGTH=max_upload_bytes, MAX_FORM_PARTS=8)
-    service = Service(graders, token, admin_token, max_upload_bytes, log or CallLog(2))
+    service = Service(graders, Tokens(token, admin_token), max_upload_bytes, log or CallLog(2))
 
-    def respond(judge: Judge, admin_only: bool) -> flask.Response:
+    def respond(judge: Judge | None, admin_only: bool) -> flask.Response:
         response = flask.make_response(service.answer(flask.request, judge, admin_only))
         if response.status_code != 200:
             environ = flask.request.environ
@@ -187,6 +239,10 @@ def create_app(
     @app.post("/grade")
     def grade() -> flask.Response:
         return respond(_grade, admin_only=True)
+
+    @app.post("/token")
+    def token_of_run() -> flask.Response:
+        return respond(None, admin_only=True)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[dict[str, Any], int]:
@@ -301,7 +357,37 @@ def bind(host: str, port: int, *, loopback_only: bool) -> socket.socket:
     return listener
 
 
-def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
+@dataclass(frozen=True)
+class Certificate:
+    """What a server proves itself with: files of a certificate and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """Make what serves. Raises ServerError where the files can't be read or don't belong together."""
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            raise ServerError(
+                f"can't serve with {self.certificate} (--tls-cert) and {self.key} (--tls-key): {error}"
+            ) from None
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Make what asks: trusts this one certificate, whatever name it was made for."""
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(self.certificate)
+        return context
+
+
+def serve(app: flask.Flask, listener: socket.socket, workers: int, certificate: Certificate | None) -> None:
     """Serve with gunicorn until SIGTERM, SIGINT or SIGHUP; the forked workers share what is loaded by now."""
     from gunicorn.app.base import BaseApplication
 
@@ -327,6 +413,9 @@ def serve(app: flask.Flask, listener: socket.socket, workers: int) -> None:
         "pre_request": _spread_connections,
         "worker_exit": lambda server, worker: _leave_at_once(worker),
     }
+    if certificate:
+        settings |= {"certfile": str(certificate.certificate), "keyfile": str(certificate.key)}
+        settings["ssl_context"] = lambda config, default: certificate.server_context()
 
     class Server(BaseApplication):
         def load_config(self) -> None:
@@ -365,8 +454,10 @@ def _leave_at_once(worker: Any) -> None:
         os._exit(0)
 
 
-def announce(host: str, port: int, instance: str, ready_file: Path | None) -> None:
-    """Fork a process that prints the URL, and writes the port to `ready_file`, once this server answers /health."""
+def announce(
+    host: str, port: int, instance: str, ready_file: Path | None, certificate: Certificate | None = None
+) -> None:
+    """Fork a process that prints the URL, and writes the port to `ready_file`, once this very server answers /health."""
     server = os.getpid()
     if os.fork():
         return
@@ -375,7 +466,7 @@ def announce(host: str, port: int, instance: str, ready_file: Path | None) -> No
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         deadline = time.monotonic() + SECONDS_TO_START
-        while os.getppid() == server and _instance_at(reachable, port) != instance:
+        while os.getppid() == server and _instance_at(reachable, port, certificate) != instance:
             if time.monotonic() > deadline:
                 print(f"grading_server: no answer from /health in {SECONDS_TO_START} s", file=sys.stderr, flush=True)
                 os.kill(server, signal.SIGTERM)
@@ -384,7 +475,7 @@ def announce(host: str, port: int, instance: str, ready_file: Path | None) -> No
         if os.getppid() == server:
             if ready_file:
                 _write(ready_file, f"{port}\n")
-            print(f"grading server: {_url(host, port)}", flush=True)
+            print(f"grading server: {_url(host, port, certificate)}", flush=True)
     except OSError as error:
         print(f"grading_server: can't announce the server: {error}", file=sys.stderr, flush=True)
         status = 3
@@ -392,12 +483,15 @@ def announce(host: str, port: int, instance: str, ready_file: Path | None) -> No
         os._exit(status)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(host: str, port: int, certificate: Certificate | None) -> str:
+    return f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _instance_at(host: str, port: int) -> str | None:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+def _instance_at(host: str, port: int, certificate: Certificate | None) -> str | None:
+    if certificate:
+        connection = http.client.HTTPSConnection(host, port, timeout=5, context=certificate.client_context())
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/health", headers={"Connection": "close"})
         return json.loads(connection.getresponse().read()).get("instance")
@@ -427,6 +521,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=_port, default=0, metavar="P", help="port to listen on (default: 0, any free one)"
     )
+    parser.add_argument("--tls-cert", type=Path, metavar="F", help="serve https with this certificate, and --tls-key")
+    parser.add_argument("--tls-key", type=Path, metavar="F", help="its key; both are PEM files")
     parser.add_argument("--ready-file", type=Path, metavar="F", help="write the port here once the server answers")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a CPU, at most 4)")
     parser.add_argument("--log", type=Path, metavar="F", help="append one JSON line a call here (default: stderr)")
@@ -456,6 +552,16 @@ def _open_log(path: Path | None) -> CallLog:
         raise ServerError(f"can't write the log {path} (--log): {error.strerror}") from None
 
 
+def _certificate(arguments: argparse.Namespace) -> Certificate | None:
+    if arguments.tls_cert is None and arguments.tls_key is None:
+        return None
+    if arguments.tls_cert is None or arguments.tls_key is None:
+        raise ServerError("--tls-cert and --tls-key belong together: give both, or neither (http)")
+    certificate = Certificate(arguments.tls_cert, arguments.tls_key)
+    certificate.server_context()
+    return certificate
+
+
 def _load(arguments: argparse.Namespace) -> dict[str, Grader]:
     from helpers.graders import load
 
@@ -475,6 +581,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not os.access(arguments.ready_file.parent, os.W_OK):
             raise ServerError(f"can't write {arguments.ready_file} (--ready-file): its folder is missing or read-only")
         arguments.ready_file.unlink(missing_ok=True)  # an earlier server's
+    certificate = _certificate(arguments)
     log = _open_log(arguments.log)
     listener = bind(arguments.host, arguments.port, loopback_only=token is None)
     graders = _load(arguments)
@@ -487,8 +594,8 @@ def run(arguments: argparse.Namespace) -> None:
         max_upload_bytes=arguments.max_upload_mb * 2**20,
         log=log,
     )
-    announce(arguments.host, listener.getsockname()[1], instance, arguments.ready_file)
-    serve(app, listener, arguments.workers or min(len(os.sched_getaffinity(0)), 4))
+    announce(arguments.host, listener.getsockname()[1], instance, arguments.ready_file, certificate)
+    serve(app, listener, arguments.workers or min(len(os.sched_getaffinity(0)), 4), certificate)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -86,6 +86,7 @@ class Server:
         self.line = self.process.stdout.readline()
         assert self.line, self.process.stderr.read()
         self.url = self.line.removeprefix("grading server: ").strip()
+        self.verify: str | bool = True
         self.port = int(self.url.rpartition(":")[2])
 
     def workers(self, count: int, without: int = 0) -> list[int]:
@@ -101,9 +102,13 @@ class Server:
         self, content: bytes, endpoint: str = "/validate", headers: dict | None = None, name: str = "s.csv", **form
     ):
         headers = {**AGENT, **(headers or {})}
+        files = {"file": (name, content)}
         return requests.post(
-            self.url + endpoint, files={"file": (name, content)}, data=form, headers=headers, timeout=20
+            self.url + endpoint, files=files, data=form, headers=headers, timeout=20, verify=self.verify
         )
+
+    def token(self, run: str, headers: dict = HOST):
+        return requests.post(f"{self.url}/token", data={"run": run}, headers=headers, timeout=20, verify=self.verify)
 
     def raw(self, content: bytes, *, half_close: bool = True) -> bytes:
         """Send bytes as they are. Returns everything that comes back."""
@@ -185,7 +190,8 @@ def test_64_clients_get_no_wrong_verdict(server: Server) -> None:
 
     def ask(number: int) -> tuple[bool, int, str]:
         content, expected = jobs[number]
-        answer = server.post(content, headers={"X-Run-Id": f"run-{number}"})
+        headers = {"Authorization": f"Bearer {server.token(f'run-{number}').json()['token']}"}
+        answer = server.post(content, headers=headers)
         return expected, answer.status_code, answer.json()["result"]
 
     with ThreadPoolExecutor(64) as pool:
@@ -194,8 +200,9 @@ def test_64_clients_get_no_wrong_verdict(server: Server) -> None:
     assert wrong == []
     assert all(message == VALID or message.startswith(INVALID) for _, _, message in answers)
     # the log has each call once, with the verdict and the hash of just that upload
-    calls = {call["run"]: call for call in server.calls()[before:]}
-    assert len(calls) == len(server.calls()) - before == len(jobs) == 640
+    made = [call for call in server.calls()[before:] if call["endpoint"] == "/validate"]
+    calls = {call["run"]: call for call in made}
+    assert len(calls) == len(made) == len(jobs) == 640
     for number, (content, expected) in enumerate(jobs):
         call = calls[f"run-{number}"]
         assert call["verdict"] == ("valid" if expected else "invalid")
@@ -203,7 +210,7 @@ def test_64_clients_get_no_wrong_verdict(server: Server) -> None:
 
 
 def test_a_call_is_logged_without_a_score_unless_it_graded(server: Server) -> None:
-    server.post(csv(ANSWERS), headers={"X-Run-Id": 'toy_12 \u00e9"{},' + "x" * 200})
+    server.post(csv(ANSWERS), headers={**HOST, "X-Run-Id": 'toy_12 \u00e9"{},' + "x" * 200})
     server.post(csv(ANSWERS[::-1]), "/grade", HOST)
     server.post(csv(ANSWERS), "/grade")
     validated, graded, refused = server.calls()[-3:]
@@ -214,6 +221,80 @@ def test_a_call_is_logged_without_a_score_unless_it_graded(server: Server) -> No
     assert set(graded) == set(validated) | {"score"} and 0 < graded["score"] < 1
     assert (refused["verdict"], refused["status"], refused["run"]) == ("error", 403, None)
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", graded["time"])
+
+
+def test_a_runs_token_validates_only_and_names_its_run(server: Server) -> None:
+    made = server.token("toy_12")
+    assert (made.status_code, set(made.json())) == (200, {"token"})
+    own = {"Authorization": f"Bearer {made.json()['token']}", "X-Run-Id": "another"}
+    assert made.json()["token"] == server.token("toy_12").json()["token"]
+    assert server.post(csv(ANSWERS), headers=own).json() == {"result": VALID}
+    assert (server.calls()[-1]["run"], server.calls()[-1]["verdict"]) == ("toy_12", "valid")
+    assert server.post(csv(ANSWERS), "/grade", own).status_code == 403
+    assert server.token("toy_13", own).status_code == server.token("toy_13", AGENT).status_code == 403
+    # what anybody can send is nobody's name
+    server.post(csv(ANSWERS), headers={"X-Run-Id": "another"})
+    assert server.calls()[-1]["run"] is None
+    forged = made.json()["token"].replace("toy_12", "toy_13")
+    for bad in (forged, "toy_12.", "toy_12", ".".join(made.json()["token"].split(".")[1:])):
+        assert server.post(csv(ANSWERS), headers={"Authorization": f"Bearer {bad}"}).status_code == 401
+    for run in ("", "a b", "é", "x" * 129, "a/b"):
+        refused = server.token(run)
+        assert refused.status_code == 400 and "in the form field `run`" in refused.json()["error"]
+    assert made.json()["token"] not in server.log.read_text()
+
+
+def test_runs_tokens_survive_the_server(server: Server) -> None:
+    """They follow from the host's token, so any process, and one started later, knows them."""
+    token = server.token("toy_12").json()["token"]
+    again = grading_server.Tokens("agents-token", "hosts-token")
+    assert again.caller(f"Bearer {token}") == grading_server.Caller(is_admin=False, run="toy_12")
+    with pytest.raises(grading_server.Refused):
+        grading_server.Tokens("agents-token", "another").caller(f"Bearer {token}")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> grading_server.Certificate:
+    folder = tmp_path_factory.mktemp("certificate")
+    return make_certificate(folder)
+
+
+def make_certificate(folder: Path) -> grading_server.Certificate:
+    certificate, key = folder / "server.crt", folder / "server.key"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=hab"
+    options = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *options], check=True, capture_output=True)
+    return grading_server.Certificate(certificate, key)
+
+
+def tls_options(certificate: grading_server.Certificate) -> list[str]:
+    return ["--tls-cert", str(certificate.certificate), "--tls-key", str(certificate.key)]
+
+
+def test_https_with_a_pinned_certificate(tmp_path: Path, certificate: grading_server.Certificate) -> None:
+    server = Server(tmp_path, "--workers", "1", *tls_options(certificate), **TOKENS)
+    try:
+        assert server.url == f"https://127.0.0.1:{server.port}"
+        server.verify = str(certificate.certificate)
+        assert server.post(csv(ANSWERS)).json() == {"result": VALID}
+        assert server.token("toy_1").status_code == 200
+        server.verify = str(make_certificate(tmp_path).certificate)
+        with pytest.raises(requests.exceptions.SSLError):
+            server.post(csv(ANSWERS))
+    finally:
+        server.end()
+
+
+def test_an_answer_is_no_identity(tmp_path: Path, certificate: grading_server.Certificate) -> None:
+    """A stranger on the port who answers /health, with another certificate or none, is not the server."""
+    stranger = Server(tmp_path, *tls_options(make_certificate(tmp_path)), HAB_INSTANCE="mine", **TOKENS)
+    try:
+        assert grading_server._instance_at("127.0.0.1", stranger.port, certificate) is None
+        assert grading_server._instance_at("127.0.0.1", stranger.port, None) is None
+        theirs = grading_server.Certificate(tmp_path / "server.crt", tmp_path / "server.key")
+        assert grading_server._instance_at("127.0.0.1", stranger.port, theirs) == "mine"
+    finally:
+        stranger.end()
 
 
 def test_agents_learn_no_score(server: Server) -> None:
@@ -468,6 +549,13 @@ def test_what_keeps_it_from_starting_is_one_clear_line(tmp_path: Path) -> None:
             (base, {"GRADING_TOKEN": "x"}, "GRADING_TOKEN is set and GRADING_ADMIN_TOKEN is not: set both, or neither"),
             (base, {"GRADING_ADMIN_TOKEN": "x"}, "GRADING_ADMIN_TOKEN is set and GRADING_TOKEN is not"),
             (base, {"GRADING_ADMIN_TOKEN": "x", "GRADING_TOKEN": "x"}, "GRADING_ADMIN_TOKEN are the same"),
+            ((*base, "--tls-cert", "/x"), {}, "--tls-cert and --tls-key belong together: give both, or neither"),
+            ((*base, "--tls-key", "/x"), {}, "--tls-cert and --tls-key belong together"),
+            (
+                (*base, "--tls-cert", "/no/cert", "--tls-key", "/no/key"),
+                {},
+                "can't serve with /no/cert (--tls-cert) and /no/key (--tls-key): ",
+            ),
             (("--competition-id", "nobody", "--data-dir", data), {}, "prepared there: broken, toy"),
             (("--competition-id", "broken", "--data-dir", data), {}, "grading.json is broken"),
             (("--competition-id", "toy", "--data-dir", data / "no"), {}, "doesn't exist (--data-dir)"),
