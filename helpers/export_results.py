@@ -53,13 +53,14 @@ COLUMNS = {
     "git_commit": "of this project's checkout; ends in -dirty where files differed from it",
     "image_digest": "sha256 of the agent's image",
     "config_hash": "sha256 of what can change a result",
+    "data_fingerprint": "tells the prepared data, answers included, from others under the same name",
     "site": "where it ran",
     "job_id": "the agent's job",
     "grading_job": "",
     "model_job": "",
     "run_directory": "where all of it can be read",
     "reason": "one sentence on the state",
-    "attempts": "how many runs had the same task, model, agent, seed and config_hash",
+    "attempts": "how many runs had the same task, model, agent, seed, config_hash and data_fingerprint",
 }
 FLAGS = (
     "is_lower_better",
@@ -220,7 +221,12 @@ class _Run:
         """What makes two runs the same one tried again; a part that is not known keeps a run to itself."""
         seed, config = _count(self.own("seed")), _text(self.workflow.get("config_hash"))
         alone = None if self.metadata and seed is not None and config else self.folder
-        return (self.task, _text(self.own("model")), _text(self.own("agent")), seed, config, alone)
+        return (self.task, _text(self.own("model")), _text(self.own("agent")), seed, config, self.data, alone)
+
+    @property
+    def data(self) -> str | None:
+        """The fingerprint of its data: as its job found it, else as its workflow did."""
+        return _text(self.metadata.get("data_fingerprint")) or _text(self.workflow.get("data_fingerprint"))
 
     @property
     def task(self) -> str | None:
@@ -270,6 +276,7 @@ class _Run:
             "git_commit": self._commit(),
             "image_digest": _text(image.get("sha256")),
             "config_hash": _text(self.workflow.get("config_hash")),
+            "data_fingerprint": self.data,
             "site": _text(self.workflow.get("site")),
             "job_id": self.job_id,
             "grading_job": _text(metadata.get("grading_job")),

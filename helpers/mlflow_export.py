@@ -20,7 +20,7 @@ from typing import Any
 
 DEFAULT_STORE = "sqlite:///mlflow.db"  # MLflow's own default; since 3.7 it refuses folders (file:, mlruns)
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements" / "tracking.txt"
-PARAMETERS = ("model", "agent", "seed", "site", "config_hash", "git_commit")
+PARAMETERS = ("model", "agent", "seed", "site", "config_hash", "data_fingerprint", "git_commit")
 METRICS = (
     "score",
     "agent_seconds",

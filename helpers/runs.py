@@ -13,6 +13,7 @@ from typing import Any
 
 from helpers.scheduler import Job
 
+MOST_LOOKED_AT = 1000  # workflows, the newest first, to find the last one on a task
 OPEN_STATES = ("waiting", "running")
 # Each end state with what to do about it; `lost` is the infrastructure's fault and never counts as a zero.
 END_STATES = {
@@ -122,6 +123,20 @@ def runs_of(workflow: Path) -> list[Run]:
     for run in found:
         run.reread()
     return sorted(found, key=lambda run: (len(run.job_id), run.job_id))
+
+
+def latest_data(folder: Path, competition: str) -> tuple[str, str] | None:
+    """The newest workflow in a folder of runs on a competition that tells its data: its name, and their fingerprint."""
+    try:
+        names = sorted((name for name in os.listdir(folder) if "_run-group_" in name), reverse=True)
+    except OSError:
+        return None
+    for name in names[:MOST_LOOKED_AT]:
+        record = read_json(folder / name / "workflow.json") or {}
+        data = record.get("data_fingerprint")
+        if record.get("competition") == competition and isinstance(data, str):
+            return name, data
+    return None
 
 
 def verdict(job: Job) -> tuple[str, str] | None:

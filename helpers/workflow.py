@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import click
 
 from helpers import render, runs, site_config
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
-from helpers.tasks import layout
+from helpers.tasks import fingerprint, layout
 from helpers.tasks.definitions import open_registry
 
 LEAST_FREE_MB = 200
@@ -51,6 +52,8 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
         return f"DRY_RUN={shlex.quote(asked.describe())}\n"
     asked.confirm()
     asked.prepare_task()
+    if note := asked.data_note():
+        click.echo(f"note: {note}", err=True)
     return asked.write()
 
 
@@ -180,6 +183,27 @@ class _Asked(SiteChecks):
             return layout.problem(self.site.paths.data, self.competition)
         except OSError as error:
             return f"{error.filename or self.prepared} can't be read: {error.strerror}"
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        try:
+            return fingerprint.known(self.prepared)
+        except OSError as error:
+            raise ConfigError(
+                [
+                    f"competition '{self.competition}': {error.filename or self.prepared} can't be read: {error.strerror}."
+                ]
+            ) from error
+
+    def data_note(self) -> str | None:
+        """That the newest results on this name were made with other data, where it is so."""
+        earlier = runs.latest_data(Path(self.site.paths.runs), self.competition)
+        if earlier is None or earlier[1] == self.data_fingerprint:
+            return None
+        return (
+            f"the data of '{self.competition}' are not those of its earlier results (fingerprint {self.data_fingerprint[:12]} now, "
+            f"{earlier[1][:12]} in {earlier[0]}): scores on one don't compare with scores on the other, and the export keeps them apart."
+        )
 
     def offer_preparation(self) -> None:
         """Ask a person at a terminal whether missing data are to be prepared, where --prepare wasn't given."""
@@ -354,6 +378,8 @@ class _Asked(SiteChecks):
         ]
         if self.needs_preparation:
             lines.append(f"first, the task is prepared in {self.site.paths.data}")
+        elif note := self.data_note():
+            lines.append(f"note: {note}")
         for name, text in self._scripts(None).items():
             options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH --")]
             shown = [
@@ -467,6 +493,7 @@ class _Asked(SiteChecks):
             "git_commit": commit,
             "git_dirty": dirty,
             "config_hash": config_hash(chosen),
+            "data_fingerprint": self.data_fingerprint,
             "config": config,
             "model_config": chosen["model"],
             "feedback_model_config": chosen["feedback_model"],
@@ -567,6 +594,7 @@ def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int
         "job_id": job,
         "grading_job": ids.get("grading_server"),
         "model_job": ids.get("model_server"),
+        "data_fingerprint": record.get("data_fingerprint"),
         "isolated": record["config"]["container"]["runtime"] != "none",
         "cpus": record["config"]["jobs"]["agent"]["cpus"],
         "created_at": runs.now(),

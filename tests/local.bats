@@ -55,6 +55,27 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   ! grep -rE 'token=[0-9a-f]{20}' "$BATS_TEST_TMPDIR/runs"
 }
 
+@test "a result names its data: the same command on other data says so, and neither result takes the other's place" {
+  workflow classification_basic --agent baseline --seed 3
+  expect_status 0
+  [[ $error != *'are not those of its earlier results'* ]]
+  "$ROOT/.venv-core/bin/python" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 2 --force >/dev/null
+  workflow classification_basic --agent baseline --seed 3 --dry-run
+  expect_in "the data of 'classification_basic' are not those of its earlier results" "$output"
+  workflow classification_basic --agent baseline --seed 3
+  expect_status 0
+  expect_in "note: the data of 'classification_basic' are not those of its earlier results (fingerprint " "$error"
+  "$ROOT/.venv-core/bin/python" "$ROOT/helpers/export_results.py" "$BATS_TEST_TMPDIR/runs" -o "$BATS_TEST_TMPDIR/results.csv"
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/results.csv") == 3 ]]
+  for run in "$BATS_TEST_TMPDIR"/runs/*/classification_basic_*; do
+    data=$(sed -n 's/.*"data_fingerprint": "\([0-9a-f]\{64\}\)".*/\1/p' "$run/run_metadata.json")
+    grep -q "\"data_fingerprint\": \"$data\"" "${run%/*}/workflow.json"
+    [[ $(grep -c ",$data," "$BATS_TEST_TMPDIR/results.csv") == 1 ]]
+    # an agent could try out guesses of the answers on it
+    ! grep -rqF "$data" "$run" --exclude=run_metadata.json
+  done
+}
+
 @test "an agent whose command fails ends with 4 and says so" {
   sed -i '/^limits/d' "$SITE_FILE"
   mkdir "$BATS_TEST_TMPDIR/copy"

@@ -1,7 +1,8 @@
 """Where a prepared task lies, and how it gets there: <data>/<id>/prepared/{public,private}, whole or not at all.
 
 Who prepares makes everything in a folder of `staging`, on the same file system, and then calls `publish`, which renames it. A
-manifest (prepared/manifest.json) tells the size of each file, so that a task which was cut or damaged later is found out.
+manifest (prepared/manifest.json) tells the size of each file, so that a task which was cut or damaged later is found out; a
+fingerprint (prepared/fingerprint.json) tells these data from others under the same name.
 Ids may have one slash (BioML-bench's `folder/task`).
 """
 
@@ -17,6 +18,8 @@ import socket
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+
+from helpers.tasks import fingerprint
 
 # a task of BioML-bench has one slash
 TASK_ID = r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -67,6 +70,7 @@ def publish(made: Path, data_dir: str | Path, task_id: str, backend: str) -> Non
     """
     target = Path(data_dir, task_id)
     _write_manifest(made / "prepared", backend)
+    fingerprint.stamp(made / "prepared")
     target.mkdir(parents=True, exist_ok=True)
     for path in made.iterdir():
         if path.name != "prepared":

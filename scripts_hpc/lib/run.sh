@@ -2,13 +2,15 @@
 # run.sh: one run of an agent, from the job script's side: its folder, its servers, its end. Sourced by slurm_agent_*.sh.
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
-RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false
+RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
 
 run::create() {
   if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_${AGENT//\//-}; fi
   RUN_CREATED=$(common::now)
   RUN_NAME=${COMPETITION//\//-}_$JOB_ID
   RUN=$RUN_GROUP/$RUN_NAME
+  # which data the result is about; a workflow has made it, and a job by hand may find none
+  DATA_FINGERPRINT=$(sed -n 's/.*"data_fingerprint": *"\([0-9a-f]*\)".*/\1/p' "$DATA/$COMPETITION/prepared/fingerprint.json" 2>/dev/null) || true
   { mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
     cp -RL "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/"; } ||
     die 3 "can't make the run's folder $RUN: $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
@@ -21,7 +23,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
   json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
     seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
     time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" step_limit: "$STEP_LIMIT" \
-    isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
+    data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
     grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
     agent_started_at "$AGENT_STARTED" agent_ended_at "$AGENT_ENDED" ended_at "$ended" |
     common::write_atomic "$RUN/run_metadata.json"

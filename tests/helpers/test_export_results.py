@@ -126,7 +126,7 @@ def test_the_columns_and_their_order() -> None:
     assert ",".join(COLUMNS) == (
         "task,model,agent,seed,state,score,metric,is_lower_better,any_medal,gold_medal,silver_medal,bronze_medal,"
         "above_median,valid_submission,started_at,ended_at,agent_seconds,steps,requests,prompt_tokens,"
-        "completion_tokens,agent_cpu_hours,gpu_hours,isolated,language_model,git_commit,image_digest,config_hash,"
+        "completion_tokens,agent_cpu_hours,gpu_hours,isolated,language_model,git_commit,image_digest,config_hash,data_fingerprint,"
         "site,job_id,grading_job,model_job,run_directory,reason,attempts"
     )
 
@@ -140,7 +140,7 @@ def test_a_scored_run_as_csv(tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").read_text() == (
         ",".join(COLUMNS) + "\n"
         "toy,30b,aide,0,scored,0.75,,false,false,false,false,true,false,true,2026-01-01T00:10:00Z,2026-01-01T00:20:00Z,"
-        f"600.0,3,7,100,20,1.0,2.0,true,true,abc123,beef,f00,della,13,11,12,{run},graded,1\n"
+        f"600.0,3,7,100,20,1.0,2.0,true,true,abc123,beef,f00,,della,13,11,12,{run},graded,1\n"
     )
 
 
@@ -280,7 +280,11 @@ def test_another_task_model_agent_seed_or_configuration_is_another_run(tmp_path:
     for key, value in (("competition", "toy2"), ("model", "80b"), ("agent", "baseline"), ("seed", 1)):
         make_run(make_group(tmp_path / key), **{key: value})
     make_run(make_group(tmp_path / "config", config_hash="f01"))
-    assert [row["attempts"] for row in rows_of([tmp_path])] == [1] * 6
+    make_run(make_group(tmp_path / "data", data_fingerprint="d1"))
+    make_run(make_group(tmp_path / "data2", data_fingerprint="d1"), data_fingerprint="d2")
+    rows = rows_of([tmp_path])
+    assert [row["attempts"] for row in rows] == [1] * 8
+    assert {row["data_fingerprint"] for row in rows} == {None, "d1", "d2"}
 
 
 def test_runs_whose_configuration_is_not_known_are_never_merged(tmp_path: Path) -> None:

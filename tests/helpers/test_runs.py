@@ -145,3 +145,14 @@ def test_job_ids_names_servers_first() -> None:
     jobs = {"agents": ["13", "14"], "model_server": "12", "grading_server": 11}
     assert runs.job_ids({"jobs": jobs}) == ["11", "12", "13", "14"]
     assert runs.job_ids({}) == []
+
+
+def test_the_newest_data_that_a_task_was_run_on(tmp_path: Path) -> None:
+    assert runs.latest_data(tmp_path / "none", "toy") is None
+    told = (("toy", "d1"), ("toy", "d2"), ("toy", None), ("other", "d3"))
+    for hour, (competition, data) in enumerate(told):
+        group = tmp_path / f"2026-01-01T0{hour}-00-00-UTC_run-group_aide"
+        group.mkdir()
+        runs.write_json(group / "workflow.json", {"competition": competition, "data_fingerprint": data})
+    assert runs.latest_data(tmp_path, "toy") == ("2026-01-01T01-00-00-UTC_run-group_aide", "d2")
+    assert runs.latest_data(tmp_path, "none") is None

@@ -336,7 +336,7 @@ def publish(data: Path, word: str = "new", task: str = "a") -> None:
 
 def words(data: Path, task: str = "a") -> set[str]:
     folder = layout.prepared(data, task)
-    return {path.read_text() for path in folder.rglob("*") if path.is_file() and path.name != layout.MANIFEST}
+    return {path.read_text() for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"}
 
 
 def damages() -> dict[str, Callable[[Path], Any]]:
