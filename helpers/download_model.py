@@ -15,14 +15,11 @@ from typing import Any, NoReturn
 
 import click
 
-from helpers import site_config
+from helpers import site_config, weights
 from helpers.__main__ import SET, SITE, reports
 from helpers.site_config import ROOT, ConfigError, Infrastructure, Model, Site
 
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN")
-WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
-# vLLM reads only the safetensors of a repository that has them; these hold the same weights once more
-COPIES = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "original/*", "onnx/*"]
 WORKERS = 4  # files at once; those that aren't complete when a download breaks off start again
 STALE_SECONDS = 3600
 
@@ -61,12 +58,20 @@ def download(model: Model, site: Site, revision: str) -> tuple[str, int]:
     """
     from huggingface_hub import snapshot_download
 
-    cache = Path(site.paths.models, "hub")
-    remove_stale(cache / f"models--{model.repo.replace('/', '--')}" / "blobs")
-    where: dict[str, Any] = {"revision": revision, "cache_dir": cache, "token": token(), "max_workers": WORKERS}
+    cached = weights.storage(model.repo, site.paths.models)
+    remove_stale(cached / "blobs")
+    where: dict[str, Any] = {
+        "revision": revision,
+        "cache_dir": cached.parent,
+        "token": token(),
+        "max_workers": WORKERS,
+    }
     try:
         files = snapshot_download(model.repo, dry_run=True, **where)
-        ignored = COPIES if any(fnmatch(file.filename, "*.safetensors") for file in files) else []
+        if files and discard_broken(cached / "snapshots" / files[0].commit_hash):
+            files = snapshot_download(model.repo, dry_run=True, **where)
+        is_copied = any(fnmatch(file.filename, weights.KINDS[0]) for file in files)
+        ignored = list(weights.COPIES) if is_copied else []
         files = [file for file in files if not any(fnmatch(file.filename, pattern) for pattern in ignored)]
         check_files(model, files, site)
         commit = files[0].commit_hash
@@ -76,14 +81,26 @@ def download(model: Model, site: Site, revision: str) -> tuple[str, int]:
         raise
     except Exception as error:
         raise explained(error, model, site, revision) from error
+    if problem := weights.problem(model.repo, commit, site.paths.models, tokenizer=model.needs_tokenizer):
+        raise ConfigError([f"{model.name}: {problem}. So it is on the Hub: choose another repo or revision."])
     return commit, sum(file.file_size or 0 for file in files)
+
+
+def discard_broken(snapshot: Path) -> bool:
+    """Delete the files of a snapshot that are there and not whole, with what they link to: the Hub's client would keep them."""
+    broken = weights.broken(snapshot)
+    for path in broken:
+        click.echo(f"{path} isn't whole: it is downloaded again", err=True)
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    return bool(broken)
 
 
 def check_files(model: Model, files: list[Any], site: Site) -> None:
     """ConfigError when there are no weights, Infrastructure when the disk is too small for what is missing."""
-    if not any(fnmatch(file.filename, pattern) for file in files for pattern in WEIGHTS):
+    if not any(fnmatch(file.filename, pattern) for file in files for pattern in weights.KINDS):
         raise ConfigError(
-            [f"{model.name}: {model.repo} holds no weights ({', '.join(WEIGHTS)}): is that the right repo?"]
+            [f"{model.name}: {model.repo} holds no weights ({', '.join(weights.KINDS)}): is that the right repo?"]
         )
     missing = sum(file.file_size or 0 for file in files if file.will_download)
     free = shutil.disk_usage(site.paths.models).free
@@ -199,8 +216,10 @@ def main(name: str, site: str | None, overrides: tuple[str, ...], revision: str 
         return
     model = site_config.model(name, resolved)
     if Path(model.repo).is_absolute():
-        if not Path(model.repo).is_dir():
-            raise ConfigError([f"{name}: repo {model.repo}: there is no such folder."])
+        if problem := weights.problem(
+            model.repo, model.revision, resolved.paths.models, tokenizer=model.needs_tokenizer
+        ):
+            raise ConfigError([f"{name}: {problem}. Copy what is missing there."])
         click.echo(f"{name} reads its weights from {model.repo}: nothing to download")
         return
     prepare_environment(resolved)

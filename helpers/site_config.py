@@ -236,6 +236,12 @@ class Model(Strict):
     def is_language_model(self) -> bool:
         return self.engine != "replay"
 
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether the tokenizer must lie beside the weights."""
+        others = ("--tokenizer", "--skip-tokenizer-init")
+        return not any(argument.partition("=")[0] in others for argument in self.vllm_args)
+
 
 class AgentEntry(Strict):
     """An agent by its short name, "agent" or "agent/variant"; see site-config/agents.yaml for the keys."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from helpers import render, runs, site_config
+from helpers import render, runs, site_config, weights
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
 from helpers.tasks.definitions import open_registry
@@ -290,11 +290,20 @@ class _Asked(SiteChecks):
                 self.problems.append(
                     f"model '{model.name}' runs in a container, but container.runtime of site {self.site.name} is none."
                 )
-            if model.engine == "vllm" and self.site.environment.offline and not self._has_weights(model):
-                self.problems.append(
-                    f"model '{model.name}': no weights in {self.site.paths.models}, and compute nodes of site {self.site.name} are "
-                    f"offline. On a login node: scripts_hpc/download_model.sh {model.name} --site {self.site.name}."
-                )
+            if model.engine == "vllm":
+                self._check_weights(model)
+
+    def _check_weights(self, model: Model) -> None:
+        """Whether the weights are there, where no job could fetch them."""
+        local = Path(str(model.repo)).is_absolute()
+        if not local and not self.site.environment.offline:
+            return
+        models = self.site.paths.models
+        if problem := weights.problem(str(model.repo), model.revision, models, tokenizer=model.needs_tokenizer):
+            command = f"scripts_hpc/download_model.sh {model.name} --site {self.site.name}"
+            advice = f"compute nodes of site {self.site.name} are offline. On a login node: {command}"
+            advice = "copy what is missing there, or set its `repo`" if local else advice
+            self.problems.append(f"model '{model.name}': {problem}; {advice}.")
 
     def _check_times(self) -> None:
         if self.agent is None:
@@ -312,13 +321,6 @@ class _Asked(SiteChecks):
     @property
     def _time_limit(self) -> int:
         return render.agent_time_limit(self.site, self.agent, self.options["time_limit"])
-
-    def _has_weights(self, model: Model) -> bool:
-        repo = str(model.repo)
-        if repo.startswith("/"):
-            return Path(repo, "config.json").is_file()
-        snapshots = Path(self.site.paths.models, "hub", f"models--{repo.replace('/', '--')}", "snapshots")
-        return any(snapshots.glob("*/config.json"))
 
     @property
     def images(self) -> dict[str, Path]:

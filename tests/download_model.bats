@@ -10,7 +10,7 @@ setup() {
   mkdir -p "$HUB/acme/tiny"
   head -c 400000 /dev/urandom >"$HUB/acme/tiny/model-1.safetensors"
   head -c 300000 /dev/urandom >"$HUB/acme/tiny/model-2.safetensors"
-  printf '{}' >"$HUB/acme/tiny/config.json"
+  printf '{}' | tee "$HUB/acme/tiny/config.json" >"$HUB/acme/tiny/tokenizer.json"
   SITE_FILE=$BATS_TEST_TMPDIR/here.yaml
   cat >"$SITE_FILE" <<YAML
 scheduler: {kind: local}
@@ -44,6 +44,10 @@ whole() { # whole NAME: it is in the cache, as on the Hub
   cmp "$HUB/acme/tiny/$1" "$MODELS/hub/models--acme--tiny/snapshots/$COMMIT/$1"
 }
 
+tensors() { # tensors FILE: an empty file of safetensors: the length of its header, and a header without a tensor
+  printf '\2\0\0\0\0\0\0\0{}' >"$1"
+}
+
 @test "--help is the header, without Python" {
   HAB_PYTHON=/nonexistent HAB_VENV_DIR=/nonexistent try "$ROOT/scripts_hpc/download_model.sh" tiny --help
   expect_status 0
@@ -70,8 +74,12 @@ whole() { # whole NAME: it is in the cache, as on the Hub
   expect_status 0
   expect_in 'nothing to download' "$output"
   download folder
-  refused 2 'there is no such folder'
+  refused 2 "folder: there is no folder $BATS_TEST_TMPDIR/weights. Copy what is missing there."
   mkdir "$BATS_TEST_TMPDIR/weights"
+  printf '{}' | tee "$BATS_TEST_TMPDIR/weights/config.json" >"$BATS_TEST_TMPDIR/weights/tokenizer.json"
+  download folder
+  refused 2 "folder: $BATS_TEST_TMPDIR/weights is incomplete: weights (*.safetensors, *.bin, *.pt, *.pth, *.gguf) is missing"
+  tensors "$BATS_TEST_TMPDIR/weights/model.safetensors"
   download folder
   expect_status 0
   expect_in "reads its weights from $BATS_TEST_TMPDIR/weights: nothing to download" "$output"
@@ -230,4 +238,28 @@ whole() { # whole NAME: it is in the cache, as on the Hub
   download tiny
   expect_status 0
   [[ -e $blobs/young.12345678.incomplete && ! -e $blobs/old.12345678.incomplete ]]
+}
+
+@test "a file that was cut after its download, or whose link leads nowhere, is fetched again" {
+  download tiny
+  local snapshot=$MODELS/hub/models--acme--tiny/snapshots/$COMMIT
+  truncate -s 1000 "$(realpath "$snapshot/model-1.safetensors")"
+  rm "$(realpath "$snapshot/model-2.safetensors")"
+  : >"$HUB/requests"
+  download tiny
+  expect_status 0
+  expect_in "model-1.safetensors isn't whole: it is downloaded again" "$error"
+  whole model-1.safetensors
+  whole model-2.safetensors
+  [[ $(fetched config.json) == 0 ]]
+}
+
+@test "a repository without a tokenizer: said at the download, not by vLLM" {
+  rm "$HUB/acme/tiny/tokenizer.json"
+  download tiny
+  expect_status 2
+  expect_in 'a tokenizer (tokenizer.json, vocab.json, *.model, …) is missing. So it is on the Hub' "$error"
+  sed -i 's|repo: acme/tiny|&, vllm_args: ["--tokenizer=acme/other"]|' "$SITE_FILE"
+  download tiny
+  expect_status 0
 }

@@ -300,3 +300,24 @@ PY
   grep -q '^TIME_LIMIT=600$' "$output/jobs/agent.sh"
   [[ $output == *_run-group_experiment-dev ]]
 }
+
+@test "offline compute nodes: a model of which a part is missing is found before anything is submitted" {
+  local snapshot=$BATS_TEST_TMPDIR/models/hub/models--Qwen--Qwen3-30B-A3B-Instruct-2507/snapshots/$(printf 'a%.0s' {1..40})
+  mkdir -p "$snapshot" "$snapshot/../../refs"
+  printf 'a%.0s' {1..40} >"$snapshot/../../refs/main"
+  printf '{}' | tee "$snapshot/config.json" >"$snapshot/tokenizer.json"
+  printf '\2\0\0\0\0\0\0\0{}' >"$snapshot/model-00001-of-00002.safetensors"
+  workflow toy 30b --dry-run --set environment.offline=true
+  expect_status 2
+  expect_in "model '30b': Qwen/Qwen3-30B-A3B-Instruct-2507 at main is incomplete in $snapshot: model-00002-of-00002.safetensors is missing" "$error"
+  expect_in "On a login node: scripts_hpc/download_model.sh 30b --site here" "$error"
+  nothing_submitted
+  cp "$snapshot/model-00001-of-00002.safetensors" "$snapshot/model-00002-of-00002.safetensors"
+  workflow toy 30b --dry-run --set environment.offline=true
+  expect_status 0
+  # a folder is looked at on every site: nobody could fetch what it lacks
+  printf 'models: {30b: {repo: %s}}\n' "$BATS_TEST_TMPDIR/none" >>"$SITE_FILE"
+  workflow toy 30b --dry-run
+  expect_status 2
+  expect_in "model '30b': there is no folder $BATS_TEST_TMPDIR/none; copy what is missing there, or set its \`repo\`." "$error"
+}
