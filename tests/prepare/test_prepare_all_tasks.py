@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from helpers import backends, preparation, prepare_all_tasks
+from helpers.backends import BACKENDS, THREAD_VARIABLES
 from helpers.commands import Commands, Stopped
 from helpers.tasks import layout
 
@@ -25,10 +26,10 @@ FAKES = ROOT / "tests/prepare/fakes"
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 HOW_TO_START = ([sys.executable, "-m", "helpers.prepare_all_tasks"], [sys.executable, "helpers/prepare_all_tasks.py"])
 
-WITH_GRACE = """
-import sys
+PATCHED = """
+import os, sys
 from helpers import commands, prepare_all_tasks
-commands.GRACE_SECONDS = {}
+{}
 sys.exit(prepare_all_tasks.main())
 """
 
@@ -76,9 +77,10 @@ class World:
         own += ["--data-dir", str(self.data)] if data else []
         return [*HOW_TO_START[0], *own, "--retry-wait", "0.01", *map(str, arguments)]
 
-    def run(self, *arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
-        """Run to the end."""
+    def run(self, *arguments: object, patch: str = "", **more: object) -> subprocess.CompletedProcess[str]:
+        """Run to the end. patch: a line that is run before."""
         command = self.command(*arguments, **{key: more.pop(key) for key in ("backend", "data") if key in more})
+        command = self._patched(command, patch) if patch else command
         options = {"env": self.env | more.pop("env", {}), "capture_output": True, **more}
         result = subprocess.run(command, cwd=self.cwd, text=True, timeout=60, **options)
         assert "Traceback" not in f"{result.stdout}{result.stderr}"
@@ -88,10 +90,14 @@ class World:
         """Start it, with another time between TERM and KILL where that is given."""
         command = self.command(*arguments)
         if grace is not None:
-            command = [sys.executable, "-c", WITH_GRACE.format(grace), *command[len(HOW_TO_START[0]) :]]
+            command = self._patched(command, f"commands.GRACE_SECONDS = {grace}")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
         self.running.append(subprocess.Popen(command, cwd=self.cwd, env=self.env, text=True, **pipes))
         return self.running[-1]
+
+    @staticmethod
+    def _patched(command: list[str], line: str) -> list[str]:
+        return [sys.executable, "-c", PATCHED.format(line), *command[len(HOW_TO_START[0]) :]]
 
     def pids(self, task: str) -> list[int]:
         """The processes of a task that hangs, once they are there."""
@@ -723,14 +729,26 @@ def test_what_a_command_leaves_behind_is_ended_before_its_task_is_published(worl
 
 
 def test_commands_start_in_a_folder_of_their_own_and_share_the_cpus(world: World) -> None:
-    cpus = len(os.sched_getaffinity(0))
-    assert world.run("a", "b", "--threads", 8).returncode == 0
+    of_eleven = "os.sched_getaffinity = lambda _: set(range(11))"  # whatever this machine has
+    assert world.run("a", "b", "--threads", 8, patch=of_eleven).returncode == 0
     folders = [re.search(r"cwd (\S.*) threads (\S+)", call) for call in world.calls]
-    assert len({found[1] for found in folders}) == 2 and {found[2] for found in folders} == {str(max(1, cpus // 2))}
+    assert len({found[1] for found in folders}) == 2 and {found[2] for found in folders} == {"5"}
     assert {path.name for path in world.cwd.iterdir()} == {"task_preparation.log"}
     world.run("c", "--threads", 8)
     world.run("d", "e", env={"OMP_NUM_THREADS": "7"})
     assert [call.rpartition(" ")[2] for call in world.calls[2:]] == ["none", "7", "7"]
+
+
+@pytest.mark.parametrize(("cpus", "at_once", "share"), [(16, 4, "4"), (11, 3, "3"), (2, 8, "1"), (16, 1, None)])
+def test_a_command_computes_on_its_share_of_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, at_once: int, share: str | None
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for backend in BACKENDS.values():
+        environment = backend.environment(at_once)
+        assert {environment.get(name) for name in THREAD_VARIABLES} == {share}
 
 
 def test_the_id_tells_the_backend(world: World) -> None:

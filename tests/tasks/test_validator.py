@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from validation import HIDDEN, ROWS, SUMMARY, Place, make_table, make_task
 
+from helpers.graders import get_metric
 from helpers.site_config import ROOT
 from helpers.tasks.definitions import Task
 from helpers.tasks.utils import DataGenerator, TaskValidator
@@ -187,6 +189,17 @@ def test_bounds_are_evaluated_on_the_hidden_labels(
     assert verdict["criteria_met"] == dict.fromkeys(criteria, met), verdict["feedback"]
     assert {key.partition("_")[2] for key in criteria} | {metric, "skill"} == set(verdict["scores"])
     assert verdict["success"] is met
+
+
+@pytest.mark.parametrize("key", ["min_accuracy", "min_f1_macro", "max_rmse", "max_mae"])
+def test_a_bound_that_is_just_reached_is_met(place: Place, key: str) -> None:
+    place.prepare(make_task())
+    place.submit(wrong=3)
+    answers, predicted = place.answers, pd.read_csv(place.results / "submission.csv")
+    score = get_metric(key.partition("_")[2]).score(answers["target"], predicted["target"])
+    assert place.judge(make_task(**{key: score}))["criteria_met"] == {key: True}
+    beyond = math.nextafter(score, 1 if key.startswith("min") else 0)
+    assert place.judge(make_task(**{key: beyond}))["criteria_met"] == {key: False}
 
 
 def test_a_metric_that_predictions_do_not_fit_is_not_met(place: Place) -> None:
