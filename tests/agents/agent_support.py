@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -137,10 +138,25 @@ def wait_for(condition, seconds: float = 20, what: str = "condition"):
     raise AssertionError(f"{what} not reached in {seconds} s")
 
 
+class Certificate:
+    """A self-signed certificate for one host, made as a job of a server makes its own: paths of it and of its key."""
+
+    def __init__(self, folder: Path, name: str, host: str = "IP:127.0.0.1"):
+        self.path, self.key = folder / f"{name}.pem", folder / f"{name}.key"
+        command = (
+            f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} -addext"
+        )
+        subprocess.run(
+            [*command.split(), f"subjectAltName={host}", "-keyout", self.key, "-out", self.path],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+
+
 class Service:
     """An HTTP server on a free port of loopback; subclasses answer in `answer` and find all requests in `calls`."""
 
-    def __init__(self):
+    def __init__(self, tls: Certificate | None = None):
         self.calls: list[dict] = []
         service = self
 
@@ -177,7 +193,15 @@ class Service:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.handle_error = lambda *_: None  # clients are killed in mid-request
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}"
+        self.tls = tls
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.path, tls.key)
+            # hands are shaken in the thread of a connection
+            self.server.socket = context.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.ended = threading.Event()
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -194,6 +218,11 @@ class Grading(Service):
     """A grading server: an upload is invalid when its text has INVALID in it; nobody may grade."""
 
     token = "grading-token"
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        certificate = {"GRADING_CA_FILE": str(self.tls.path)} if self.tls else {}
+        return {"GRADING_SERVER": self.url, "GRADING_TOKEN": self.token} | certificate
 
     def answer(self, call):
         if call["token"] != f"Bearer {self.token}":
@@ -215,14 +244,16 @@ class Model(Service):
     a function of the prompt that returns one of these. By default reviews read the validation score in the prompt.
     """
 
-    def __init__(self, name="gpt-fake", token="model-token", code=(), reviews=None):
+    def __init__(self, name="gpt-fake", token="model-token", code=(), reviews=None, tls=None):
         self.name, self.token = name, token
         self.code, self.reviews = list(code), list(reviews or [honest_review])
-        super().__init__()
+        super().__init__(tls)
 
     def endpoints(self, role: str) -> dict[str, str]:
-        start = f"AGENT_{role}_"
-        return {f"{start}MODEL": self.name, f"{start}BASE_URL": f"{self.url}/v1", f"{start}API_KEY": self.token}
+        values = {"MODEL": self.name, "BASE_URL": f"{self.url}/v1", "API_KEY": self.token}
+        if self.tls:
+            values["CA_FILE"] = str(self.tls.path)
+        return {f"AGENT_{role}_{name}": value for name, value in values.items()}
 
     def answer(self, call):
         body = json.loads(call["body"])

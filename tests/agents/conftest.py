@@ -1,13 +1,21 @@
 """Fixtures of the agents' tests."""
 
 import pytest
-from agent_support import AGENTS, AgentWorld, Grading, Model, make_task
+from agent_support import AGENTS, AgentWorld, Certificate, Grading, Model, make_task
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """The public half of a small task."""
     return make_task(tmp_path_factory.mktemp("task") / "public")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Of this run's servers, of a stranger, and of a server by another name."""
+    folder = tmp_path_factory.mktemp("certificates")
+    names = {"ours": "IP:127.0.0.1", "stranger": "IP:127.0.0.1", "elsewhere": "IP:127.0.0.2"}
+    return {name: Certificate(folder, name, host) for name, host in names.items()}
 
 
 @pytest.fixture

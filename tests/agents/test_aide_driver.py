@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from agent_support import AIDE_PYTHON, program, replay_server, review, wait_for
+from agent_support import AIDE_PYTHON, Grading, program, replay_server, review, wait_for
 
 ENDLESS = "import time\nopen('running', 'w').close()\ntime.sleep(600)"
 STUBBORN = "import signal\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\n" + ENDLESS
@@ -24,10 +24,6 @@ os.wait()
 """
 
 
-def grading_endpoints(grading):
-    return {"GRADING_SERVER": grading.url, "GRADING_TOKEN": grading.token}
-
-
 def running(world):
     return (world.folder["WORKSPACES"] / "aide" / "running").exists()
 
@@ -42,7 +38,7 @@ def test_a_run_with_the_replay_model(make_world, grading, tmp_path, data):
     with replay_server(tmp_path / "replay.log") as url:
         model = {"MODEL": "replay", "BASE_URL": f"{url}/v1", "API_KEY": "replay-token"}
         models = {f"AGENT_{role}_{name}": value for role in ("CODE", "FEEDBACK") for name, value in model.items()}
-        world.publish(**models, **grading_endpoints(grading))
+        world.publish(**models, **grading.endpoints)
         world.start()
         code, out, err = world.finish()
     assert (code, err) == (0, "")
@@ -127,7 +123,7 @@ def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, gradin
     )
     critic = make_model(name="claude-x", token="critic-key", reviews=[a for step in steps for a in step[1]] + ["spare"])
     world = make_world(STEP_LIMIT=str(len(steps)))
-    world.publish(**coder.endpoints("CODE"), **critic.endpoints("FEEDBACK"), **grading_endpoints(grading))
+    world.publish(**coder.endpoints("CODE"), **critic.endpoints("FEEDBACK"), **grading.endpoints)
     world.start()
     code, out, err = world.finish()
     assert (code, err) == (0, ""), out
@@ -166,12 +162,39 @@ def test_files_before_the_services_are_ready_and_a_server_that_moves(make_world,
     assert world.logged("usage.json")["steps"] == 0
     model = make_model(code=[program(1, "moved\n")])
     dead = {name: value.replace(model.url, "http://127.0.0.1:9") for name, value in model.endpoints("CODE").items()}
-    world.publish(**dead, **grading_endpoints(grading))
+    world.publish(**dead, **grading.endpoints)
     assert "trying again" in read_until(world, "trying again")
-    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.publish(**model.endpoints("CODE"), **grading.endpoints)
     code, out, err = world.finish()
     assert (code, err) == (0, "")
     assert world.submission.read_text() == "moved\n"
+
+
+def test_servers_are_known_by_their_certificates(make_world, make_model, certificates):
+    """A stranger on the model's or the grader's port sees no token; the run goes on with the true ones when they are back."""
+    ours, stranger = certificates["ours"], certificates["stranger"]
+    model = make_model(code=[program(1, "first\n"), program(2, "second\n")], tls=ours)
+    false_model = make_model(code=[program(9, "stolen\n")], tls=stranger)
+    grading, false_grading = Grading(ours), Grading(stranger)
+    # no proxy leads to the run's own servers, and authorities that others trust don't count
+    surroundings = {"https_proxy": "http://127.0.0.1:9", "SSL_CERT_FILE": str(stranger.path)}
+    world = make_world(STEP_LIMIT="2")
+    pinned = {name: str(ours.path) for name in ("AGENT_CODE_CA_FILE", "GRADING_CA_FILE")}
+    world.publish(**false_model.endpoints("CODE") | false_grading.endpoints | surroundings | pinned)
+    world.start()
+    try:
+        assert "whoever answers there is not this run's model" in read_until(world, "trying again")
+        world.publish(**model.endpoints("CODE") | false_grading.endpoints | surroundings | pinned)
+        wait_for(lambda: len(model.calls) == 2, what="a review")
+        world.publish(**model.endpoints("CODE") | grading.endpoints | surroundings)
+        code, out, err = world.finish()
+    finally:
+        grading.close()
+        false_grading.close()
+    assert (code, err) == (0, ""), out
+    assert world.submission.read_text() == "second\n"
+    assert len(model.calls) == 4 and {call["token"] for call in grading.calls} == {f"Bearer {grading.token}"}
+    assert false_model.calls == false_grading.calls == []
 
 
 def read_until(world, text):
@@ -192,7 +215,7 @@ def read_until(world, text):
 def test_a_refusal_ends_the_run_with_one_line(make_world, make_model, grading, answer, message):
     model = make_model(code=[answer], token="very-secret")
     world = make_world()
-    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.publish(**model.endpoints("CODE"), **grading.endpoints)
     world.start()
     code, out, err = world.finish()
     assert code == 1
@@ -211,7 +234,7 @@ def test_the_deadline_ends_all(make_world, make_model, grading, where):
     world = make_world()
     world.start()
     wait_for((world.folder["LOGS"] / "journal.json").exists, what="import of AIDE")
-    world.publish(seconds=3, **model.endpoints("CODE"), **grading_endpoints(grading))
+    world.publish(seconds=3, **model.endpoints("CODE"), **grading.endpoints)
     deadline = time.time() + 3
     code, out, err = world.finish()
     assert abs(time.time() - deadline) < 1.5
@@ -227,7 +250,7 @@ def test_the_time_limit_of_a_program(make_world, make_model, grading):
     killed = program(2, "x\n", "import os; os.kill(os.getpid(), 9)")
     model = make_model(code=[program(3, "late\n", ENDLESS), killed, program(1, "next\n")])
     world = make_world(AIDE_OPTIONS="exec.timeout=1")
-    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.publish(**model.endpoints("CODE"), **grading.endpoints)
     world.start()
     code, out, err = world.finish()
     assert (code, err) == (0, "")
@@ -242,7 +265,7 @@ def test_the_time_limit_of_a_program(make_world, make_model, grading):
 def test_a_signal_while_a_program_runs(make_world, make_model, grading):
     model = make_model(code=[program(1, "before\n"), program(9, "x\n", f"{DAEMON}\n{STUBBORN}")])
     world = make_world()
-    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.publish(**model.endpoints("CODE"), **grading.endpoints)
     world.start()
     wait_for(lambda: running(world), what="the second program")
     assert len(world.leftovers()) >= 4  # watcher, AIDE, the program, its daemon: the search would see them
@@ -260,7 +283,7 @@ def test_a_signal_while_a_program_runs(make_world, make_model, grading):
 def test_kill_9_takes_aide_and_its_program_along(make_world, make_model, grading):
     model = make_model(code=[program(9, "x\n", STUBBORN)])
     world = make_world()
-    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.publish(**model.endpoints("CODE"), **grading.endpoints)
     world.start()
     wait_for(lambda: running(world), what="the program")
     world.process.kill()
@@ -270,7 +293,7 @@ def test_kill_9_takes_aide_and_its_program_along(make_world, make_model, grading
 def test_aide_killed_is_told(make_world, make_model, grading):
     model = make_model(code=["hang"])
     world = make_world()
-    world.publish(**model.endpoints("CODE"), **grading_endpoints(grading))
+    world.publish(**model.endpoints("CODE"), **grading.endpoints)
     world.start()
     wait_for(lambda: model.calls, what="a request")
     workers = [pid for pid in world.leftovers() if pid != world.process.pid]

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from agent_support import AGENTS, Grading, wait_for
@@ -78,7 +79,7 @@ def without_curl(tmp_path):
     """A PATH with the few commands that a slim image has."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("bash", "sed"):
+    for name in ("bash", "sed", "sleep"):
         (folder / name).symlink_to(shutil.which(name))
     (folder / "python3").symlink_to(sys.executable)
     return str(folder)
@@ -142,6 +143,72 @@ def test_no_verdict(validate, submission, odd_grading, variables, message):
     done = validate(submission, **{"GRADING_SERVER": odd_grading.url} | variables)
     assert done.returncode == 3 and done.stdout == ""
     assert message in done.stderr
+
+
+@pytest.fixture
+def serve():
+    """Makes grading servers, and ends them."""
+    made = []
+
+    def make(certificate):
+        made.append(Grading(certificate))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+def test_the_server_is_known_by_its_certificate(validate, submission, serve, certificates, place, tmp_path):
+    """Neither a proxy, nor what ~/.curlrc says, nor the authorities of others matter to the run's own server."""
+    (tmp_path / ".curlrc").write_text('url = "http://127.0.0.1:9"\nfail\n')
+    place |= {"HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}
+    done = validate(submission, **serve(certificates["ours"]).endpoints)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Submission is valid.\n", "")
+
+
+@pytest.mark.parametrize("who", ["stranger", "elsewhere"])
+def test_a_stranger_gets_no_token(validate, submission, serve, certificates, place, tmp_path, who):
+    """Who else answers on the port is refused, though the system trusts it, or it has the certificate of another host."""
+    server, own = serve(certificates[who]), certificates["ours" if who == "stranger" else who]
+    system = str(certificates[who].path)
+    authorities = tmp_path / "authorities"
+    authorities.mkdir()
+    command = ["openssl", "x509", "-hash", "-noout", "-in", system]
+    hashed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    shutil.copyfile(system, authorities / f"{hashed}.0")
+    (tmp_path / ".curlrc").write_text("insecure\n")
+    place |= {
+        "HOME": str(tmp_path),
+        "CURL_CA_BUNDLE": system,
+        "SSL_CERT_FILE": system,
+        "SSL_CERT_DIR": str(authorities),
+    }
+    done = validate(submission, **server.endpoints | {"GRADING_CA_FILE": str(own.path)})
+    assert done.returncode == 3 and done.stdout == ""
+    assert "not this run's grading server" in done.stderr and done.stderr.count("\n") == 1
+    assert server.calls == []
+
+
+def test_a_certificate_that_is_missing_is_no_reason_to_trust_others(
+    validate, submission, serve, certificates, tmp_path
+):
+    server = serve(certificates["ours"])
+    variables = {"CURL_CA_BUNDLE": str(server.tls.path), "SSL_CERT_FILE": str(server.tls.path)}
+    done = validate(submission, **server.endpoints | variables | {"GRADING_CA_FILE": str(tmp_path / "gone.pem")})
+    assert done.returncode == 3 and "gone.pem" in done.stderr
+    assert server.calls == []
+
+
+def test_a_server_that_was_started_again_has_another_port(validate, submission, odd_grading, tmp_path):
+    (tmp_path / "env").write_text("GRADING_SERVER='http://127.0.0.1:9'\n")
+    lines = f"GRADING_SERVER='{odd_grading.url}'\nGRADING_TOKEN='{TOKEN}'\n"
+    (tmp_path / "new").write_text(lines)
+    timer = threading.Timer(0.3, os.replace, (tmp_path / "new", tmp_path / "env"))
+    timer.start()
+    done = validate(submission)
+    timer.join()
+    assert (done.returncode, done.stdout) == (0, "Submission is valid.\n")
 
 
 def test_no_tool_to_ask_with(place, agent_dir, submission, tmp_path):

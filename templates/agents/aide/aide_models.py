@@ -9,10 +9,12 @@ import math
 import random
 import re
 import time
+from typing import NamedTuple
 
 import openai
 from aide.backend.utils import FunctionSpec, PromptType, compile_prompt_to_md, opt_messages_to_list
 from aide_settings import AgentError, Settings, Usage, deadline_of, read_endpoints
+from post_submission import pinned
 
 # how OpenAI, vLLM and Gemini word it
 TOO_LONG = re.compile(
@@ -29,6 +31,15 @@ class PromptTooLong(Exception):
     """The model's context is too short for the prompt."""
 
 
+class Endpoint(NamedTuple):
+    """Where a role's model answers; certificate: the path of its own, empty for the usual authorities."""
+
+    name: str
+    url: str
+    key: str
+    certificate: str
+
+
 class Models:
     """Answers AIDE's two kinds of request: plan and code as text, reviews as a call of the tool submit_review."""
 
@@ -37,7 +48,7 @@ class Models:
         self.usage = usage
         self.endpoints = read_endpoints(settings.endpoints_file)
         self.deadline = deadline_of(self.endpoints)
-        self._clients: dict[tuple[str, str], openai.OpenAI] = {}
+        self._clients: dict[Endpoint, openai.OpenAI] = {}
         self._no_temperature: set[str] = set()
         self._jitter = random.Random()  # not the seeded generator, which decides AIDE's search
 
@@ -66,7 +77,7 @@ class Models:
             return failed_review("the prompt is longer than the model's context")
 
     def name(self, role: str) -> str:
-        return self._endpoint(role)[0]
+        return self._endpoint(role).name
 
     def _ask(self, role: str, request: dict):
         """The message that the model answers; tries again until the deadline when the server is away or busy."""
@@ -75,17 +86,21 @@ class Models:
             left = self.deadline - time.time()
             if left <= 0:
                 raise TimeIsOver
-            name, url, key = self._endpoint(role)
+            endpoint = self._endpoint(role)
+            name, url = endpoint.name, endpoint.url
             options = {k: v for k, v in request.items() if k != "temperature" or name not in self._no_temperature}
             try:
-                completion = self._client(url, key).chat.completions.create(
+                completion = self._client(endpoint).chat.completions.create(
                     model=name, timeout=min(left, self.settings.request_timeout), **options
                 )
                 return self._message(completion)
             except openai.APIStatusError as error:
-                problem = self._judge(error, role, name, url, key)
-            except openai.APIConnectionError as error:  # timeouts too
+                problem = self._judge(error, role, endpoint)
+            except (openai.APIConnectionError, OSError) as error:  # timeouts too, and a certificate that isn't there
+                self._clients.pop(endpoint, None)
                 problem = f"{role.lower()} model at {url}: {error.__cause__ or error}"
+                if "CERTIFICATE_VERIFY_FAILED" in problem:
+                    problem += " (whoever answers there is not this run's model)"
             except (openai.OpenAIError, ValueError) as error:  # a body that isn't JSON
                 problem = f"{role.lower()} model at {url}: unreadable answer: {error}"
             if problem is None:
@@ -96,22 +111,34 @@ class Models:
             time.sleep(max(0, min(pause * self._jitter.uniform(0.5, 1), self.deadline - time.time())))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _endpoint(self, role: str) -> tuple[str, str, str]:
-        """Name, base URL and key of a role, read anew each time: a server that was restarted has another address."""
+    def _endpoint(self, role: str) -> Endpoint:
+        """The endpoint of a role, read anew each time: a server that was restarted has another address."""
+        self.refresh()
+        for prefix in (f"AGENT_{role}", "AGENT_CODE"):
+            parts = ("MODEL", "BASE_URL", "API_KEY", "CA_FILE")
+            name, url, key, certificate = (self.endpoints.get(f"{prefix}_{part}", "") for part in parts)
+            if name and url:
+                return Endpoint(name, url, key or "none", certificate)
+        raise AgentError("AGENT_CODE_MODEL and AGENT_CODE_BASE_URL are not in ENDPOINTS_FILE: AIDE needs a model")
+
+    def refresh(self) -> None:
+        """Read the endpoints anew; while the file is being replaced, the last known ones stay."""
         try:
             self.endpoints = read_endpoints(self.settings.endpoints_file)
         except (OSError, ValueError):
-            pass  # just being replaced: the last known ones
-        for prefix in (f"AGENT_{role}", "AGENT_CODE"):
-            values = [self.endpoints.get(f"{prefix}_{part}", "") for part in ("MODEL", "BASE_URL", "API_KEY")]
-            if values[0] and values[1]:
-                return values[0], values[1], values[2] or "none"
-        raise AgentError("AGENT_CODE_MODEL and AGENT_CODE_BASE_URL are not in ENDPOINTS_FILE: AIDE needs a model")
+            pass
 
-    def _client(self, url: str, key: str) -> openai.OpenAI:
-        if (url, key) not in self._clients:
-            self._clients[url, key] = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
-        return self._clients[url, key]
+    def _client(self, endpoint: Endpoint) -> openai.OpenAI:
+        if endpoint not in self._clients:
+            # a server of the run itself is reached directly, and nobody else is trusted in its place
+            own = {"verify": pinned(endpoint.certificate), "trust_env": False} if endpoint.certificate else {}
+            self._clients[endpoint] = openai.OpenAI(
+                base_url=endpoint.url,
+                api_key=endpoint.key,
+                max_retries=0,
+                http_client=openai.DefaultHttpxClient(**own),
+            )
+        return self._clients[endpoint]
 
     def _message(self, completion):
         counts = getattr(completion, "usage", None)
@@ -123,8 +150,9 @@ class Models:
         choices = getattr(completion, "choices", None)
         return choices[0].message if choices else None
 
-    def _judge(self, error: openai.APIStatusError, role: str, name: str, url: str, key: str) -> str | None:
+    def _judge(self, error: openai.APIStatusError, role: str, endpoint: Endpoint) -> str | None:
         """Why to try again later, or None to try again at once; raises when no try can help."""
+        name, url, key, _ = endpoint
         text = one_line(str(error)).replace(key, "***")
         problem = f"{role.lower()} model {name!r} at {url}: {text}"
         status = error.status_code

@@ -6,6 +6,9 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# what other programs' clients read of the environment
+IN_FORCE = ("_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
 
 class AgentError(Exception):
     """The run can't go on; the message is one line for the person who started it."""
@@ -67,10 +70,10 @@ class Settings:
 
 
 def read_endpoints(path: Path) -> dict[str, str]:
-    """The NAME='value' lines of ENDPOINTS_FILE, its proxies put into force; raises OSError while it isn't there."""
+    """The NAME='value' lines of ENDPOINTS_FILE, proxies and authorities put into force; raises OSError while it isn't there."""
     words = shlex.split(path.read_text(), comments=True)
     endpoints = dict(word.split("=", 1) for word in words if "=" in word)
-    os.environ.update({name: value for name, value in endpoints.items() if name.endswith("_proxy")})
+    os.environ.update({name: value for name, value in endpoints.items() if name.endswith(IN_FORCE)})
     return endpoints
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 
 import aide.agent
-import requests
 import yaml
 from aide.interpreter import ExecutionResult
 from aide.journal import Journal, Node
@@ -25,6 +24,7 @@ from aide_models import Models, PromptTooLong, TimeIsOver, one_line
 from aide_settings import AgentError, Settings, Usage, write_file
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from post_submission import ask
 
 FAILURES_ALLOWED = 10  # steps in a row without a program
 LARGEST_PREVIEW = 1 << 29  # bytes of text that AIDE reads for its preview of the data
@@ -216,30 +216,26 @@ class Steps:
 
     def _validate(self) -> tuple[bool | None, str]:
         """Ask the grading server about the newest submission: valid, and why not; None when it can't be asked."""
-        server = self.models.endpoints.get("GRADING_SERVER")
-        if not server:
-            return None, "no grading server"
-        token = self.models.endpoints.get("GRADING_TOKEN", "")
-        for pause in (0.5, 1.5, 0):
+        for pause in (0.5, 1.5, 5, 0):
+            self.models.refresh()  # a server that was restarted has another address
+            server, token, certificate = (
+                self.models.endpoints.get(f"GRADING_{name}", "") for name in ("SERVER", "TOKEN", "CA_FILE")
+            )
+            if not server:
+                return None, "no grading server"
+            timeout = max(1, min(300, self.time_left()))
             try:
-                with self.kept.open("rb") as file:
-                    answer = requests.post(
-                        f"{server}/validate",
-                        files={"file": ("submission.csv", file)},
-                        data={"competition": self.settings.competition_id} if self.settings.competition_id else {},
-                        headers={"Authorization": f"Bearer {token}"},
-                        timeout=max(1, min(300, self.time_left())),
-                    )
-                body = answer.json()
+                status, text = ask(self.kept, server, token, certificate, self.settings.competition_id, timeout)
+                body = json.loads(text)
                 message = one_line(str(body.get("result") or body.get("error") or body))
-            except (requests.RequestException, ValueError, AttributeError) as error:
-                answer, message = None, one_line(str(error))
-            if answer is not None and answer.status_code < 500:
+            except (OSError, ValueError, AttributeError, RecursionError) as error:
+                status, message = 0, one_line(str(error))
+            if 0 < status < 500:
                 break
-            time.sleep(pause)
-        if answer is None or answer.status_code not in (200, 400, 413, 422):
+            time.sleep(max(0, min(pause, self.time_left())))
+        if status not in (200, 400, 413, 422):
             return None, message
-        return answer.status_code == 200 and message.lower().startswith("submission is valid"), message
+        return status == 200 and message.lower().startswith("submission is valid"), message
 
     def _save(self) -> None:
         write_file(self.settings.logs_dir / "journal.json", journal_json(self.journal))
