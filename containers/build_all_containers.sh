@@ -149,8 +149,6 @@ build::plan() { # sets NAMES, the images to look at, and what helpers/images.py 
   # shellcheck source=scripts_hpc/lib/python.sh
   source "$ROOT/scripts_hpc/lib/python.sh"
   python::ensure core
-  # the folder that the user stands in must not lend us its `helpers`
-  export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
   declare -gA FINGERPRINTS=() GIGABYTES=()
   plan=$("$PYTHON" -m helpers.images plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
   eval "$plan"

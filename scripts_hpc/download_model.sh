@@ -23,6 +23,4 @@ done
 # shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"
 python::ensure core
-# the folder that the user stands in must not lend us its `helpers`
-export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
 exec "$PYTHON" -m helpers.download_model "$@"

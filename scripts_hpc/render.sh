@@ -20,6 +20,4 @@ case ${1:-} in -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;; esac
 # shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"
 python::ensure core
-# the folder that the user stands in must not lend us its `helpers`
-export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
 exec "$PYTHON" -m helpers render "$@"

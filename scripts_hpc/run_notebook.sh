@@ -48,8 +48,6 @@ source "$ROOT/scripts_hpc/lib/scheduler.sh"
 # shellcheck source=scripts_hpc/lib/service.sh
 source "$ROOT/scripts_hpc/lib/service.sh"
 python::ensure core
-# the folder that the user stands in must not lend us its `helpers`
-export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
 VENV=${PYTHON%/bin/*} # service::curl's, where there is no curl
 PLAN=$("$PYTHON" -m helpers.notebook ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$TASK")
 SCRIPT='' LOGS='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''

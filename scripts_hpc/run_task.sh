@@ -40,6 +40,4 @@ if ((NOTEBOOK)); then exec bash "$ROOT/scripts_hpc/run_notebook.sh" ${ARGUMENTS[
 # shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"
 python::ensure core
-# the folder that the user stands in must not lend us its `helpers`
-export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
 exec "$PYTHON" -m helpers.run_task "$@"

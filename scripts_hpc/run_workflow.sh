@@ -79,8 +79,6 @@ source "$ROOT/scripts_hpc/lib/service.sh"
 source "$ROOT/scripts_hpc/lib/run.sh"
 
 python::ensure core
-# the folder that the user stands in must not lend us its `helpers`
-export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
 
 if [[ -n $ATTACH ]]; then
   [[ -d $ATTACH ]] || ATTACH=$ROOT/runs/$ATTACH

@@ -17,7 +17,8 @@ export HAB_CORE_PYTHON=$PYTHON
 python::ensure aide
 export HAB_AIDE_PYTHON=$PYTHON
 python::ensure dev
-export PYTHONPATH=$ROOT PATH=${PYTHON%/*}:$PATH
+export PATH=${PYTHON%/*}:$PATH
+unset PYTHONSAFEPATH # what is tested is started in its own way
 # what the person's own shell sets must not reach the tests
 while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(HPC_|SLURM_|SBATCH_|GRADING_|MODEL_|OPENAI_|GEMINI_)' || true)
 

@@ -1,10 +1,16 @@
 # shellcheck shell=bash
 # python.sh: the project's own virtual environments, pinned by requirements/*.txt. Sourced; needs common.sh and ROOT.
 
+# What modules, conda and the person's own shell set for other Pythons must not reach ours, nor what it starts.
+python::isolate() {
+  local name
+  for name in $(compgen -e PYTHON) $(compgen -e VIRTUALENV_) VIRTUAL_ENV; do unset "$name"; done
+}
+
 python::_find() { # the first Python >= 3.10 on PATH
   local candidate
   for candidate in ${HAB_PYTHON:+"$HAB_PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 python; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    if "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
       command -v "$candidate"
       return 0
     fi
@@ -28,56 +34,94 @@ python::_stamp() { # python::_stamp NAME: changes whenever the environment must 
   cksum <"$ROOT/requirements/$1.txt"
 }
 
-# Sets PYTHON to the interpreter of environment NAME (core, aide, dev), made or updated when needed.
+# Whether an environment was made of these requirements and is still whole: its Python starts, and finds what the stamp lists.
+python::_whole() { # python::_whole VENV STAMP
+  local stamp='' modules=()
+  [[ -r $1/.stamp ]] || return 1
+  { read -r stamp && read -ra modules; } <"$1/.stamp" || return 1
+  [[ $stamp == "$2" ]] && "$1/bin/python" -I -c '
+import sys
+from importlib.machinery import PathFinder
+sys.exit(not all(getattr(PathFinder.find_spec(name), "origin", None) for name in sys.argv[1:]))' "${modules[@]}" 2>/dev/null
+}
+
+# Sets PYTHON to the interpreter of environment NAME (core, aide, dev), made or mended when needed. What this process starts from
+# then on imports the project's own code: not what the folder that the user stands in, or a module's PYTHONPATH, calls `helpers`.
 python::ensure() { # python::ensure NAME
   local name=$1 venv stamp
+  python::isolate
   venv=$(python::_home "$name")
   stamp=$(python::_stamp "$name")
+  python::_whole "$venv" "$stamp" || python::_make "$name" "$venv" "$stamp"
+  # shellcheck disable=SC2034 # the caller starts it
   PYTHON=$venv/bin/python
-  [[ -x $PYTHON && -f $venv/.stamp && $(<"$venv/.stamp") == "$stamp" ]] && return 0
-  python::_make "$name" "$venv" "$stamp"
+  export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
 }
 
 python::_make() { # python::_make NAME VENV STAMP, one at a time
-  local name=$1 venv=$2 stamp=$3 python output
+  local name=$1 venv=$2 stamp=$3 python output modules asked=("$ROOT/requirements/$1.in")
   python=$(python::_find)
   mkdir -p "${venv%/*}" 2>/dev/null && [[ -w ${venv%/*} ]] ||
     die 2 "can't create the virtual environment $venv: no permission. Set HAB_VENV_DIR to a folder that you can write"
-  exec {PYTHON_LOCK}>"$venv.lock" || die 2 "can't write $venv.lock. Set HAB_VENV_DIR to a folder that you can write"
-  flock "$PYTHON_LOCK"
-  if [[ -f $venv/.stamp && $(<"$venv/.stamp") == "$stamp" ]]; then
-    exec {PYTHON_LOCK}>&-
+  exec {VENV_LOCK}>"$venv.lock" || die 2 "can't write $venv.lock. Set HAB_VENV_DIR to a folder that you can write"
+  flock "$VENV_LOCK"
+  if python::_whole "$venv" "$stamp"; then
+    exec {VENV_LOCK}>&-
     return 0
   fi
+  [[ ! -e $venv/.stamp ]] || log "$venv is of older requirements, or doesn't work any more: making it anew"
   log "setting up $venv (once, a minute or two)"
   if ! output=$(python::_install "$name" "$venv" "$python" 2>&1); then
     printf '%s\n' "$output" | tail -n 15 >&2
     die 3 "setting up $venv failed (above). Free disk there: $(df -Ph "${venv%/*}" | awk 'NR==2 {print $4}'). Behind a proxy or mirror, set PIP_INDEX_URL, PIP_CERT or https_proxy and run again"
   fi
-  printf '%s\n' "$stamp" >"$venv/.stamp"
-  exec {PYTHON_LOCK}>&-
+  [[ $name != aide ]] || asked+=("$ROOT/requirements/aide-nodeps.txt")
+  modules=$("$venv/bin/python" -I "$ROOT/helpers/environment_check.py" "${asked[@]}") ||
+    die 3 "setting up $venv failed: what was installed can't be imported (above). Is $python whole? HAB_PYTHON=/path/to/python3 names another"
+  printf '%s\n' "$stamp" "$modules" | common::write_atomic "$venv/.stamp" ||
+    die 3 "can't write $venv/.stamp: is the disk full, or your quota used up?"
+  exec {VENV_LOCK}>&-
 }
 
 python::_install() { # python::_install NAME VENV PYTHON
   local name=$1 venv=$2 python=$3
   rm -rf "$venv"
   python::_create "$venv" "$python" || return
-  "$venv/bin/python" -m pip install -q --disable-pip-version-check -r "$ROOT/requirements/$name.txt" || return
+  python::_pip "$venv/bin/python" install -r "$ROOT/requirements/$name.txt" || return
   # AIDE's own list of requirements pulls torch and 260 packages that its loop never imports
-  [[ $name != aide ]] ||
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$ROOT/requirements/aide-nodeps.txt"
+  [[ $name != aide ]] || python::_pip "$venv/bin/python" install --no-deps -r "$ROOT/requirements/aide-nodeps.txt"
 }
+
+# pip, told by the person's settings (PIP_* and pip.conf) where packages come from, and nothing else: `user`, `target`, `prefix`,
+# `constraint` or `require-virtualenv` would put them elsewhere, or nowhere.
+python::_pip() ( # python::_pip PYTHON ARGUMENTS OF pip…
+  kept=' index-url extra-index-url find-links no-index trusted-host cert client-cert proxy timeout retries cache-dir no-cache-dir keyring-provider '
+  python=$1 settings=() quote="['\"]"
+  unset PIP_QUIET # else it doesn't list them
+  while IFS='=' read -r key value; do
+    [[ $key =~ ^(global|install|:env:)\. && $value == $quote*$quote ]] || continue
+    key=${key#*.} value=${value:1:-1}
+    key=${key/#default-timeout/timeout}
+    value=${value//'\n'/ }
+    [[ $kept != *" $key "* ]] || settings+=("PIP_$(tr a-z- A-Z_ <<<"$key")=$value")
+    # the list is sorted: :env:, which wins, stands before global and install
+  done < <("$python" -I -m pip config list | awk '/^:env:/ {last = last $0 "\n"; next} {print} END {printf "%s", last}')
+  for name in $(compgen -e PIP_); do unset "$name"; done
+  if ((${#settings[@]})); then export "${settings[@]}"; fi
+  export PIP_CONFIG_FILE=/dev/null PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+  exec "$python" -I -m pip "$2" -q "${@:3}"
+)
 
 python::_create() { # python::_create VENV PYTHON
   local venv=$1 python=$2
-  if "$python" -c 'import ensurepip' 2>/dev/null; then
-    "$python" -m venv "$venv"
+  if "$python" -I -c 'import ensurepip' 2>/dev/null; then
+    "$python" -I -m venv "$venv"
   elif command -v uv >/dev/null; then
     uv venv -q --seed --python "$python" "$venv"
-  elif "$python" -m pip --version >/dev/null 2>&1; then
+  elif "$python" -I -m pip --version >/dev/null 2>&1; then
     # Debian's python3 comes without ensurepip; virtualenv brings its own pip
-    "$python" -m pip install -q --disable-pip-version-check --target "$venv.tool" virtualenv || return
-    PYTHONPATH=$venv.tool "$python" -m virtualenv -q "$venv" || return
+    python::_pip "$python" install --target "$venv.tool" virtualenv || return
+    PYTHONPATH=$venv.tool VIRTUALENV_CONFIG_FILE=/dev/null "$python" -s -m virtualenv -q "$venv" || return
     rm -rf "$venv.tool"
   else
     printf '%s has neither venv (Debian: apt install python3-venv), nor pip, and there is no uv on PATH: one of the three is needed\n' "$python" >&2

@@ -16,7 +16,7 @@ source "$ROOT/scripts_hpc/lib/python.sh"
 python::ensure core
 python::ensure aide
 python::ensure dev
-export PYTHONPATH=$ROOT
+unset PYTHONSAFEPATH # what is timed is started in its own way
 
 NAMES=("$@")
 if ((${#NAMES[@]} == 0)); then

@@ -1,0 +1,106 @@
+# scripts_hpc/lib/python.sh: virtual environments of ours, whatever the person's shell, modules and pip.conf say.
+bats_require_minimum_version 1.5.0
+
+setup_file() { # a folder of two wheels stands in for an index
+  export WHEELS=$BATS_FILE_TMPDIR/wheels
+  mkdir "$WHEELS"
+  python3 - "$WHEELS" <<'PY'
+import pathlib, sys, zipfile
+
+for name in ("click", "other"):
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(pathlib.Path(sys.argv[1], f"{name}-1.0-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", "import json\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"{name}/__init__.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+PY
+}
+
+setup() {
+  load common.bash
+  CHECKOUT=$BATS_TEST_TMPDIR/checkout
+  mkdir -p "$CHECKOUT"/{requirements,scripts_hpc} "$HOME/.config/pip"
+  ln -s "$ROOT/helpers" "$CHECKOUT/helpers"
+  ln -s "$ROOT/scripts_hpc/lib" "$CHECKOUT/scripts_hpc/lib"
+  tee "$CHECKOUT/requirements/core.in" >"$CHECKOUT/requirements/core.txt" <<<'click==1.0'
+  cat >"$CHECKOUT/start.sh" <<'S'
+set -euo pipefail
+ROOT=$1
+source "$ROOT/scripts_hpc/lib/common.sh"
+source "$ROOT/scripts_hpc/lib/python.sh"
+python::ensure core
+"$PYTHON" -c 'import click; print(click.__file__)'
+S
+  unset HAB_VENV_DIR "${!PIP_@}" "${!PYTHON@}"
+  printf '[global]\nno-index = true\n[install]\nfind-links = %s\n' "$WHEELS" >"$HOME/.config/pip/pip.conf"
+  VENV=$CHECKOUT/.venv-core
+}
+
+start() { try bash "$CHECKOUT/start.sh" "$CHECKOUT"; }
+
+works() {
+  expect_status 0
+  [[ $output == "$VENV"/lib/*/site-packages/click/__init__.py ]] || { echo "$output" && return 1; }
+}
+
+@test "another Python's modules and pip's other targets don't reach ours; where packages come from does" {
+  local module=$BATS_TEST_TMPDIR/module away=$BATS_TEST_TMPDIR/away
+  # a stamp of old, written without a look at the environment, isn't believed
+  mkdir -p "$VENV/bin"
+  cksum <"$CHECKOUT/requirements/core.txt" >"$VENV/.stamp"
+  printf '#!/bin/sh\nexit 0\n' >"$VENV/bin/python" && chmod +x "$VENV/bin/python"
+  # what `module load` puts on PYTHONPATH: pip would take its click for installed
+  mkdir -p "$module/click" "$module/click-1.0.dist-info" "$module/helpers"
+  touch "$module/click/__init__.py" "$module/helpers/__init__.py"
+  printf 'Metadata-Version: 2.1\nName: click\nVersion: 1.0\n' >"$module/click-1.0.dist-info/METADATA"
+  printf 'user = true\ntarget = %s\nrequire-virtualenv = true\nquiet = 0\n' "$away" >>"$HOME/.config/pip/pip.conf"
+  PYTHONPATH=$module PYTHONHOME=$module PYTHONUSERBASE=$away PYTHONSTARTUP=/nonexistent PYTHONNOUSERSITE='' PYTHON=/bin/false \
+    PIP_USER=1 PIP_TARGET=$away PIP_PREFIX=$away PIP_REQUIRE_VIRTUALENV=1 PIP_CONSTRAINT=/nonexistent PIP_QUIET=1 \
+    VIRTUAL_ENV=$away CONDA_PREFIX=$away start
+  works
+  [[ ! -e $away ]]
+  [[ $(sed -n 2p "$VENV/.stamp") == click ]]
+  cp -a "$VENV" "$BATS_FILE_TMPDIR/venv"
+}
+
+@test "an environment that is broken beside its stamp heals itself, one that is whole is left alone" {
+  local made
+  cp -a "$BATS_FILE_TMPDIR/venv" "$VENV" || start # the one of the test before, where it ran
+  made=$(stat -c %i "$VENV")
+  start
+  works
+  [[ -z $error && $(stat -c %i "$VENV") == "$made" ]]
+  rm -r "$VENV"/lib/*/site-packages/click # by hand, or by a scratch folder's clean-up
+  start
+  works
+  expect_in "doesn't work any more: making it anew" "$error"
+  rm "$VENV/bin/python" && ln -s /nonexistent/python "$VENV/bin/python" # its Python was updated away
+  start
+  works
+}
+
+@test "what was installed and can't be imported: exit 3, what is wrong, and no stamp" {
+  tee "$CHECKOUT/requirements/core.in" >"$CHECKOUT/requirements/core.txt" <<<'other==1.0'
+  mkdir "$BATS_TEST_TMPDIR/wheels"
+  cp "$WHEELS"/other-* "$BATS_TEST_TMPDIR/wheels"
+  (cd "$BATS_TEST_TMPDIR/wheels" && mkdir other && echo 'import missing_module' >other/__init__.py && python3 -m zipfile -e other-*.whl all &&
+    cp other/__init__.py all/other/ && rm other-*.whl && python3 -m zipfile -c other-1.0-py3-none-any.whl all/*)
+  sed -i "s|$WHEELS|$BATS_TEST_TMPDIR/wheels|" "$HOME/.config/pip/pip.conf"
+  start
+  expect_status 3
+  expect_in "other: ModuleNotFoundError: No module named 'missing_module'" "$error"
+  expect_in "what was installed can't be imported" "$error"
+  [[ ! -e $VENV/.stamp ]]
+}
+
+@test "a module from elsewhere is not taken for the environment's own" {
+  local site=$BATS_TEST_TMPDIR/site
+  mkdir -p "$site"
+  python3 -m zipfile -e "$WHEELS"/click-*.whl "$site"
+  # it can be imported, but not from the environment that was asked for
+  try python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); from helpers.environment_check import main; sys.exit(main(sys.argv[2:]))' \
+    "$site" "$CHECKOUT/requirements/core.in"
+  expect_status 1
+  expect_in "it comes from $site/click/__init__.py, not from" "$error"
+}
