@@ -7,6 +7,7 @@ import argparse
 import csv
 import errno
 import json
+import math
 import os
 import re
 import sys
@@ -14,14 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any, TextIO
 
 if not __package__:  # run as a file
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from helpers import mlflow_export, runs
+from helpers import costs, mlflow_export, runs, values
 
 # The columns in their order, and what they hold. An empty cell means: not known, or not reached.
 COLUMNS = {
@@ -41,13 +42,17 @@ COLUMNS = {
     "valid_submission": "whether the submission could be graded",
     "started_at": "when the agent's clock started (UTC)",
     "ended_at": "when the run ended (UTC)",
+    "time_limit_reached": "true: the agent was still working when its time was up",
+    "cut_short": "why the agent ended early although it had time, e.g. a model that stopped answering",
     "agent_seconds": "the agent's time, up to now for a running one",
     "steps": "as counted by the agent",
     "requests": "to the models",
     "prompt_tokens": "",
     "completion_tokens": "",
-    "agent_cpu_hours": "CPUs of the agent's job x agent_seconds / 3600",
-    "gpu_hours": "its share of the model servers' GPU time, split by agent_seconds over the runs that used them",
+    "agent_cpu_hours": "CPU-hours of the agent's job, its wait for servers included",
+    "cpu_hours": "these, and its share of its servers', split by agent_seconds over all runs that used them, of any workflow",
+    "gpu_hours": "GPU-hours in the same way; a row's hours include those of the tries that it stands for (attempts)",
+    "cost_basis": "accounting: hours as allocated by the scheduler; estimate: by the jobs' own notes, where there is no accounting",
     "isolated": "false: ran without a container, so the agent could have read the answers",
     "language_model": "false for `replay`, which is none",
     "git_commit": "of this project's checkout; ends in -dirty where files differed from it",
@@ -60,7 +65,7 @@ COLUMNS = {
     "model_job": "",
     "run_directory": "where all of it can be read",
     "reason": "one sentence on the state",
-    "attempts": "how many runs had the same task, model, agent, seed, config_hash and data_fingerprint",
+    "attempts": "how many tries it took: the lost and cancelled ones before it, and itself",
 }
 FLAGS = (
     "is_lower_better",
@@ -73,55 +78,19 @@ FLAGS = (
 )
 COUNTS = ("steps", "requests", "prompt_tokens", "completion_tokens")
 STATES = {*runs.END_STATES, *runs.OPEN_STATES}
-NO_RESULT = {"lost", "cancelled", *runs.OPEN_STATES}
+TRIED_AGAIN = {"lost", "cancelled"}
 NOT_RUNS = {"jobs", "logs", "services"}
 RUN_NAME = re.compile(r".+_\d+")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+WHAT_COUNTS = """\
+What counts: every rollout of a workflow is an attempt of its own, and a row; the same command given twice makes two. Only a run that
+was lost or cancelled is none: it was a try at the next one of the same key (task, model, agent, seed, config_hash, data_fingerprint),
+whose row bears its cost and counts it in `attempts`. Where no other run of its key is there, it is a row."""
 EXIT_CODES = (
     "Exit codes: 0 all was read; 2 usage, or nothing found; 3 something is broken (see stderr; no row is lost)."
 )
 USAGE_BYTES = 64 * 1024
+STAMP, DAY = "YYYY-mm-ddTHH-MM-SS", 86400.0
 DEPTH = 4  # folders below a given one that are searched for runs
-
-
-# ---- values: files may hold anything, an agent wrote some of them; what is not of the right type is not known
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    return CONTROL.sub(" ", value[:1000]).strip() if isinstance(value, str) and value else None
-
-
-def _number(value: Any) -> int | float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return value if abs(value) < 1e300 else None  # neither infinite nor NaN
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15 else None
-
-
-def _flag(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _seconds(value: Any) -> float | None:
-    """Seconds since 1970 of an ISO 8601 time in UTC."""
-    try:
-        return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-    except (AttributeError, TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-def _time(value: Any) -> str | None:
-    return _text(value) if _seconds(value) is not None else None
 
 
 # ---- what lies in a run's folder
@@ -154,7 +123,8 @@ class _Run:
     workflow: dict[str, Any]
     now: float
     problems: list[str] = field(default_factory=list)
-    gpu_hours: float | None = 0.0
+    cost: costs.Cost = field(default_factory=costs.Cost)
+    homes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.metadata, self.report, self.usage = {}, {}, {}
@@ -188,18 +158,22 @@ class _Run:
     def ended(self) -> float | None:
         """When the agent ended; for one killed without a word, when the run was settled."""
         for key in ("agent_ended_at", "ended_at"):
-            if (seconds := _seconds(self.metadata.get(key))) is not None:
+            if (seconds := values.seconds_of(self.metadata.get(key))) is not None:
                 return seconds
         return self.now if self.is_open else None
 
     @cached_property
     def agent_seconds(self) -> float | None:
-        started = _seconds(self.metadata.get("agent_started_at"))
+        started = values.seconds_of(self.metadata.get("agent_started_at"))
         return None if started is None or self.ended is None else max(0.0, self.ended - started)
 
     @cached_property
     def created(self) -> float:
-        return _seconds(self.metadata.get("created_at")) or _seconds(self.workflow.get("created_at")) or 0.0
+        return (
+            values.seconds_of(self.metadata.get("created_at"))
+            or values.seconds_of(self.workflow.get("created_at"))
+            or 0.0
+        )
 
     def own(self, key: str) -> Any:
         """A value of the run, else what its workflow asked for."""
@@ -207,128 +181,124 @@ class _Run:
 
     @cached_property
     def job_id(self) -> str:
-        return _text(self.metadata.get("job_id")) or self.name.rpartition("_")[2]
+        return values.text(self.metadata.get("job_id")) or self.name.rpartition("_")[2]
+
+    @property
+    def group(self) -> str:
+        return os.path.dirname(self.folder)
+
+    @property
+    def place(self) -> str:
+        """The folder in which its workflow lies beside others."""
+        return os.path.dirname(self.group)
+
+    def owns(self, job: str) -> bool:
+        """Whether a server was submitted with it."""
+        return job in values.section(self.workflow, "jobs").values()
 
     @cached_property
-    def servers(self) -> list[str]:
-        """Jobs of the model servers that it used."""
-        jobs = _section(self.workflow, "jobs")
-        first = self.metadata["model_job"] if "model_job" in self.metadata else jobs.get("model_server")
-        return list(dict.fromkeys(job for job in (_text(first), _text(jobs.get("feedback_server"))) if job))
+    def servers(self) -> dict[str, str]:
+        """Jobs of the servers that it used, by role: grading, model, feedback."""
+        jobs = values.section(self.workflow, "jobs")
+        found = {}
+        for role, submitted in (
+            ("grading", "grading_server"),
+            ("model", "model_server"),
+            ("feedback", "feedback_server"),
+        ):
+            own = f"{role}_job"
+            job = self.metadata[own] if own in self.metadata else jobs.get(submitted)
+            if job := values.text(job):
+                found[role] = job
+        return found
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes two runs the same one tried again; a part that is not known keeps a run to itself."""
-        seed, config = _count(self.own("seed")), _text(self.workflow.get("config_hash"))
+        seed, config = values.count(self.own("seed")), values.text(self.workflow.get("config_hash"))
         alone = None if self.metadata and seed is not None and config else self.folder
-        return (self.task, _text(self.own("model")), _text(self.own("agent")), seed, config, self.data, alone)
+        return (
+            self.task,
+            values.text(self.own("model")),
+            values.text(self.own("agent")),
+            seed,
+            config,
+            self.data,
+            alone,
+        )
 
     @property
     def data(self) -> str | None:
         """The fingerprint of its data: as its job found it, else as its workflow did."""
-        return _text(self.metadata.get("data_fingerprint")) or _text(self.workflow.get("data_fingerprint"))
+        return values.text(self.metadata.get("data_fingerprint")) or values.text(self.workflow.get("data_fingerprint"))
 
     @property
     def task(self) -> str | None:
-        return _text(self.own("competition")) or _text(self.name.rpartition("_")[0])
+        return values.text(self.own("competition")) or values.text(self.name.rpartition("_")[0])
 
     @property
-    def rank(self) -> tuple[bool, float, str]:
-        return (self.state not in NO_RESULT, self.created, self.folder)
+    def identity(self) -> str:
+        """Its name, wherever the folder of all runs lies."""
+        return "/".join(self.folder.split("/")[-2:])
 
     @property
     def reason(self) -> str | None:
-        said = [_text(self.metadata.get("reason"))] if self.state == self.metadata.get("state") else []
+        said = [values.text(self.metadata.get("reason"))] if self.state == self.metadata.get("state") else []
         unreadable = [f"unreadable: {', '.join(self.problems)}"] if self.problems else []
-        return _text("; ".join(part for part in said + unreadable if part))
+        return values.text("; ".join(part for part in said + unreadable if part))
 
     def _commit(self) -> str | None:
-        commit = _text(self.workflow.get("git_commit"))
+        commit = values.text(self.workflow.get("git_commit"))
         return f"{commit}-dirty" if commit and self.workflow.get("git_dirty") is True else commit
 
     def _language_model(self) -> bool | None:
-        said = _flag(self.workflow.get("language_model"))
-        engine = _section(self.workflow, "model_config").get("engine")
+        said = values.flag(self.workflow.get("language_model"))
+        engine = values.section(self.workflow, "model_config").get("engine")
         return said if said is not None else False if "replay" in (engine, self.own("model")) else None
 
-    def row(self) -> dict[str, Any]:
+    def row(self, tries: list[_Run] | None = None) -> dict[str, Any]:
+        """tries: whose cost it bears, itself among them."""
         report, metadata = self.report, self.metadata
         score = report.get("total_score") if "total_score" in report else report.get("score")
-        cpus, seconds = _number(metadata.get("cpus")), self.agent_seconds
-        image = _section(_section(self.workflow, "images"), "agent")
+        seconds, cost = self.agent_seconds, costs.total(run.cost for run in tries or [self])
+        image = values.section(values.section(self.workflow, "images"), "agent")
         return {
             "task": self.task,
-            "model": _text(self.own("model")),
-            "agent": _text(self.own("agent")),
-            "seed": _count(self.own("seed")),
+            "model": values.text(self.own("model")),
+            "agent": values.text(self.own("agent")),
+            "seed": values.count(self.own("seed")),
             "state": self.state,
-            "score": _number(score) if self.state == "scored" else None,
-            "metric": _text(report.get("metric")),
-            **{flag: _flag(report.get(flag)) for flag in FLAGS},
-            "started_at": _time(metadata.get("agent_started_at")),
-            "ended_at": _time(metadata.get("ended_at")),
+            "score": values.number(score) if self.state == "scored" else None,
+            "metric": values.text(report.get("metric")),
+            **{flag: values.flag(report.get(flag)) for flag in FLAGS},
+            "started_at": values.time_of(metadata.get("agent_started_at")),
+            "ended_at": values.time_of(metadata.get("ended_at")),
+            "time_limit_reached": values.flag(metadata.get("time_limit_reached")),
+            "cut_short": values.text(metadata.get("cut_short")) or values.text(self.usage.get("cut_short")),
             "agent_seconds": None if seconds is None else round(seconds, 3),
-            **{key: _count(self.usage.get(key)) for key in COUNTS},
-            "agent_cpu_hours": None if seconds is None or cpus is None else round(cpus * seconds / 3600, 6),
-            "gpu_hours": None if self.gpu_hours is None else round(self.gpu_hours, 6),
-            "isolated": _flag(metadata.get("isolated")),
+            **{key: values.count(self.usage.get(key)) for key in COUNTS},
+            "agent_cpu_hours": _rounded(cost.agent_cpu_hours),
+            "cpu_hours": _rounded(cost.cpu_hours),
+            "gpu_hours": _rounded(cost.gpu_hours),
+            "cost_basis": "estimate" if cost.is_estimate else "accounting",
+            "isolated": values.flag(metadata.get("isolated")),
             "language_model": self._language_model(),
             "git_commit": self._commit(),
-            "image_digest": _text(image.get("sha256")),
-            "config_hash": _text(self.workflow.get("config_hash")),
+            "image_digest": values.text(image.get("sha256")),
+            "config_hash": values.text(self.workflow.get("config_hash")),
             "data_fingerprint": self.data,
-            "site": _text(self.workflow.get("site")),
+            "site": values.text(self.workflow.get("site")),
             "job_id": self.job_id,
-            "grading_job": _text(metadata.get("grading_job")),
-            "model_job": _text(metadata.get("model_job")),
+            "grading_job": values.text(metadata.get("grading_job")),
+            "model_job": values.text(metadata.get("model_job")),
             "run_directory": self.folder,
             "reason": self.reason,
             "attempts": 1,
         }
 
 
-# ---- what the model servers cost
-
-
-def _share(members: list[_Run], services: dict[str, dict[str, Any]]) -> None:
-    """Give each run of a workflow its share of the GPU-hours of the servers that it used."""
-    users: dict[str, list[_Run]] = {}
-    for run in members:
-        for server in run.servers:
-            users.setdefault(server, []).append(run)
-    for server, its in users.items():
-        for run, hours in zip(its, _shares(its, services.get(server)), strict=True):
-            run.gpu_hours = None if hours is None or run.gpu_hours is None else run.gpu_hours + hours
-
-
-def _shares(users: list[_Run], service: dict[str, Any] | None) -> list[float | None]:
-    weights = [run.agent_seconds or 0.0 for run in users]
-    if service is None:
-        return [_without_record(run) for run in users]
-    gpus = _number(service.get("gpus"))
-    if gpus == 0:
-        return [0.0] * len(users)
-    started, ended = _seconds(service.get("started_at")), _seconds(service.get("ended_at"))
-    if ended is None:  # killed with its last word unsaid, or still there
-        ended = max((run.ended for run in users if run.ended is not None), default=None)
-    if gpus is None or started is None or ended is None:
-        return [None] * len(users)
-    total, weight = gpus * max(0.0, ended - started) / 3600, sum(weights)
-    return [total * (one / weight if weight else 1 / len(users)) for one in weights]
-
-
-def _without_record(run: _Run) -> float | None:
-    """The cost of a server that left no record in this workflow: it belongs to another one, or never started."""
-    model = _section(run.workflow, "model_config")
-    if not model:
-        return None
-    gpus, site = _number(model.get("gpus")), _section(_section(run.workflow, "config"), "gpu")
-    if gpus and site.get("whole_node") is True:
-        gpus = _number(site.get("per_node"))
-    if gpus == 0 or run.agent_seconds is None:
-        return 0.0
-    reused = _section(run.workflow, "reused").get("model") is True
-    return gpus * run.agent_seconds / 3600 if reused and gpus is not None else None
+def _rounded(hours: float | None) -> float | None:
+    return None if hours is None else round(hours, 6)
 
 
 def _services(group: str, problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -343,6 +313,11 @@ def _services(group: str, problems: list[str]) -> dict[str, dict[str, Any]]:
 # ---- finding the runs
 
 
+def _stamp(seconds: float) -> str:
+    """The beginning of the name of a workflow that began then."""
+    return datetime.fromtimestamp(max(0.0, seconds), timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
+
+
 def _folders(path: str) -> dict[str, bool]:
     """The names in a folder; True for real folders, not for links to one."""
     with os.scandir(path) as entries:
@@ -354,20 +329,30 @@ def _has(path: str, name: str) -> bool:
 
 
 class Collection:
-    """All runs below the given folders. broken: a sentence for each file or folder that could not be read."""
+    """All runs below the given folders. broken: a sentence for each file or folder that could not be read; notes: others."""
 
     def __init__(self, paths: list[Any]):
         self.broken: list[str] = []
+        self.notes: list[str] = []
         self.now = time.time()
+        self._others: list[_Run] = []  # not asked for, but they may share servers with those that are
         self._wanted: dict[str, set[str] | None] = {}  # workflow's folder: names of the runs wanted, None for all
         for path in paths:
             self._search(os.path.realpath(path), DEPTH)
         self.runs: list[_Run] = []
+        self._services: dict[tuple[str, str], dict[str, Any]] = {}  # by the workflow's folder and job
+        self._owners: dict[tuple[str, str], str] = {}  # the workflow that has a server, by the folder beside and job
         for group, names in self._wanted.items():
-            try:
-                self.runs += self._members(group, names)
-            except OSError as error:
-                self.broken.append(f"{error.filename}: {error.strerror}")
+            for run in self._read(group, self.broken):
+                if names is None or run.name in names:
+                    self.runs.append(run)
+                    if run.problems:
+                        self.broken.append(f"{run.folder}: {', '.join(run.problems)}")
+                else:
+                    self._others.append(run)
+        for group in self._neighbours():
+            self._others += self._read(group, [])
+        self._settle()
 
     def _search(self, path: str, depth: int) -> None:
         try:
@@ -388,24 +373,66 @@ class Collection:
             for one in sorted(one for one, is_folder in names.items() if is_folder):
                 self._search(os.path.join(path, one), depth - 1)
 
-    def _members(self, group: str, wanted: set[str] | None) -> Iterator[_Run]:
+    def _read(self, group: str, broken: list[str]) -> list[_Run]:
+        """The runs of a workflow, and what its servers noted."""
         problems: list[str] = []
         workflow = _load(group, "workflow.json", problems, needed=True)
         if problems == ["workflow.json is missing"]:
-            problems[0] += " (a job submitted by hand has none): commit, images, config and GPU-hours are not known"
-        members = [_Run(f"{group}/{name}", workflow, self.now) for name in self._names(group, workflow)]
-        _share(members, _services(group, problems))
-        self.broken += [f"{group}: {problem}" for problem in problems]
-        for run in members:
-            if wanted is None or run.name in wanted:
-                if run.problems:
-                    self.broken.append(f"{run.folder}: {', '.join(run.problems)}")
-                yield run
+            problems[0] += " (a job submitted by hand has none): commit, images and config are not known"
+        found = []
+        try:
+            found = [_Run(f"{group}/{name}", workflow, self.now) for name in self._names(group, workflow)]
+            for job, record in _services(group, problems).items():
+                self._services[group, job] = record
+                self._owners[os.path.dirname(group), job] = group
+        except OSError as error:
+            problems.append(error.strerror or "can't be read")
+        broken += [f"{group}: {problem}" for problem in problems]
+        return found
+
+    def _neighbours(self) -> Iterator[str]:
+        """Other workflows beside those asked for whose agents may have used the same servers: begun while one of these lived."""
+        lives: dict[str, tuple[float, float]] = {}
+        for run in self.runs:
+            for job in run.servers.values():
+                since, until = lives.get(run.place, (math.inf, 0.0))
+                first, last = self._life(run, job)
+                lives[run.place] = min(since, first), max(until, last)
+        for place, life in lives.items():
+            since, until = map(_stamp, life)
+            try:
+                names = os.listdir(place)
+            except OSError:
+                continue
+            for name in sorted(names):
+                path = f"{place}/{name}"
+                if "_run-group_" in name and since <= name[: len(STAMP)] <= until and path not in self._wanted:
+                    yield path
+
+    def _life(self, run: _Run, job: str) -> tuple[float, float]:
+        """When workflows that use a server can have begun: of one that left no note here, some days around this run."""
+        record = self._services.get((self._home(run, job), job))
+        began, ended = (values.seconds_of((record or {}).get(key)) for key in ("started_at", "ended_at"))
+        margin = DAY if record else 7 * DAY  # an agent may have waited in the queue
+        return (began or run.created) - margin, ended or self.now
+
+    def _home(self, run: _Run, job: str) -> str:
+        """The folder of the workflow that a server belongs to; of one started by hand, the folder of all."""
+        return run.group if run.owns(job) else self._owners.get((run.place, job), run.place)
+
+    def _settle(self) -> None:
+        every = [*self.runs, *self._others]
+        for run in every:
+            run.homes = {job: self._home(run, job) for job in run.servers.values()}
+        book = costs.Book(self.runs)
+        self.notes += dict.fromkeys(book.complaints)
+        for run, cost in zip(every, costs.settle(every, self._services, book), strict=True):
+            run.cost = cost
 
     def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
         """The folders of runs that are there, and of those that should be: of every job that was submitted."""
-        jobs = _section(workflow, "jobs").get("agents")
-        competition = _text(workflow.get("competition")) or ""
+        jobs = values.section(workflow, "jobs").get("agents")
+        competition = values.text(workflow.get("competition")) or ""
         submitted = {runs.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
         found = {name for name in submitted if "/" not in name}
         for name, is_folder in _folders(group).items():
@@ -415,17 +442,43 @@ class Collection:
         return sorted(found, key=lambda name: (len(name), name))
 
     def rows(self, keep_all: bool = False) -> list[dict[str, Any]]:
-        """A row a run. Of the tries at one and the same run only the best counts, unless `keep_all`."""
-        return [row for _, row in self.keyed_rows(keep_all)]
+        """A row an attempt, in the order in which they were found; with `keep_all` a row a run."""
+        return [row for _, row in self.named_rows(keep_all)]
 
-    def keyed_rows(self, keep_all: bool = False) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """The rows, each with its key."""
-        tries: dict[tuple[Any, ...], list[_Run]] = {}
+    def named_rows(self, keep_all: bool = False) -> list[tuple[list[str], dict[str, Any]]]:
+        """The rows, each with the names of the run that it shows and of those that it stands for."""
+        same: dict[tuple[Any, ...], list[_Run]] = {}
         for run in self.runs:
-            tries.setdefault(run.key, []).append(run)
-        best = {key: max(same, key=lambda run: run.rank) for key, same in tries.items()}
-        kept = [run for run in self.runs if keep_all or best[run.key] is run]
-        return [(run.key, run.row() | {"attempts": len(tries[run.key])}) for run in kept]
+            same.setdefault(run.key, []).append(run)
+        shown: dict[int, tuple[_Run, list[_Run]]] = {}  # each run to the one that stands for it
+        for its in same.values():
+            for run, tries in list(_attempts(its)):
+                shown |= {id(one): (run, tries) for one in tries}
+        found = []
+        for one in self.runs:
+            run, tries = shown[id(one)]
+            if keep_all:
+                found.append(([one.identity], one.row() | {"attempts": len(tries)}))
+            elif run is one:
+                names = [one.identity, *(other.identity for other in tries if other is not one)]
+                found.append((names, one.row(tries) | {"attempts": len(tries)}))
+        return found
+
+
+def _attempts(same: list[_Run]) -> Iterator[tuple[_Run, list[_Run]]]:
+    """The attempts among the runs of one key, each with all its tries: itself, and the lost and cancelled ones before it."""
+    tries: list[_Run] = []
+    last = None
+    for run in sorted(same, key=lambda run: (run.created, run.folder)):
+        tries.append(run)
+        if run.state not in TRIED_AGAIN:
+            last = (run, tries)
+            yield last
+            tries = []
+    if last:
+        last[1].extend(tries)
+    elif tries:
+        yield tries[-1], tries
 
 
 def rows_of(paths: list[Any], keep_all: bool = False) -> list[dict[str, Any]]:
@@ -485,12 +538,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="export_results.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Columns:\n{columns}\n\n{EXIT_CODES}",
+        epilog=f"{WHAT_COUNTS}\n\nColumns:\n{columns}\n\n{EXIT_CODES}",
     )
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="folder of a workflow, of many, or of one run")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there; default: standard output")
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
-    parser.add_argument("--all", action="store_true", help="a row for every try, not only the best of each key")
+    parser.add_argument("--all", action="store_true", help="a row for every run, lost and cancelled tries too")
     parser.add_argument(
         "--mlflow",
         nargs="?",
@@ -501,12 +554,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(argv)
     if options.mlflow and options.all:
-        parser.error("--mlflow logs one run for each key: leave out --all")
+        parser.error("--mlflow logs one run for each attempt: leave out --all")
     return options
 
 
 def _say(text: str) -> None:
-    print(f"export_results: {CONTROL.sub(' ', text)}", file=sys.stderr)
+    print(f"export_results: {values.CONTROL.sub(' ', text)}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -516,7 +569,7 @@ def main(argv: list[str] | None = None) -> int:
         _say(f"{missing[0]}: there is no such folder; name the folder of a workflow, of many, or of one run")
         return 2
     collection = Collection(options.runs)
-    for sentence in collection.broken:
+    for sentence in [*collection.broken, *collection.notes]:
         _say(sentence)
     if not collection.runs:
         _say(f"no runs in {', '.join(options.runs)}")
@@ -524,7 +577,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = collection.rows(options.all)
     if options.mlflow:
         try:
-            done = mlflow_export.export(collection.keyed_rows(), options.mlflow)
+            done = mlflow_export.export(collection.named_rows(), options.mlflow)
         except mlflow_export.Refused as error:
             _say(str(error))
             return error.code

@@ -1,4 +1,4 @@
-"""Results as runs of MLflow (https://mlflow.org/docs/latest/api_reference/python_api/mlflow.client.html): each key once.
+"""Results as runs of MLflow (https://mlflow.org/docs/latest/api_reference/python_api/mlflow.client.html): each attempt once.
 
 The library is an extra (requirements/tracking.txt), imported here only. MLflow takes no change of a logged parameter and keeps every
 value of a metric: a row that has changed since is therefore logged anew, and the old run deleted.
@@ -29,10 +29,11 @@ METRICS = (
     "prompt_tokens",
     "completion_tokens",
     "agent_cpu_hours",
+    "cpu_hours",
     "gpu_hours",
     "attempts",
 )
-KEY, ROW = "hab.key", "hab.row"  # tags: what makes it the same run, and a digest of all that was logged
+KEY, ROW = "hab.run", "hab.row"  # tags: the run's name, and a digest of all that was logged
 STATUS = {"scored": "FINISHED", "cancelled": "KILLED", "running": "RUNNING", "waiting": "SCHEDULED"}
 CREDENTIALS = re.compile(r"://[^/@]*:[^/@]*@")
 
@@ -77,15 +78,15 @@ def check(uri: str) -> Any:
     return mlflow
 
 
-def export(rows: Iterable[tuple[tuple[Any, ...], dict[str, Any]]], uri: str) -> Counter[str]:
-    """Log rows, each with its key; returns how many were new, changed and unchanged.
+def export(rows: Iterable[tuple[list[str], dict[str, Any]]], uri: str) -> Counter[str]:
+    """Log rows, each with the names of its run and of those that it takes the place of; returns how many were new, changed and unchanged.
 
     An experiment is a task. Raises Refused with one line for whatever MLflow says.
     """
     mlflow = check(uri)
     try:
         store = _Store(mlflow, uri)
-        return Counter(store.log(key, row) for key, row in rows)
+        return Counter(store.log(names, row) for names, row in rows)
     except Exception as error:  # its stores raise what their databases and networks raise
         said = " ".join(str(error).split())[:400]
         raise Refused(f"MLflow at {uri}: {type(error).__name__}: {said}") from error
@@ -100,11 +101,11 @@ class _Store:
         self._experiments: dict[str, str] = {}
         self._known: dict[str, dict[str, list[Any]]] = {}  # experiment id -> key -> runs
 
-    def log(self, key: tuple[Any, ...], row: dict[str, Any]) -> str:
+    def log(self, names: list[str], row: dict[str, Any]) -> str:
         """Log one row unless it is there as it is: "new", "changed" or "unchanged"."""
         experiment = self._experiment(row["task"] or "unknown")
-        name, digest = _digest(key), _digest(row)
-        old = self._known[experiment].get(name, [])
+        name, digest = names[0], _digest(row)
+        old = [run for one in names for run in self._known[experiment].get(one, [])]
         kept = next((run for run in old if run.data.tags.get(ROW) == digest), None)
         if kept is None:
             self._create(experiment, name, digest, row)

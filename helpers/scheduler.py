@@ -9,6 +9,7 @@ from pathlib import Path
 
 # not from site_config: results are read with Pythons that have none of this project's packages
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts_hpc" / "lib" / "scheduler.sh"
+IDS_AT_ONCE = 5000  # what surely fits into one argument
 ALIVE = set(
     "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED RESIZING REQUEUED REQUEUE_HOLD REQUEUE_FED SIGNALING STAGE_OUT "
     "STOPPED SPECIAL_EXIT RESV_DEL_HOLD".split()
@@ -32,6 +33,16 @@ class Job:
     @property
     def alive(self) -> bool:
         return self.state in ALIVE
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What the accounting says that a job was given. start: seconds since 1970; None for what it doesn't tell."""
+
+    start: float | None
+    seconds: float
+    cpus: float | None
+    gpus: float | None
 
 
 class Scheduler:
@@ -61,6 +72,23 @@ class Scheduler:
             raise SchedulerUnavailable(answer.stderr.strip())
         jobs = (Job(*line.split("|", 4)) for line in answer.stdout.splitlines() if line.count("|") >= 4)
         return {job.id: job for job in jobs}
+
+    def accounting(self, ids: list[str]) -> dict[str, Allocation]:
+        """What the jobs were allocated, of those that the accounting knows, asked for all at once.
+
+        Raises SchedulerUnavailable where there is no accounting.
+        """
+        found = {}
+        for first in range(0, len(ids), IDS_AT_ONCE):
+            answer = self._call("accounting", *ids[first : first + IDS_AT_ONCE])
+            if answer.returncode:
+                raise SchedulerUnavailable(answer.stderr.strip())
+            for line in answer.stdout.splitlines():
+                job, _, rest = line.partition("|")
+                numbers = [float(part) if part.isdecimal() else None for part in rest.split("|")]
+                if len(numbers) == 4:
+                    found[job] = Allocation(numbers[0], numbers[1] or 0.0, numbers[2], numbers[3])
+        return found
 
     def cancel(self, ids: list[str]) -> None:
         """Ends the jobs; those that have ended already are no error."""

@@ -286,14 +286,20 @@ def _sentence(one: Watch, row: dict[str, Any]) -> str:
     metric = report_data.get("metric", "the competition's metric")
     parts = [f"{head}: score {row['score']} ({metric}, {better} is better)"]
     parts += _standing(report_data)
-    parts.append(
-        f"cost {float(row['gpu_hours'] or 0):.3f} GPU-hours, {float(row['agent_cpu_hours'] or 0):.3f} CPU-hours"
-    )
+    parts.append(f"cost {_cost(row)}")
     if row["requests"]:
         parts.append(
             f"{row['requests']} requests, {int(row['prompt_tokens'] or 0) + int(row['completion_tokens'] or 0)} tokens"
         )
     return "; ".join(parts)
+
+
+def _cost(row: dict[str, Any]) -> str:
+    told = (
+        f"{name} not known" if row[column] is None else f"{row[column]:.3f} {name}"
+        for column, name in (("gpu_hours", "GPU-hours"), ("cpu_hours", "CPU-hours"))
+    )
+    return ", ".join(told) + (" (estimated: no accounting)" if row["cost_basis"] == "estimate" else "")
 
 
 def _standing(data: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
     seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
     time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" step_limit: "$STEP_LIMIT" \
     data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
-    grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
+    grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" feedback_job "${FEEDBACK_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
     agent_started_at "$AGENT_STARTED" agent_ended_at "$AGENT_ENDED" ended_at "$ended" |
     common::write_atomic "$RUN/run_metadata.json"
 }

@@ -3,6 +3,7 @@
 #
 # Sourced by the job scripts and by run_workflow.sh (functions sched::*), or run by the Python helpers:
 #   scheduler.sh KIND states [ID…]     a line a job: id|STATE|reason|elapsed|node
+#   scheduler.sh KIND accounting ID…   a line a job that the accounting knows: id|start (seconds since 1970)|seconds|cpus|gpus
 #   scheduler.sh KIND cancel ID…
 #   scheduler.sh KIND signal NAME ID   to the batch script of a running job
 # KIND is slurm or local. STATE is Slurm's long word (PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT, NODE_FAIL, …),
@@ -23,6 +24,7 @@ sched::submit() { # sched::submit [--after ID[:ID…]] SCRIPT ARGS…: prints th
 # The elements of an array, with indices from 0, run the same script with the same arguments. (The local twin has no arrays.)
 sched::submit_array() { sched::_sbatch "--array=0-$(($1 - 1))" "${@:2}"; } # sched::submit_array ELEMENTS SCRIPT ARGS…: prints its id
 sched::states() { (($#)) && "sched::${SCHEDULER}_states" "$@"; }
+sched::accounting() { (($#)) && "sched::${SCHEDULER}_accounting" "$@"; } # what was allocated; code 3 where there is no accounting
 sched::cancel() { (($#)) && "sched::${SCHEDULER}_cancel" "$@"; }
 sched::signal() { "sched::${SCHEDULER}_signal" "$@"; } # sched::signal SIGNAL ID: to the batch script of a running job
 
@@ -99,6 +101,20 @@ sched::_slurm_history() {
     # it lists whole arrays, and lags behind: what squeue knows counts
     [[ -z $id || -n ${known[$id]:-} ]] || known[$id]="$id|${state%% *}||$elapsed|$node"
   done < <(sacct -X --noheader --parsable2 --jobs="$ids" --format=jobid,state,elapsed,nodelist 2>/dev/null)
+}
+
+sched::slurm_accounting() {
+  local ids output id start seconds cpus resources
+  ids=$(sched::_slurm_ids "$@")
+  # its daemon may be down, and the client waits for it
+  output=$(SLURM_TIME_FORMAT=%s timeout 20 sacct -X --noheader --parsable2 --jobs="$ids" \
+    --format=jobid,start,elapsedraw,alloccpus,alloctres) || return 3
+  while IFS='|' read -r id start seconds cpus resources; do
+    [[ -n $id ]] || continue
+    # without a part gres/gpu: a job without GPUs, or a site that doesn't count them (AccountingStorageTRES)
+    [[ ,$resources, =~ ,gres/gpu=([0-9]+), ]] || BASH_REMATCH=('' '')
+    printf '%s|%s|%s|%s|%s\n' "$id" "$start" "$seconds" "$cpus" "${BASH_REMATCH[1]}"
+  done <<<"$output"
 }
 
 sched::slurm_cancel() { scancel --quiet "$@"; }
@@ -245,6 +261,15 @@ sched::local_states() {
   done
 }
 
+sched::local_accounting() { # CPUs and GPUs are not allocated here, so they are not told
+  local id started ended
+  for id in "$@"; do
+    started=$(cat "$LOCAL_JOBS/$id/started" 2>/dev/null) || continue
+    ended=$(cat "$LOCAL_JOBS/$id/ended" 2>/dev/null || date +%s)
+    printf '%s|%s|%s||\n' "$id" "$started" $((ended - started))
+  done
+}
+
 sched::local_cancel() {
   local id state pid
   for id in "$@"; do
@@ -268,7 +293,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   SCHEDULER=$1
   shift
   case $1 in
-    states | cancel | signal) "sched::$1" "${@:2}" ;;
+    states | accounting | cancel | signal) "sched::$1" "${@:2}" ;;
     run) sched::local_run "${@:2}" ;;
     *) printf 'scheduler.sh: unknown verb %s\n' "$1" >&2 && exit 2 ;;
   esac

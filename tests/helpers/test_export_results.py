@@ -68,6 +68,7 @@ def make_run(group: Path, job: str = "13", start: float | None = 10, end: float 
         "isolated": True,
         "cpus": 6,
         "job_id": job,
+        "host": "n1",
         "grading_job": "11",
         "model_job": "12",
         "created_at": at(1),
@@ -87,7 +88,14 @@ def make_run(group: Path, job: str = "13", start: float | None = 10, end: float 
 
 
 def make_server(group: Path, job: str = "12", start: float = 0, end: float | None = 60, **changes: Any) -> None:
-    record = {"service": "vllm_30b", "job_id": job, "gpus": 2, "started_at": at(start), "ended_at": end and at(end)}
+    record = {
+        "service": "vllm_30b",
+        "job_id": job,
+        "gpus": 2,
+        "cpus": 7,
+        "started_at": at(start),
+        "ended_at": end and at(end),
+    }
     put(group / "services" / f"vllm_30b_{job}.json", record | changes)
 
 
@@ -125,8 +133,8 @@ def run_file(*arguments: Any) -> subprocess.CompletedProcess[str]:
 def test_the_columns_and_their_order() -> None:
     assert ",".join(COLUMNS) == (
         "task,model,agent,seed,state,score,metric,is_lower_better,any_medal,gold_medal,silver_medal,bronze_medal,"
-        "above_median,valid_submission,started_at,ended_at,agent_seconds,steps,requests,prompt_tokens,"
-        "completion_tokens,agent_cpu_hours,gpu_hours,isolated,language_model,git_commit,image_digest,config_hash,data_fingerprint,"
+        "above_median,valid_submission,started_at,ended_at,time_limit_reached,cut_short,agent_seconds,steps,requests,prompt_tokens,"
+        "completion_tokens,agent_cpu_hours,cpu_hours,gpu_hours,cost_basis,isolated,language_model,git_commit,image_digest,config_hash,data_fingerprint,"
         "site,job_id,grading_job,model_job,run_directory,reason,attempts"
     )
 
@@ -135,12 +143,13 @@ def test_a_scored_run_as_csv(tmp_path: Path) -> None:
     group = make_group(tmp_path / "g")
     run = make_run(group)
     make_server(group)
+    make_server(group, "11", gpus=0)
     done = run_file(group, "-o", tmp_path / "results.csv")
     assert (done.returncode, done.stdout) == (0, "")
     assert (tmp_path / "results.csv").read_text() == (
         ",".join(COLUMNS) + "\n"
-        "toy,30b,aide,0,scored,0.75,,false,false,false,false,true,false,true,2026-01-01T00:10:00Z,2026-01-01T00:20:00Z,"
-        f"600.0,3,7,100,20,1.0,2.0,true,true,abc123,beef,f00,,della,13,11,12,{run},graded,1\n"
+        "toy,30b,aide,0,scored,0.75,,false,false,false,false,true,false,true,2026-01-01T00:10:00Z,2026-01-01T00:20:00Z,,,"
+        f"600.0,3,7,100,20,1.9,15.9,2.0,estimate,true,true,abc123,beef,f00,,della,13,11,12,{run},graded,1\n"
     )
 
 
@@ -253,26 +262,32 @@ def test_one_wrong_folder_among_good_ones_is_not_passed_over(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("tries", "kept"),
+    ("tries", "shown"),
     [
-        ([("lost", 1), ("scored", 2)], 1),
-        ([("scored", 1), ("lost", 2)], 0),
-        ([("timed_out", 1), ("cancelled", 2)], 0),
-        ([("no_submission", 1), ("running", 2)], 0),
-        ([("scored", 1), ("agent_failed", 2)], 1),
-        ([("scored", 3), ("scored", 2), ("scored", 1)], 0),
-        ([("lost", 1), ("cancelled", 3), ("waiting", 2)], 1),
+        ([("lost", 1), ("scored", 2)], {1: 2}),
+        ([("scored", 1), ("lost", 2)], {0: 2}),
+        ([("timed_out", 1), ("cancelled", 2)], {0: 2}),
+        ([("no_submission", 1), ("running", 2)], {0: 1, 1: 1}),
+        ([("scored", 1), ("agent_failed", 2)], {0: 1, 1: 1}),
+        ([("scored", 3), ("scored", 2), ("scored", 1)], {0: 1, 1: 1, 2: 1}),
+        ([("lost", 1), ("scored", 2), ("cancelled", 4), ("scored", 5), ("lost", 3)], {1: 2, 3: 3}),
+        ([("lost", 1), ("cancelled", 3), ("lost", 2)], {1: 3}),
     ],
 )
-def test_the_best_of_several_tries_counts_once(tmp_path: Path, tries: list[tuple[str, int]], kept: int) -> None:
+def test_every_rollout_is_an_attempt_and_what_was_lost_is_a_try_at_the_next(
+    tmp_path: Path, tries: list[tuple[str, int]], shown: dict[int, int]
+) -> None:
     for number, (state, created) in enumerate(tries):
-        make_run(make_group(tmp_path / f"g{number}"), f"1{number}", state=state, created_at=at(created))
-    (row,) = rows_of([tmp_path])
-    assert (row["job_id"], row["attempts"]) == (f"1{kept}", len(tries))
+        group = make_group(tmp_path / f"g{number}")
+        make_run(group, f"1{number}", state=state, created_at=at(created))
+        make_server(group)
+    rows = rows_of([tmp_path])
+    assert {row["job_id"]: row["attempts"] for row in rows} == {f"1{number}": count for number, count in shown.items()}
     every = rows_of([tmp_path], keep_all=True)
     assert [one["state"] for one in every] == [state for state, _ in tries]
-    assert {one["attempts"] for one in every} == {len(tries)}
     assert export(tmp_path, "--all").stdout.count("\n") == len(tries) + 1
+    for column in ("gpu_hours", "agent_cpu_hours"):
+        assert sum(row[column] for row in rows) == pytest.approx(sum(row[column] for row in every))
 
 
 def test_another_task_model_agent_seed_or_configuration_is_another_run(tmp_path: Path) -> None:
@@ -294,83 +309,6 @@ def test_runs_whose_configuration_is_not_known_are_never_merged(tmp_path: Path) 
     make_run(make_group(tmp_path / "d"), seed=None)
     make_run(make_group(tmp_path / "e"), seed="0")
     assert len(rows_of([tmp_path])) == 5
-
-
-# ---- GPU-hours
-
-
-def test_a_server_is_shared_by_agent_seconds(tmp_path: Path) -> None:
-    group = make_group(tmp_path / "g")
-    make_run(group, "13", 10, 40, seed=0)
-    make_run(group, "14", 10, 20, seed=1)
-    make_run(group, "15", None, 20, seed=2, state="lost")
-    make_server(group, start=0, end=60)
-    assert hours(group) == [1.5, 0.5, 0.0]
-    assert hours(group / "toy_14") == [0.5]
-
-
-def test_equal_shares_when_no_agent_ever_ran(tmp_path: Path) -> None:
-    group = make_group(tmp_path / "g")
-    for job in ("13", "14"):
-        make_run(group, job, None, 20, state="lost", seed=int(job))
-    make_server(group, start=0, end=60)
-    assert hours(group) == [1.0, 1.0]
-
-
-def test_a_killed_server_cost_until_its_last_agent_ended(tmp_path: Path) -> None:
-    group = make_group(tmp_path / "g")
-    make_run(group, "13", 0, 30, seed=0)
-    make_run(group, "14", 0, None, seed=1, state="lost", ended_at=at(90))
-    make_server(group, start=0, end=None)
-    assert sum(hours(group)) == pytest.approx(2 * 1.5)
-
-
-def test_a_server_in_use_costs_until_now(tmp_path: Path) -> None:
-    group = make_group(tmp_path / "g")
-    make_run(group, "13", 0, None, state="running")
-    make_server(group, start=0, end=None)
-    collection = Collection([group])
-    expected = 2 * (collection.now - START.timestamp()) / 3600
-    assert collection.rows()[0]["gpu_hours"] == pytest.approx(expected, rel=1e-3)
-
-
-def test_two_model_servers_both_count(tmp_path: Path) -> None:
-    group = make_group(tmp_path / "g", jobs={"model_server": "12", "feedback_server": "19", "agents": ["13"]})
-    make_run(group)
-    make_server(group, "12", 0, 60)
-    make_server(group, "19", 0, 30, gpus=1)
-    assert hours(group) == [2.5]
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, 2 / 6),
-        ({"config": {"gpu": {"per_node": 4, "whole_node": True}}}, 4 / 6),
-        ({"model_config": None}, None),
-        ({"model_config": {"engine": "vllm", "gpus": "many"}}, None),
-        ({"model_config": {"engine": "replay", "gpus": 0}}, 0),
-    ],
-)
-def test_of_another_runs_server_the_agents_time_counts(tmp_path: Path, changes: Any, expected: float | None) -> None:
-    group = make_group(tmp_path / "g", reused={"grading": False, "model": True}, **changes)
-    make_run(group)
-    assert hours(group) == [expected if expected is None else pytest.approx(expected, abs=1e-6)]
-
-
-def test_a_server_that_never_started_costs_nothing_and_a_lost_record_is_not_zero(tmp_path: Path) -> None:
-    make_run(make_group(tmp_path / "a"), start=None, end=5, state="cancelled")
-    make_run(make_group(tmp_path / "b"), start=1, end=5, seed=1)
-    assert hours(tmp_path) == [0.0, None]
-
-
-@pytest.mark.parametrize("gpus", [0, 0.0])
-def test_replay_and_external_models_cost_no_gpu(tmp_path: Path, gpus: float) -> None:
-    group = make_group(tmp_path / "g")
-    make_run(group)
-    make_server(group, gpus=gpus)
-    make_run(make_group(tmp_path / "h", model_config={"engine": "external", "gpus": 0}), model_job=None, seed=1)
-    assert hours(tmp_path) == [0.0, 0.0]
 
 
 # ---- broken and hostile files

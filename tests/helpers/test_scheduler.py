@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.scheduler import ALIVE, SCRIPT, Job, Scheduler, SchedulerUnavailable
+from helpers.scheduler import ALIVE, SCRIPT, Allocation, Job, Scheduler, SchedulerUnavailable
 
 # Job states of Slurm 22.05 to 24.11: https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES
 STATES = (
@@ -167,3 +167,37 @@ def test_python_and_shell_agree_on_who_is_alive() -> None:
     assert set(answer.stdout.split()) == ALIVE & set(STATES)
     assert set(STATES) >= ALIVE
     assert {"PENDING", "RUNNING"} <= ALIVE and not {"GONE", "COMPLETED", "NODE_FAIL", "PREEMPTED"} & ALIVE
+
+
+# ---- the accounting
+
+ACCOUNTING = """#!/usr/bin/env bash
+echo "sacct $*" >>"$FAKE/calls"
+case "$*" in
+  '-X --noheader --parsable2 --jobs='*' --format=jobid,start,elapsedraw,alloccpus,alloctres') cat "$FAKE/history" ;;
+  *) echo "sacct: unrecognized options $*" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_what_jobs_were_allocated(fake: Path, slurm: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake / "sacct").write_text(ACCOUNTING)
+    (fake / "history").write_text(
+        "7|1767225600|61|8|billing=8,cpu=8,gres/gpu:a100=2,gres/gpu=2,mem=32G,node=1\n"
+        "8_1|1767225600|5|1|billing=1,cpu=1,mem=1G,node=1\n"
+        "9|None|0|0|\n"
+    )
+    monkeypatch.setattr("helpers.scheduler.IDS_AT_ONCE", 3)
+    assert slurm.accounting(["7", "8_1", "8_2", "9"]) == {
+        "7": Allocation(1767225600.0, 61.0, 8.0, 2.0),
+        "8_1": Allocation(1767225600.0, 5.0, 1.0, None),
+        "9": Allocation(None, 0.0, 0.0, None),
+    }
+    assert [call.split()[4] for call in calls(fake)] == ["--jobs=7,8", "--jobs=9"]
+    assert slurm.accounting([]) == {}
+
+
+def test_no_accounting_is_not_no_cost(fake: Path, slurm: Scheduler) -> None:
+    (fake / "sacct").write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2\nexit 1\n")
+    with pytest.raises(SchedulerUnavailable, match="storage is disabled"):
+        slurm.accounting(["7"])
