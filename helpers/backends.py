@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from helpers import mlebench_local
+
 if TYPE_CHECKING:
     from helpers.tasks.definitions import TaskRegistry
 
@@ -69,15 +71,30 @@ class Backend(NamedTuple):
     program: str
     archives: str = ""
 
-    def command(self, task: str, folder: Path, options: Options, tasks_dir: str | None) -> list[str]:
-        """The command that prepares a task below `folder`. Raises Unavailable, which says how to get it."""
+    def command(
+        self, task: str, folder: Path, options: Options, tasks_dir: str | None, raw: Path | None = None
+    ) -> list[str]:
+        """The command that prepares a task below `folder`, of raw files that lie here where `raw` is given.
+
+        Raises Unavailable, which says how to get it.
+        """
+        if raw and self.name in KINDS:
+            raise Unavailable(
+                f"--raw is for competitions of mle-bench and folders with a prepare.py: {task} is {KINDS[self.name]}"
+            )
         if self.name == "own":
             more = ["--tasks-dir", tasks_dir] if tasks_dir else []
             return [sys.executable, "-m", "helpers.tasks.cli", "generate-data", task, str(folder), *more]
         if self.name == "local":
             if not tasks_dir:
                 raise Unavailable("local tasks lie in --tasks-dir or paths.tasks of the site; neither is set")
-            return [sys.executable, "-m", "helpers.tasks.local_folder", tasks_dir, task, str(folder)]
+            where = Path(tasks_dir, task)
+            if mlebench_local.is_competition(where):
+                return _mlebench_local(task, folder, options, raw_files(raw or where / "raw", task), where)
+            more = ["--raw", str(raw)] if raw else []
+            return [sys.executable, "-m", "helpers.tasks.local_folder", tasks_dir, task, str(folder), *more]
+        if raw:
+            return _mlebench_local(task, folder, options, raw_files(raw, task))
         program = shutil.which(self.program)
         if program is None:
             raise Unavailable(f"there is no command `{self.program}` on the PATH: {HOW_TO_GET[self.name]}")
@@ -90,7 +107,7 @@ class Backend(NamedTuple):
         if at_once > 1:
             share = str(max(1, len(os.sched_getaffinity(0)) // at_once))
             env = {**dict.fromkeys(THREAD_VARIABLES, share), **env}
-        if self.name in ("own", "local"):
+        if self.name != "biomlbench":
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
         return env
 
@@ -151,6 +168,7 @@ BACKENDS = {
         Backend("mlebench", "mlebench", archives="*.zip"),
     )
 }
+KINDS = {"own": "a task of this project, which makes its data itself", "biomlbench": "BioML-bench's"}
 HOW_TO_GET = {
     "mlebench": "clone github.com/openai/mle-bench, run `git lfs pull` and `pip install .` there; "
     "or prepare it with scripts_hpc/prepare_tasks.sh, whose image has it",
@@ -169,11 +187,53 @@ def choose(task: str, registry: TaskRegistry | None, tasks_dir: str | None, forc
     return BACKENDS["biomlbench" if "/" in task else "mlebench"]
 
 
-def bytes_needed(backend: Backend, task: str, tasks_dir: str | None) -> int:
-    """What a preparation takes at least, as far as that is known: a local task splits its raw files."""
-    if backend.name != "local" or not tasks_dir:
-        return 0
-    return sum(path.stat().st_size for path in Path(tasks_dir, task, "raw").rglob("*") if path.is_file())
+def bytes_needed(backend: Backend, task: str, tasks_dir: str | None, raw: Path | None = None) -> int:
+    """What a preparation takes at least, as far as that is known: raw files that lie here are split."""
+    if raw is None and backend.name == "local" and tasks_dir:
+        raw = Path(tasks_dir, task, "raw")
+    if raw is None or raw.is_file():
+        return raw.stat().st_size if raw else 0
+    return sum(path.stat().st_size for path in raw.rglob("*") if path.is_file())
+
+
+# ---- mle-bench without Kaggle
+
+
+def raw_files(raw: Path, task: str) -> Path:
+    """Where a competition's raw files lie: its zip, also in a folder by that name, or else the folder. Raises Unavailable."""
+    if (raw / f"{task}.zip").is_file():
+        return raw / f"{task}.zip"
+    if not raw.exists():
+        raise Unavailable(f"{raw}: there is no such file or folder; it holds the competition's zip, or the files of it")
+    if raw.is_dir() and next(raw.iterdir(), None) is None:
+        raise Unavailable(f"{raw} is empty: the competition's zip, or the files of it, belong there")
+    return raw
+
+
+def _mlebench_local(task: str, folder: Path, options: Options, raw: Path, where: Path | None = None) -> list[str]:
+    if options.overwrite_checksums and raw.is_dir():
+        raise Unavailable(f"--overwrite-checksums records the zip's too, and {raw} is a folder: give the zip")
+    if options.overwrite_leaderboard:
+        raise Unavailable("--overwrite-leaderboard downloads one, and nothing is downloaded here: leave it out")
+    more = ["--folder", str(where)] if where else []
+    command = [_mlebench_python(), "-m", "helpers.mlebench_local", task, *options.flags, "--data-dir", str(folder)]
+    return [*command, "--raw", str(raw), *more]
+
+
+# what pip writes into a command's first line, or behind `exec` where the path is too long for that
+INTERPRETER = re.compile(r"^(?:#!\s*|'{3}exec' )\"?(/[^\"\n]*?python[\d.]*)\"?(?:\s|$)", re.MULTILINE)
+
+
+def _mlebench_python() -> str:
+    """The Python that the command `mlebench` runs in. Raises Unavailable."""
+    program = shutil.which("mlebench")
+    if program is None:
+        raise Unavailable(f"there is no command `mlebench` on the PATH: {HOW_TO_GET['mlebench']}")
+    with open(program, encoding="utf-8", errors="replace") as file:
+        found = INTERPRETER.search(file.read(4096))
+    if found is None:
+        raise Unavailable(f"{program} doesn't tell in which Python mle-bench is installed: install it with pip")
+    return found[1]
 
 
 def needs_sharing(task: str) -> bool:
@@ -192,22 +252,26 @@ def shared(task: str, data_dir: Path) -> list[Path]:
 # ---- what went wrong
 
 _KAGGLE_KEY = (
-    "put Kaggle's API token into ~/.kaggle/kaggle.json (kaggle.com, Settings, Create New Token; chmod 600), "
-    "or set KAGGLE_USERNAME and KAGGLE_KEY"
+    "give an API token (kaggle.com, Settings) as KAGGLE_API_TOKEN or in ~/.kaggle/access_token (chmod 600), which Kaggle's client "
+    "knows since 1.8; or the older kaggle.json in ~/.kaggle, ~/.config/kaggle or $KAGGLE_CONFIG_DIR, or KAGGLE_USERNAME and "
+    "KAGGLE_KEY. Without Kaggle: --raw takes the zip that you fetched elsewhere"
 )
 _RULES = "accept them at https://www.kaggle.com/c/{name}/rules, with the account of your API token, and prepare the task again"
 # Of these, the one that the output names last is the reason: what came before it was overcome. Texts of mlebench/data.py,
-# mlebench/utils.py, kaggle 1.6 (rest.py, kaggle_api_extended.py), urllib3, requests, polaris-lib and Python itself.
+# mlebench/utils.py, kaggle 1.6 and 2.2 (rest.py, kaggle_api_extended.py), urllib3, requests, polaris-lib and Python itself.
 KNOWN: tuple[tuple[str, str], ...] = (
     (r"must accept th(?:e|is) competition", f"the competition's rules are not accepted: {_RULES}"),
     (r"\(403\)|403 Forbidden|403 - Forbidden|403 Client Error", f"refused (403); most often the rules are not accepted: {_RULES}"),
-    (r"Could not find kaggle\.json|you must download an API key", f"Kaggle's credentials are missing: {_KAGGLE_KEY}"),
+    (
+        r"Could not find kaggle\.json|you must download an API key|Authentication required to call the Kaggle API",
+        f"Kaggle's credentials are missing, or not accepted: {_KAGGLE_KEY}",
+    ),
     (r"\(401\)|401 - Unauthorized|401 Client Error", f"the credentials were refused (401): {_KAGGLE_KEY}"),
     (r"polaris login", "not logged in to the Polaris Hub: run `polaris login` once on this machine"),
     (
         r"[Cc]hecksums? (?:for .{1,4000} )?do(?:es)? not match",
         "checksum mismatch: not the files that the benchmark was made with; --skip-verification takes them, "
-        "--overwrite-checksums records theirs as right; delete {data}/{name}.zip, if it is there, to download it again",
+        "--overwrite-checksums records theirs as right; {again}",
     ),
     (
         r"(?:File|directory:?) [`'][^`']*/(?:competitions|tasks)/[^`']*config\.yaml[`']|Invalid task ID",
@@ -215,6 +279,11 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "folder of tasks (--tasks-dir)",
     ),
     (r"\(404\)|404 Client Error|404 - Not Found", "not found (404): {line}"),
+    (
+        r"No module named 'kaggle\.rest'",
+        "Kaggle's client is too new for mle-bench there: install kaggle<1.7 beside it, which knows kaggle.json only; or prepare it "
+        "with scripts_hpc/prepare_tasks.sh, whose image knows API tokens too",
+    ),
     (r"No module named '([\w.]+)'", "the Python package `{match}` is missing where {program} runs: install it there"),
     (
         r"CERTIFICATE_VERIFY_FAILED",
@@ -242,11 +311,16 @@ LEADERBOARD_WRITTEN = r"ValueError: '[^'\n]*/competitions/[^'\n]*' is not in the
 SAID = re.compile(r"^(?:\w+\.)*(?:\w*(?:Error|Exception|Interrupt|Exit)|error)(?::.*)?$", re.MULTILINE)
 
 
-def failure(backend: Backend, task: str, data_dir: Path, returncode: int, output: str) -> Failure:
+def failure(
+    backend: Backend, task: str, data_dir: Path, returncode: int, output: str, raw: Path | None = None
+) -> Failure:
     """Why a command failed, from its exit code and the end of its output."""
     if re.search(LEADERBOARD_WRITTEN, output):
         return Failure("its leaderboard is there", done="--overwrite-leaderboard")
     words = {"name": task.rpartition("/")[2], "program": backend.program, "data": data_dir / task}
+    words["again"] = f"delete {data_dir / task}/{words['name']}.zip, if it is there, to download it again"
+    if raw or backend.name == "local":
+        words["again"] = "or the raw files were changed or cut: fetch them again"
     words["command"] = f"{backend.program} prepare {'-t' if '/' in task else '-c'} {task}"
     if found := _last(output, re.compile(DISK_FULL)):
         return Failure(f"the disk is full: {_line(output, found)}", disk_full=True)

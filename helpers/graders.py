@@ -28,6 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from helpers import mlebench_local
 from helpers.tasks.layout import TASK_ID
 
 VALID = "Submission is valid."
@@ -409,7 +410,10 @@ class MleBench:
                 f"import {self._package} ({error}); install it from github.com/{self._repository}"
             ) from None
         find = registry.get_competition if self._package == "mlebench" else registry.get_task
+        kept = data_dir / self.competition / "prepared" / "private" / mlebench_local.KEPT
         try:
+            if kept.is_dir():  # prepared from a folder of the user's
+                return utils, mlebench_local.competition(kept, self.competition, data_dir)
             return utils, find(self.competition)
         except (AssertionError, FileNotFoundError):
             raise GradingError(f"{self._project} has no competition {self.competition!r}") from None

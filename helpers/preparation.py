@@ -61,6 +61,7 @@ class Settings(NamedTuple):
     retry_wait: float
     timeout: float | None
     min_free: float
+    raw: Path | None = None  # raw files that lie here, of the one task that is asked for
 
 
 class Preparation:
@@ -119,7 +120,7 @@ class Preparation:
         if self._full:
             raise Failed(self._full)
         settings = self.settings
-        needed = max(settings.min_free * 1e9, backends.bytes_needed(backend, task, settings.tasks_dir))
+        needed = max(settings.min_free * 1e9, backends.bytes_needed(backend, task, settings.tasks_dir, settings.raw))
         free = shutil.disk_usage(settings.data_dir).free
         if free < needed:
             raise Failed(
@@ -164,7 +165,7 @@ class Preparation:
         """Run the backend's command until it has made the task, again after faults of the network. Raises Failed."""
         settings = self.settings
         try:
-            command = backend.command(task, folder, settings.options, settings.tasks_dir)
+            command = backend.command(task, folder, settings.options, settings.tasks_dir, settings.raw)
         except backends.Unavailable as error:
             raise Failed(Failure(f"{error}{self._guess(task)}")) from None
         ends = None if settings.timeout is None else time.monotonic() + settings.timeout
@@ -204,7 +205,8 @@ class Preparation:
             raise Stopped
         if problem:
             return Failure(f"{backend.program} ended well, but made no whole task: {problem}".replace(f"{folder}/", ""))
-        failure = backends.failure(backend, task, settings.data_dir, returncode, backends.tail(output, start))
+        said = backends.tail(output, start)
+        failure = backends.failure(backend, task, settings.data_dir, returncode, said, settings.raw)
         if failure.disk_full:
             self._full = self._full or failure._replace(reason=f"{failure.reason} ({self._left()})")
             return self._full

@@ -102,7 +102,13 @@ def tasks_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
         bad = [task for task in options.tasks if not re.fullmatch(layout.TASK_ID, task)]
         if bad:
             raise UsageError(f"not a task id: {', '.join(map(repr, bad))}")
+        if options.raw and len(set(options.tasks)) > 1:
+            raise UsageError("--raw goes with one task: each has raw files of its own")
+        if options.raw and not os.path.exists(os.path.expanduser(options.raw)):
+            raise UsageError(f"--raw {options.raw}: there is no such file or folder")
         return list(dict.fromkeys(options.tasks)), []
+    if options.raw:
+        raise UsageError("--raw goes with one task, named on the command line")
     path = options.task_list or options.jobs or JOBS_FILE
     tasks, warnings = (read_task_list(path), []) if options.task_list else read_jobs(path)
     if not tasks:
@@ -207,6 +213,8 @@ def parser() -> argparse.ArgumentParser:
     add("tasks", nargs="*", metavar="TASK", help="a task's id; without any, a file tells them")
     add("--task-list", metavar="PATH", help="file with a task id a line; wins over --jobs")
     add("--jobs", metavar="PATH", help=f"file with lines `agent,task_id` (default: {JOBS_FILE})")
+    raw = "the raw files of the one task that is named: its zip as Kaggle gives it, or a folder; nothing is downloaded"
+    add("--raw", metavar="FILE|FOLDER", help=raw)
     add = made.add_argument_group("how").add_argument
     add("--threads", type=_number(int, 1), default=4, metavar="N", help="tasks at once (default: %(default)s)")
     add("--force", action="store_true", help="prepare again what is prepared")
@@ -273,6 +281,7 @@ def settings_of(options: argparse.Namespace, count: int) -> Settings:
         retry_wait=options.retry_wait,
         timeout=options.timeout,
         min_free=options.min_free,
+        raw=Path(os.path.abspath(os.path.expanduser(options.raw))) if options.raw else None,
     )
 
 

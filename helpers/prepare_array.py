@@ -123,6 +123,8 @@ def plan(arguments: list[str], command_line: str, dry_run: bool) -> str:
         # there is nothing that a job would add
         show = f"{len(tasks)} tasks on this machine, without jobs"
         return f"DRY_RUN={shlex.quote(show)}\n" if dry_run else "DIRECT=1\n"
+    if options.raw and site.isolated and re.search("[:,]", os.path.realpath(options.raw)):
+        raise ConfigError([f"--raw {options.raw}: no container can be given a path with ':' or ',': rename it."])
     _Checks(site).check()
     # the last one of an option counts: the site's value, unless the user gave another
     threads = prepare_all_tasks.parse([f"--threads={site.jobs.prepare.cpus}", *arguments]).threads
@@ -155,6 +157,7 @@ class _Plan:
         self.site, self.options, self.tasks, self.warnings, self.threads = site, options, tasks, warnings, threads
         self.force = options.force or options.overwrite_checksums or options.overwrite_leaderboard
         self.skipped = [] if self.force else [task for task in tasks if is_prepared(site.paths.data, task)]
+        self.raw = os.path.realpath(os.path.expanduser(options.raw)) if options.raw else None
         self.refused = self._refused()
         todo = [task for task in tasks if task not in {*self.skipped, *self.refused}]
         if site.scheduler.kind == "local":
@@ -169,10 +172,10 @@ class _Plan:
         refused = {}
         for task in self.tasks:
             name = backends.choose(task, registry, self.site.paths.tasks, self.options.backend).name
-            if task not in self.skipped and name in DOWNLOADING:
+            if task not in self.skipped and name in DOWNLOADING and not self.raw:
                 refused[task] = (
                     f"{name} downloads it, and compute nodes of site {self.site.name} are offline: prepare it on a login node, "
-                    "with --set scheduler.kind=local"
+                    "with --set scheduler.kind=local, or fetch its zip by hand and give it with --raw"
                 )
         return refused
 
@@ -185,7 +188,7 @@ class _Plan:
         return [*given, *flags, *(["--force"] if options.force else [])]
 
     def script(self, run_group: str) -> str:
-        return render.prepare_script(self.site, render.Workflow(run_group), self.threads, self.passed_on())
+        return render.prepare_script(self.site, render.Workflow(run_group), self.threads, self.passed_on(), self.raw)
 
     def describe(self) -> str:
         """What would be submitted, for --dry-run."""

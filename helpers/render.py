@@ -197,9 +197,13 @@ def notebook_script(site: Site, time_limit: int | None = None) -> str:
 
 
 def prepare_script(
-    site: Site, workflow: Workflow | None = None, threads: int | None = None, options: Sequence[str] = ()
+    site: Site,
+    workflow: Workflow | None = None,
+    threads: int | None = None,
+    options: Sequence[str] = (),
+    raw: str | None = None,
 ) -> str:
-    """The job script of a preparation. threads, options: of helpers.prepare_all_tasks."""
+    """The job script of a preparation. threads, options, raw: of helpers.prepare_all_tasks."""
     wants = site.jobs.prepare
     job = _job(
         site,
@@ -210,7 +214,7 @@ def prepare_script(
         memory_gb=wants.memory_gb,
         options=sbatch_options(site, "cpu"),
     )
-    extra = {"threads": threads or wants.cpus, "options": options, "seconds": seconds(wants.time)}
+    extra = {"threads": threads or wants.cpus, "options": options, "seconds": seconds(wants.time), "raw": raw}
     return _fill("prepare.sh.j2", site, workflow, job, **extra)
 
 

@@ -15,6 +15,8 @@
 #   --threads N        tasks at once in one job (default: jobs.prepare.cpus of the site; without jobs 4)
 #   --data-dir FOLDER, --tasks-dir FOLDER   instead of the site's paths.data, paths.tasks
 #   --backend NAME     own, local, mlebench or biomlbench, instead of the one that the id tells
+#   --raw FILE|FOLDER  the raw files of the one task that is named: its zip as Kaggle gives it, fetched on any machine, or a folder with
+#                      the files. Prepared with mle-bench's own code and checksums, without Kaggle and without the internet
 #   --force            prepare again what is prepared
 #   --keep-raw, --overwrite-checksums, --overwrite-leaderboard, --skip-verification   as of mlebench and biomlbench; also =false
 #   --retries N        tries after a network fault   --retry-wait SECONDS   before the first of them
@@ -26,7 +28,8 @@
 #   -h, --help         this text
 #
 # Where compute nodes don't reach the internet, tasks that must be downloaded are left out. Prepare those on a login node: with
-# --set scheduler.kind=local the same container runs there, as a process.
+# --set scheduler.kind=local the same container runs there, as a process. Kaggle's credentials are those of its own client:
+# KAGGLE_API_TOKEN, ~/.kaggle/access_token, kaggle.json in ~/.kaggle, ~/.config/kaggle or $KAGGLE_CONFIG_DIR.
 #
 # Ctrl-C ends all jobs. failed_tasks.txt lists what is still to be done, at every moment.
 # Exit codes: 0 all are prepared; 1 a task failed; 2 usage or configuration; 3 infrastructure (rejected); 130 interrupted.

@@ -324,6 +324,61 @@ SH
   [[ $output != *credentials* && $output != *somebody* ]]
 }
 
+seen() { # seen [VARIABLE=VALUE]…: what a preparation in a job is given of Kaggle's credentials, a line each, and the files' rights
+  local run
+  rm -rf "$BATS_TEST_TMPDIR/data/t1"
+  prepare t1 --detach
+  run=$output
+  try env PATH="$BATS_TEST_TMPDIR:$PATH" HAB_VENV_CORE="${HAB_CORE_PYTHON%/bin/*}" SLURM_JOB_ID=7 SLURM_ARRAY_TASK_ID=0 "$@" \
+    bash "$run/jobs/prepare.sh" 0
+  expect_status 0
+  [[ $output != *secret* && $error != *secret* ]]
+  ! grep -rq secret "$run"
+  paste -sd' ' "$BATS_TEST_TMPDIR/data/t1/prepared/private/answers.csv"
+}
+
+@test "Kaggle's credentials in all their forms reach a preparation, readable for the user alone" {
+  make_site slurm none
+  cat >"$BATS_TEST_TMPDIR/mlebench" <<'SH'
+#!/usr/bin/env bash
+folder=${*: -1}/$3/prepared
+mkdir -p "$folder"/{public,private} && echo x >"$folder/public/description.md"
+{
+  printf '%s\n' "token:${KAGGLE_API_TOKEN:-}"
+  find "$HOME/.kaggle" -type f -printf '%f:%m:' -exec cat {} \; 2>/dev/null | sort
+} >"$folder/private/answers.csv"
+SH
+  chmod +x "$BATS_TEST_TMPDIR/mlebench"
+  [[ $(seen) == token: ]]
+  [[ $(seen KAGGLE_API_TOKEN=secret-0) == token:secret-0 ]]
+  echo secret-1 >"$BATS_TEST_TMPDIR/token"
+  [[ $(seen KAGGLE_API_TOKEN="$BATS_TEST_TMPDIR/token") == token:secret-1 ]]
+  mkdir -p "$HOME/.config/kaggle" "$HOME/.kaggle" "$BATS_TEST_TMPDIR/mine"
+  echo secret-2 >"$HOME/.config/kaggle/kaggle.json"
+  [[ $(seen) == "token: kaggle.json:600:secret-2" ]]
+  echo secret-3 >"$HOME/.kaggle/access_token"
+  echo secret-4 >"$HOME/.kaggle/credentials.json"
+  [[ $(seen) == "token: access_token:600:secret-3 credentials.json:600:secret-4" ]]
+  echo secret-5 >"$BATS_TEST_TMPDIR/mine/kaggle.json"
+  [[ $(seen KAGGLE_CONFIG_DIR="$BATS_TEST_TMPDIR/mine") == "token: kaggle.json:600:secret-5" ]]
+}
+
+@test "--raw: no Kaggle, no internet; the job gets the file" {
+  touch "a titanic.zip"
+  prepare t1 --raw "a titanic.zip" --detach --set environment.offline=true
+  expect_status 0
+  grep -qF "RAW='$PWD/a titanic.zip'" "$output/jobs/prepare.sh"
+  prepare t1 --dry-run --set environment.offline=true
+  expect_in "or fetch its zip by hand and give it with --raw" "$output"
+  touch "a,b.zip"
+  prepare t1 --raw "a,b.zip"
+  expect_status 2
+  expect_in "no container can be given a path with ':' or ',': rename it" "$error"
+  prepare t1 --raw none
+  expect_status 2
+  expect_in "--raw none: there is no such file or folder" "$error"
+}
+
 @test "without Slurm and containers: prepare_all_tasks itself, with the same options" {
   make_site local none
   make_task t1

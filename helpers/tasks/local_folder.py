@@ -3,7 +3,8 @@
 prepare.py defines prepare(raw, public, private), three pathlib.Path, as mle-bench's do: it reads `raw` and writes the two other
 folders. public/ needs sample_submission.csv, private/ needs answers.csv and grading.json ({"metric", "id_column",
 "target_column"}, see helpers/graders.py); description.md is copied from the folder where prepare.py wrote none. What the
-grading server would refuse is found out here.
+grading server would refuse is found out here. (A folder of mle-bench's, with its config.yaml or a prepare.py that imports mlebench,
+is prepared and graded by mle-bench: helpers/mlebench_local.py.)
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ class BrokenTask(Exception):
     """A folder that makes no task; the message is for who wrote it."""
 
 
-def prepare(folder: Path, task: str, data_dir: Path) -> None:
-    """Prepare the task of a folder below `data_dir`. Raises BrokenTask, OSError, and whatever prepare.py raises."""
+def prepare(folder: Path, task: str, data_dir: Path, raw: Path | None = None) -> None:
+    """Prepare the task of a folder below `data_dir`, of its raw/ or the folder `raw`.
+
+    Raises BrokenTask, OSError, and whatever prepare.py raises.
+    """
     function = load(folder)
-    if not (folder / "raw").is_dir():
-        raise BrokenTask(f"{folder / 'raw'}: there is no such folder; the raw files go there")
+    raw = raw or folder / "raw"
+    if not raw.is_dir():
+        raise BrokenTask(f"{raw}: there is no such folder; the raw files go there")
     public, private = (layout.prepared(data_dir, task) / half for half in ("public", "private"))
     for half, mode in ((public, 0o755), (private, 0o700)):
         half.mkdir(parents=True)
         half.chmod(mode)
-    function(raw=folder / "raw", public=public, private=private)
+    function(raw=raw, public=public, private=private)
     description = folder / "description.md"
     if not (public / "description.md").exists() and description.is_file():
         shutil.copyfile(description, public / "description.md")
@@ -99,9 +104,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("tasks_dir", type=Path, metavar="TASKS_DIR", help="the folder of your tasks")
     parser.add_argument("task", metavar="ID", help="a folder in it")
     parser.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="where <ID>/prepared is to be made")
+    parser.add_argument("--raw", type=Path, metavar="FOLDER", help="the raw files, instead of <TASKS_DIR>/<ID>/raw")
     options = parser.parse_args(argv)
     try:
-        prepare(options.tasks_dir / options.task, options.task, options.data_dir)
+        prepare(options.tasks_dir / options.task, options.task, options.data_dir, options.raw)
     except BrokenTask as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -380,8 +380,9 @@ def test_a_log_that_cannot_be_written_is_said_once_and_ends_nothing(world: World
 # ---- what fails, and why
 
 KEY = (
-    "put Kaggle's API token into ~/.kaggle/kaggle.json (kaggle.com, Settings, Create New Token; chmod 600), "
-    "or set KAGGLE_USERNAME and KAGGLE_KEY"
+    "give an API token (kaggle.com, Settings) as KAGGLE_API_TOKEN or in ~/.kaggle/access_token (chmod 600), which Kaggle's client "
+    "knows since 1.8; or the older kaggle.json in ~/.kaggle, ~/.config/kaggle or $KAGGLE_CONFIG_DIR, or KAGGLE_USERNAME and "
+    "KAGGLE_KEY. Without Kaggle: --raw takes the zip that you fetched elsewhere"
 )
 RULES = "accept them at https://www.kaggle.com/c/{task}/rules, with the account of your API token, and prepare the task again"
 CHECKSUM = (
@@ -390,8 +391,13 @@ CHECKSUM = (
 )
 UNRESOLVED = "network fault: Failed to resolve 'www.kaggle.com' ([Errno -3] Temporary failure in name resolution)"
 REASONS = {
-    "credentials": f"Kaggle's credentials are missing: {KEY}",
+    "credentials": f"Kaggle's credentials are missing, or not accepted: {KEY}",
+    "new-credentials": f"Kaggle's credentials are missing, or not accepted: {KEY}",
     "refused": f"the credentials were refused (401): {KEY}",
+    "new-refused": f"the credentials were refused (401): {KEY}",
+    "new-rules": f"the competition's rules are not accepted: {RULES}",
+    "new-client": "Kaggle's client is too new for mle-bench there: install kaggle<1.7 beside it, which knows kaggle.json only; or "
+    "prepare it with scripts_hpc/prepare_tasks.sh, whose image knows API tokens too",
     "denied": f"Kaggle's credentials don't work: {KEY}",
     "rules": f"the competition's rules are not accepted: {RULES}",
     "forbidden": f"refused (403); most often the rules are not accepted: {RULES}",

@@ -37,6 +37,7 @@ TASKS=''
 VENV=/checkout/.venv-core
 THREADS=2
 OPTIONS=()
+RAW=''
 SECONDS_GIVEN=3600
 
 JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
@@ -77,13 +78,27 @@ if [[ -n $TASKS ]]; then
   BINDS+=(--bind "$TASKS:/tasks:ro")
   CONTAINER_ENV[HPC_PATHS__TASKS]=$(container::inside "$TASKS" /tasks)
 fi
+if [[ -n $RAW ]]; then
+  RAW_INSIDE=$(container::inside "$RAW" "/raw$([[ -d $RAW ]] || printf .zip)")
+  BINDS+=(--bind "$RAW:$RAW_INSIDE:ro")
+  OPTIONS+=(--raw "$RAW_INSIDE")
+fi
 for name in http_proxy https_proxy no_proxy; do
   upper=${name^^}
   CONTAINER_ENV[$name]=${!name:-${!upper:-}}
 done
-KAGGLE=${KAGGLE_CONFIG_DIR:-${HOME:-}/.kaggle}/kaggle.json
-[[ ! -r $KAGGLE ]] || install -D --mode=600 "$KAGGLE" "$JOB_TMP/tmp/.kaggle/kaggle.json"
-for name in KAGGLE_USERNAME KAGGLE_KEY; do CONTAINER_ENV[$name]=$(run::_key "$name"); done
+# all that Kaggle's client knows as credentials, of the first folder where one of its versions looks and there are some
+for folder in ${KAGGLE_CONFIG_DIR:+"$KAGGLE_CONFIG_DIR"} "${HOME:-}/.kaggle" "${XDG_CONFIG_HOME:-${HOME:-}/.config}/kaggle"; do
+  [[ ! -d $JOB_TMP/tmp/.kaggle ]] || break
+  for name in access_token access_token.txt credentials.json kaggle.json; do
+    [[ ! -f $folder/$name || ! -r $folder/$name ]] ||
+      install -D --mode=600 "$folder/$name" "$JOB_TMP/tmp/.kaggle/$name"
+  done
+done
+for name in KAGGLE_API_TOKEN KAGGLE_USERNAME KAGGLE_KEY; do CONTAINER_ENV[$name]=$(run::_key "$name"); done
+if [[ -f ${CONTAINER_ENV[KAGGLE_API_TOKEN]} ]]; then # it may name a file that holds the token
+  CONTAINER_ENV[KAGGLE_API_TOKEN]=$(<"${CONTAINER_ENV[KAGGLE_API_TOKEN]}")
+fi
 for name in "${!CONTAINER_ENV[@]}"; do
   [[ -n ${CONTAINER_ENV[$name]} ]] || unset "CONTAINER_ENV[$name]"
 done

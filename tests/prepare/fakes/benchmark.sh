@@ -3,7 +3,7 @@
 #
 # FAKE_PLANS: a folder; <id with % for />: what each attempt does, a word a line, the last one again and again (default: ok). There
 # each call is noted in `calls`, and where a task is in <id>.<state>. Texts are those of the real programs (mlebench/data.py,
-# utils.py; kaggle 1.6.17; urllib3).
+# utils.py; kaggle 1.6.17, and 2.2.5 where the word begins with `new-`; urllib3).
 
 say() { printf '%s\n' "$@" >&2; }
 
@@ -84,6 +84,16 @@ behave() {
       trace "OSError: Could not find kaggle.json. Make sure it's located in ~/.config/kaggle. Or use the environment method." '' "$denied"
       ;;
     refused) trace 'kaggle.rest.ApiException: (401)' 'Reason: Unauthorized' 'HTTP response body: {"code":401,"message":"Unauthenticated"}' '' "$denied" ;;
+    new-credentials) # the client ends the program itself
+      say 'Authentication required to call the Kaggle API.' '' '    export KAGGLE_API_TOKEN=xxxxxxxxxxxxxx  # token copied from the settings UI'
+      exit 1
+      ;;
+    new-refused) trace 'requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://api.kaggle.com/v1/competitions.CompetitionApiService/ListCompetitions' '' "$denied" ;;
+    new-rules)
+      say "requests.exceptions.HTTPError: You must accept this competition's rules before you'll be able to download files."
+      trace 'EOFError: EOF when reading a line'
+      ;;
+    new-client) trace "ModuleNotFoundError: No module named 'kaggle.rest'" ;;
     denied) trace "$denied" ;;
     rules)
       say 'kaggle.rest.ApiException: (403)' 'Reason: Forbidden' "HTTP response body: b'{\"code\":403,\"message\":\"You must accept this competition\\\\u0027s rules before you\\\\u0027ll be able to download files.\"}'"
