@@ -1,7 +1,8 @@
 """What an agent's file is, judged by its content, never by its name.
 
-Nothing in a file is ever executed, and what a hostile file can make its reader hold is bounded. What doesn't count raises
-Refused, whose message goes on from the file's name.
+Nothing in a file is ever executed, and what a hostile file can make its reader hold or do is bounded where it can be; libraries
+for images and archives have no such bounds, so the judge calls all of this in a process that may be ended (helpers/bounded.py).
+What doesn't count raises Refused, whose message goes on from the file's name.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def check_output(file: BinaryIO, name: str, known_text: str = "") -> Any:
         if ending in MODELS:
             return model_files.check_model(file, ending)
         return _check_other(file)
-    except Refused:
+    except (Refused, MemoryError):
         raise
     except Exception as error:  # what hostile bytes make a parser raise can't be listed
         raise Refused(f"can't be read as {ending or 'a file'} ({type(error).__name__})") from None

@@ -7,13 +7,14 @@ import io
 import math
 import numbers
 import os
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import graders
+from helpers import bounded, graders
 from helpers.graders import InvalidSubmission, Metric
 from helpers.tasks import files
 from helpers.tasks.findings import Table, check_findings, check_statistics
@@ -32,6 +33,8 @@ SUBMISSION, STATISTICS, REPORT, METADATA = (
 LEAST_SKILL = 0.05  # of the way from one guess for all rows to perfection; less is none
 TOKEN_SHARE = 0.2  # of an even share of the rows: fewer rows are no cluster
 MOST_IMAGES = 100
+# what reading one output may take, and reading all of them: what isn't read by then doesn't count
+SECONDS_A_FILE, SECONDS_IN_ALL, MEMORY = 60.0, 300.0, 2048 * MB
 
 
 class Unevaluable(Exception):
@@ -50,6 +53,17 @@ class Judge:
         self._sound: list[str] = []  # required outputs that are
         self._images: dict[str, Any] = {}
         self._texts: dict[str, Any] = {}
+        self._until = time.monotonic() + SECONDS_IN_ALL
+
+    def _bounded(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what reads an agent's file, in a process that may be ended. Raises Refused, and what it raises."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise Refused(f"isn't read: reading those before took over {SECONDS_IN_ALL:g} s")
+        try:
+            return bounded.call(function, *arguments, seconds=min(left, SECONDS_A_FILE), memory=MEMORY)
+        except bounded.Exceeded as error:
+            raise Refused(str(error)) from None
 
     def judge(self) -> None:
         """Judge all of it. Raises Unevaluable, GradingError and OSError."""
@@ -77,16 +91,23 @@ class Judge:
                 f"{self._task.id} is not prepared by this project, so only the grading server can grade it"
             )
         try:
-            content = results.read(SUBMISSION, grader.largest_file)
-            truth, predicted = grader.parsed(io.BytesIO(content))
-            self._refuse_guesses(grader, predicted)
+            self._verdict.scores, self._verdict.criteria, self._verdict.feedback, self._submission_problem = (
+                self._bounded(self._judged_submission, grader, results)
+            )
         except (Refused, InvalidSubmission) as error:
             self._submission_problem = str(error)
             self._verdict.scores["skill"] = 0.0
             self._verdict.feedback.append(f"{SUBMISSION}: {error}")
             for key in [*self._criteria.bounds, *(["expected_clusters"] if self._criteria.expected_clusters else [])]:
                 self._verdict.decide(key, False, f"there is no usable {SUBMISSION}")
-            return
+
+    def _judged_submission(
+        self, grader: graders.OwnTask, results: Results
+    ) -> tuple[dict[str, float], dict[str, bool], list[str], str | None]:
+        """Scores, criteria, feedback, and what is wrong with it. Raises Refused, InvalidSubmission and GradingError."""
+        content = results.read(SUBMISSION, grader.largest_file)
+        truth, predicted = grader.parsed(io.BytesIO(content))
+        self._refuse_guesses(grader, predicted)
         score = grader.metric.score(truth, predicted)
         given = grader.reference.get("sample_submission")
         skill = _skill(grader.metric, truth, score, given if isinstance(given, (int, float)) else None)
@@ -95,10 +116,12 @@ class Judge:
             self._judge_bound(grader, content, key, graders.get_metric(name), is_minimum, bound)
         if self._criteria.expected_clusters:
             self._judge_clusters(predicted, skill)
+        problem = None
         no_luck = min(skill, _skill(grader.metric, truth, score)) >= _least_skill(grader.metric, truth)
         if not no_luck and not any(self._verdict.criteria[key] for key in self._criteria.bounds):
-            self._submission_problem = "is hardly better than one guess for all rows"
-            self._verdict.feedback.append(f"{SUBMISSION}: {self._submission_problem}")
+            problem = "is hardly better than one guess for all rows"
+            self._verdict.feedback.append(f"{SUBMISSION}: {problem}")
+        return self._verdict.scores, self._verdict.criteria, self._verdict.feedback, problem
 
     def _refuse_guesses(self, grader: graders.OwnTask, predicted: Any) -> None:
         if (predicted == predicted[0]).all():
@@ -175,15 +198,29 @@ class Judge:
             raise Refused("doesn't count, for the reason above")
         if pattern.startswith("model") and pattern.endswith(".*") and suffix(name) not in files.MODELS:
             raise Refused(f"is no kind of model file that can be checked: {', '.join(sorted(files.MODELS))}")
+        self._load_given(name)
+        trait = self._bounded(self._examined, results, name)
+        if suffix(name) in files.IMAGES:
+            self._images[name] = trait
+        if suffix(name) in files.TEXTS:
+            self._texts[name] = trait
+
+    def _load_given(self, name: str) -> None:
+        """Read what the task gave, once, and not in each process that compares an output with it."""
+        _ = self._known_text, name in (STATISTICS, REPORT) and self._table
+
+    def _examined(self, results: Results, name: str) -> Any:
+        """Check the content of one output; returns what no other may share, or None. Raises Refused."""
         with results.open(name) as file:
             self._refuse_copies(results, name, file)
             trait = files.check_output(file, name, self._known_text)
         if suffix(name) in files.IMAGES:
-            self._refuse_alike(name, trait, self._images, files.look_alike, "shows the same as")
+            _refuse_alike(trait, self._images, files.look_alike, "shows the same as")
         if suffix(name) in files.TEXTS:
-            self._refuse_alike(name, trait, self._texts, files.repeats, "says the same as")
+            _refuse_alike(trait, self._texts, files.repeats, "says the same as")
         if name == STATISTICS and self._table is not None:
             check_statistics(files.parse_json(results.read(name)), self._table)
+        return trait
 
     def _refuse_copies(self, results: Results, name: str, file: Any) -> None:
         for path in self._public:
@@ -194,14 +231,6 @@ class Judge:
             with results.open(other) as found:
                 if same_content(file, found):
                     raise Refused(f"is a copy of {printable(other)}")
-
-    def _refuse_alike(
-        self, name: str, trait: Any, known: dict[str, Any], are_alike: Callable[[Any, Any], bool], words: str
-    ) -> None:
-        twin = next((other for other, seen in known.items() if are_alike(trait, seen)), None)
-        if twin is not None:
-            raise Refused(f"{words} {printable(twin)}")
-        known[name] = trait
 
     @cached_property
     def _public(self) -> list[Path]:
@@ -249,7 +278,7 @@ class Judge:
         try:
             if REPORT not in self._texts:
                 self._check(results, REPORT)
-            count = check_findings(files.decoded(results.read(REPORT)), self._table)
+            count = self._bounded(lambda: check_findings(files.decoded(results.read(REPORT)), self._table))
         except Refused as error:
             self._verdict.decide("required_insights", False, f"{REPORT} {error}")
             return
@@ -266,6 +295,12 @@ class Judge:
             f"the agent took {seconds:.0f} s, {most} is the most" if is_known else "how long the agent took isn't known"
         )
         self._verdict.decide("max_training_time", is_known and seconds <= most, reason)
+
+
+def _refuse_alike(trait: Any, known: dict[str, Any], are_alike: Callable[[Any, Any], bool], words: str) -> None:
+    twin = next((other for other, seen in known.items() if are_alike(trait, seen)), None)
+    if twin is not None:
+        raise Refused(f"{words} {printable(twin)}")
 
 
 def _is_pattern(name: str) -> bool:

@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import lzma
-import math
 import os
 import re
 import zipfile
@@ -25,6 +24,7 @@ from helpers.tasks.pickles import (
     Import,
     Refused,
     Scan,
+    elements,
     varies,
 )
 
@@ -60,7 +60,7 @@ def _npy(file: Any) -> bool:
         raise Refused(f"is no array of numpy ({str(error)[:80]})") from None
     if kind.hasobject:
         raise Refused("holds Python objects, which only pickle reads; save plain numbers")
-    varied = varies(file, math.prod(shape) * kind.itemsize, kind.itemsize)
+    varied = varies(file, elements(shape) * kind.itemsize, kind.itemsize)
     if file.read(1):
         raise Refused("goes on after its array")
     return varied and kind.kind in "fiuc"
@@ -100,7 +100,7 @@ def _safetensors(file: Any) -> bool:
     for part in sorted(header.values(), key=lambda part: part["data_offsets"]):
         start, stop = part["data_offsets"]
         bits = int(re.fullmatch(r"BOOL|[A-Z]+(\d+)(?:_\w+)?", part["dtype"])[1] or 8)
-        if start != end or (stop - start) * 8 != math.prod(part["shape"]) * bits:
+        if start != end or (stop - start) * 8 != elements(part["shape"]) * bits:
             raise Refused("has tensors whose places or sizes don't fit")
         varied |= varies(file, stop - start, max(bits // 8, 1))
         end = stop
@@ -117,11 +117,14 @@ def _torch(file: Any) -> bool:
             raise Refused("is not written by torch.save")
         with archive.open(index) as data:
             scan = Scan(Bounded(data), re.compile(TENSORS), "save the state_dict, which holds tensors only")
-        found = [_storage(archive, index.removesuffix("data.pkl"), pid) for pid in scan.persistent]
-    return any(found)
+        read: dict[str, bool] = {}
+        for pid in scan.persistent:
+            _read_storage(archive, index.removesuffix("data.pkl"), pid, read)
+    return any(read.values())
 
 
-def _storage(archive: zipfile.ZipFile, folder: str, pid: Any) -> bool:
+def _read_storage(archive: zipfile.ZipFile, folder: str, pid: Any, read: dict[str, bool]) -> None:
+    """Note whether the bytes of a tensor vary; tensors may share them, which are read once."""
     match pid:
         case ("storage", Import(name), str(key), _, int(count)):
             width = WIDTHS.get(name.split()[-1].removesuffix("Storage"))
@@ -135,8 +138,9 @@ def _storage(archive: zipfile.ZipFile, folder: str, pid: Any) -> bool:
         raise Refused(f"lacks the bytes of tensor {key[:20]!r}") from None
     if part.file_size != count * width:
         raise Refused(f"has {part.file_size} bytes for tensor {key[:20]!r} instead of {count * width}")
-    with archive.open(part) as data:
-        return varies(data, part.file_size, width)
+    if key not in read:
+        with archive.open(part) as data:
+            read[key] = varies(data, part.file_size, width)
 
 
 def _pickle(file: Any) -> bool:
@@ -198,12 +202,14 @@ def _fields(data: memoryview) -> list[tuple[int, Any]]:
     while at < len(data):
         tag, at = _varint(data, at)
         wire, length = tag & 7, {1: 8, 5: 4}.get(tag & 7, 0)
+        if len(found) == MOST_FIELDS:
+            raise Refused(f"is a message of over {MOST_FIELDS} fields")
         if wire in (0, 2):
             length, at = _varint(data, at)
         if wire == 0:
             found.append((tag >> 3, length))
             continue
-        if wire not in (1, 2, 5) or at + length > len(data) or len(found) == MOST_FIELDS:
+        if wire not in (1, 2, 5) or at + length > len(data):
             raise Refused("is no ONNX model: it is cut off, or not made of protobuf messages")
         found.append((tag >> 3, data[at : at + length]))
         at += length

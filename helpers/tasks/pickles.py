@@ -18,6 +18,8 @@ LARGEST_WHOLE = 4096 * MB
 MOST_OPCODES = 2_000_000
 DEEPEST = 10  # pickles inside pickles
 KEPT = 1000  # characters of a text
+MOST_DIMENSIONS = 64  # as numpy has it
+MOST_STATE = 100  # keys and values of an object's state that are looked at; the known classes have a dozen
 JOBLIB = "joblib.numpy_pickle NumpyArrayWrapper"
 NUMPY = "|".join(
     (
@@ -65,8 +67,17 @@ class Bounded:
         return data
 
 
+def elements(shape: Any) -> int:
+    """How many elements an array of that shape has. Raises Refused for one that no array has."""
+    if len(shape) > MOST_DIMENSIONS:  # a product of a million numbers takes hours
+        raise Refused(f"has an array of over {MOST_DIMENSIONS} dimensions")
+    return math.prod(shape)
+
+
 def varies(file: Any, count: int, width: int) -> bool:
     """Read `count` bytes of elements of `width` bytes; whether they differ. Raises Refused where the file ends before."""
+    if width > MB:  # they are read one by one at least
+        raise Refused("has elements of over a megabyte each")
     first, varied = b"", False
     step = max(MB // max(width, 1), 1) * width
     while count > 0:
@@ -118,7 +129,7 @@ class Scan:
                 if number > MOST_OPCODES:
                     raise Refused(f"is a pickle of over {MOST_OPCODES} steps")
                 self._step(opcode, argument)
-        except Refused:
+        except (Refused, MemoryError):
             raise
         except Exception as error:  # an opcode that isn't one, an empty stack, a value of the wrong kind
             raise Refused(f"is no complete pickle ({str(error)[:60] or type(error).__name__})") from None
@@ -208,9 +219,12 @@ class Scan:
     def _build(self, target: Any, state: Any) -> None:
         match target, state:
             case Made(maker=Import(name)), Made(items=items) if name == JOBLIB:
+                items = items[:MOST_STATE]  # whose state may be built a million times
                 self._read_array(dict(zip(items[::2], items[1::2], strict=True)))
             case Made(maker=Import("lightgbm.basic Booster")), Made(items=items):
-                self.has_numbers |= any(isinstance(item, str) and item.startswith("tree\n") for item in items)
+                self.has_numbers |= any(
+                    isinstance(item, str) and item.startswith("tree\n") for item in items[:MOST_STATE]
+                )
 
     def _read_array(self, state: dict[str, Any]) -> None:
         """Read what joblib (numpy_pickle.py, NumpyArrayWrapper) writes into the midst of a pickle: an array's bytes, or,
@@ -226,5 +240,5 @@ class Scan:
         if state.get("numpy_array_alignment_bytes") is not None:
             self._file.read(self._file.read(1)[0])
         width = int(digits or 1) * (4 if kind == "U" else 1)
-        varied = varies(self._file, math.prod(state["shape"]) * width, width)
+        varied = varies(self._file, elements(state["shape"]) * width, width)
         self.has_numbers |= varied and kind in "fiucV"
