@@ -48,6 +48,11 @@ class Options(NamedTuple):
     skip_verification: bool = False
 
     @property
+    def overwrites(self) -> bool:
+        """Whether they mean that what is prepared is prepared again."""
+        return self.overwrite_checksums or self.overwrite_leaderboard
+
+    @property
     def flags(self) -> list[str]:
         return [f"--{name.replace('_', '-')}" for name, given in self._asdict().items() if given]
 
@@ -185,6 +190,13 @@ def choose(task: str, registry: TaskRegistry | None, tasks_dir: str | None, forc
     if tasks_dir and Path(tasks_dir, task, "prepare.py").is_file():
         return BACKENDS["local"]
     return BACKENDS["biomlbench" if "/" in task else "mlebench"]
+
+
+def takes_options(backend: Backend, task: str, tasks_dir: str | None) -> bool:
+    """Whether `Options` mean something for a task: they mean files of mle-bench and BioML-bench."""
+    if backend.name == "local" and tasks_dir:
+        return mlebench_local.is_competition(Path(tasks_dir, task))
+    return backend.name in ("mlebench", "biomlbench")
 
 
 def bytes_needed(backend: Backend, task: str, tasks_dir: str | None, raw: Path | None = None) -> int:

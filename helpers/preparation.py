@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from helpers import backends
 from helpers.backends import Backend, Failure, Options
 from helpers.commands import Commands, Stopped
-from helpers.tasks import layout
+from helpers.tasks import fingerprint, layout
 
 if TYPE_CHECKING:
     from helpers.tasks.definitions import TaskRegistry
@@ -61,7 +61,40 @@ class Settings(NamedTuple):
     retry_wait: float
     timeout: float | None
     min_free: float
+    runs_dir: str | None = None  # where results lie that were made with these data
     raw: Path | None = None  # raw files that lie here, of the one task that is asked for
+
+    def backend_of(self, task: str) -> Backend:
+        """Who prepares a task. Raises ConfigError for broken definitions."""
+        return backends.choose(task, self.registry, self.tasks_dir, self.backend)
+
+    def takes_options(self, task: str) -> bool:
+        """Whether `options` mean something for a task: they mean files of mle-bench and BioML-bench."""
+        return backends.takes_options(self.backend_of(task), task, self.tasks_dir)
+
+    def again(self, task: str) -> bool:
+        """Whether a task that is prepared is prepared again."""
+        return self.force or (self.options.overwrites and self.takes_options(task))
+
+    def replaced(self, task: str) -> str:
+        """What a person must know of results that lose their data; empty where there are none. Raises Failed without --force."""
+        name = fingerprint.results_with(self.data_dir, task, self.runs_dir)
+        if name is None:
+            return ""
+        if not self.force:
+            raise Failed(
+                Failure(
+                    f"its results were made with the data that lie there (the newest: {name}): --force replaces them"
+                )
+            )
+        return fingerprint.REPLACED.format(task=task, name=name)
+
+    def warnings(self, tasks: list[str]) -> list[str]:
+        """That options mean nothing for some of the tasks."""
+        others = [task for task in tasks if not self.takes_options(task)] if self.options.flags else []
+        shown = ", ".join([*others[:5], *(["…"] if len(others) > 5 else [])])
+        flags = ", ".join(self.options.flags)
+        return [f"{flags}: of mle-bench's and BioML-bench's files; without effect on {shown}"] if others else []
 
 
 class Preparation:
@@ -86,11 +119,13 @@ class Preparation:
                 raise Stopped
             if self._is_done(task):
                 return Outcome(task, "skipped", time.monotonic() - began)
-            backend = self._backend(task)
+            backend = self.settings.backend_of(task)
             self._check_room(backend, task)
             with self._sharing_first(backend, task), self._alone(task) as folder:
                 if self._is_done(task):  # by whoever was waited for
                     return Outcome(task, "skipped", time.monotonic() - began)
+                if said := self.settings.replaced(task):
+                    log.warning("%s", said)
                 self._started(task)
                 began = time.monotonic()
                 self._make(backend, task, folder)
@@ -110,11 +145,7 @@ class Preparation:
         return Outcome(task, state, time.monotonic() - began, reason, output)
 
     def _is_done(self, task: str) -> bool:
-        return not self.settings.force and layout.problem(self.settings.data_dir, task) is None
-
-    def _backend(self, task: str) -> Backend:
-        settings = self.settings
-        return backends.choose(task, settings.registry, settings.tasks_dir, settings.backend)
+        return not self.settings.again(task) and layout.problem(self.settings.data_dir, task) is None
 
     def _check_room(self, backend: Backend, task: str) -> None:
         if self._full:

@@ -21,7 +21,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a file
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -31,6 +31,10 @@ from helpers.commands import Commands, guard
 from helpers.preparation import Outcome, Preparation, Settings
 from helpers.preparation_report import Report
 from helpers.tasks import layout
+
+if TYPE_CHECKING:
+    from helpers.site_config import Site
+    from helpers.tasks.definitions import TaskRegistry
 
 JOBS_FILE = "scripts/gcp-deploy/production-jobs.txt"
 FLAGS = tuple(f"--{name.replace('_', '-')}" for name in Options._fields)
@@ -228,12 +232,12 @@ def parser() -> argparse.ArgumentParser:
     least = "start no task with less on the disk (default: %(default)g)"
     add("--min-free", type=_number(float, 0), default=1.0, metavar="GB", help=least)
     add = made.add_argument_group(
-        "for biomlbench and mlebench (alone: true; or --option=true, --option=false)"
+        "for tasks of mle-bench and BioML-bench, without effect on others (alone: true; or --option=true, --option=false)"
     ).add_argument
     texts = (
         "keep the raw files beside the prepared ones",
-        "record the checksums found as right; implies --force",
-        "download the leaderboard anew; implies --force",
+        "record the checksums found as right, and prepare again",
+        "download the leaderboard anew, and prepare again",
         "don't compare checksums",
     )
     for flag, text in zip(FLAGS, texts, strict=True):
@@ -259,48 +263,62 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def settings_of(options: argparse.Namespace, count: int) -> Settings:
     """The settings of a run of so many tasks; the data folder is made where it isn't there. Raises UsageError."""
     data_dir, data_from, tasks_dir, registry = options.data_dir, "--data-dir", options.tasks_dir, None
+    runs_dir = None
     # without the site where it can tell nothing more: to read it takes longer than all the rest
     if options.backend not in ("biomlbench", "mlebench") or not data_dir:
-        data_dir, data_from, tasks_dir, registry = _from_site(options)
+        data_dir, data_from, tasks_dir, registry, runs_dir = _from_site(options)
     data_dir, tasks_dir = (path and os.path.abspath(os.path.expanduser(path)) for path in (data_dir, tasks_dir))
     try:
         os.makedirs(data_dir, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{data_dir} ({data_from}): can't be made ({error.strerror}); name another folder") from error
-    passed = Options(*(getattr(options, name) for name in Options._fields))
+    return _settings(options, Path(data_dir), data_from, tasks_dir, registry, runs_dir)._replace(
+        at_once=min(options.threads, count)
+    )
+
+
+def settings_at(site: Site, options: argparse.Namespace, registry: TaskRegistry) -> Settings:
+    """The settings of a preparation at a site, whose data folder is there."""
+    paths = site.paths
+    return _settings(options, Path(paths.data), f"paths.data of site {site.name}", paths.tasks, registry, paths.runs)
+
+
+def _settings(options: argparse.Namespace, data_dir: Path, data_from: str, *rest: Any) -> Settings:
+    tasks_dir, registry, runs_dir = rest
     return Settings(
-        data_dir=Path(data_dir),
+        data_dir=data_dir,
         data_from=data_from,
         tasks_dir=tasks_dir,
         registry=registry,
         backend=options.backend,
-        options=passed,
-        force=options.force or passed.overwrite_checksums or passed.overwrite_leaderboard,
-        at_once=min(options.threads, count),
+        options=Options(*(getattr(options, name) for name in Options._fields)),
+        force=options.force,
+        at_once=options.threads,
         retries=options.retries,
         retry_wait=options.retry_wait,
         timeout=options.timeout,
         min_free=options.min_free,
+        runs_dir=runs_dir,
         raw=Path(os.path.abspath(os.path.expanduser(options.raw))) if options.raw else None,
     )
 
 
-def _from_site(options: argparse.Namespace) -> tuple[str, str, str | None, Any]:
+def _from_site(options: argparse.Namespace) -> tuple[str, str, str | None, Any, str | None]:
     from helpers.site_config import ConfigError, load_site, pick_site
     from helpers.tasks.definitions import open_registry
 
-    data_dir, data_from, tasks_dir = options.data_dir, "--data-dir", options.tasks_dir
+    data_dir, data_from, tasks_dir, runs_dir = options.data_dir, "--data-dir", options.tasks_dir, None
     try:
         if not data_dir or not tasks_dir:
             site = load_site(pick_site(options.site), options.overrides)
-            tasks_dir = tasks_dir or site.paths.tasks
+            tasks_dir, runs_dir = tasks_dir or site.paths.tasks, site.paths.runs
         if not data_dir:
             data_dir, data_from = site.paths.data, f"paths.data of site {site.name}"
         registry = open_registry(tasks_dir)
         registry.get_task_types()  # reads all definitions: what is wrong with them is said before anything starts
     except ConfigError as error:
         raise UsageError("\n".join(error.problems)) from error
-    return data_dir, data_from, tasks_dir, registry
+    return data_dir, data_from, tasks_dir, registry, runs_dir
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -317,7 +335,7 @@ def main(argv: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
-    for warning in warnings:
+    for warning in [*warnings, *settings.warnings(tasks)]:
         log.warning(warning)
     if settings.timeout:
         log.info("Each task may take %g s (--timeout)", settings.timeout)

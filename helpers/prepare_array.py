@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from helpers import backends, prepare_all_tasks, render, runs, site_config, workflow
+from helpers import preparation, prepare_all_tasks, render, runs, site_config, workflow
 from helpers.__main__ import reports
 from helpers.preparation_report import Report
 from helpers.preparation_watch import RECORD, is_prepared
@@ -155,24 +155,37 @@ class _Plan:
 
     def __init__(self, site: Site, options: Any, tasks: list[str], warnings: list[str], threads: int):
         self.site, self.options, self.tasks, self.warnings, self.threads = site, options, tasks, warnings, threads
-        self.force = options.force or options.overwrite_checksums or options.overwrite_leaderboard
-        self.skipped = [] if self.force else [task for task in tasks if is_prepared(site.paths.data, task)]
-        self.raw = os.path.realpath(os.path.expanduser(options.raw)) if options.raw else None
+        self.settings = prepare_all_tasks.settings_at(site, options, open_registry(site.paths.tasks))
+        self.force = options.force or self.settings.options.overwrites
+        whole = [task for task in tasks if is_prepared(site.paths.data, task)]
+        self.skipped = [task for task in whole if not self.settings.again(task)]
         self.refused = self._refused()
+        self.warnings = [*warnings, *self.settings.warnings(tasks), *self._replaced(whole)]
         todo = [task for task in tasks if task not in {*self.skipped, *self.refused}]
         if site.scheduler.kind == "local":
             self.parts, self.arrays = cut(todo, 1, 1)
         else:
             self.parts, self.arrays = cut(todo, room(site), array_size(site)) if todo else ([], [])
 
+    def _replaced(self, whole: list[str]) -> list[str]:
+        """What is said of results that lose their data; without --force such a task is refused."""
+        told = []
+        for task in whole:
+            try:
+                said = "" if task in self.skipped else self.settings.replaced(task)
+            except preparation.Failed as error:
+                self.refused[task] = str(error)
+                continue
+            told += [said] if said else []
+        return told
+
     def _refused(self) -> dict[str, str]:
         if self.site.scheduler.kind == "local" or not self.site.environment.offline:
             return {}
-        registry = open_registry(self.site.paths.tasks)
         refused = {}
         for task in self.tasks:
-            name = backends.choose(task, registry, self.site.paths.tasks, self.options.backend).name
-            if task not in self.skipped and name in DOWNLOADING and not self.raw:
+            name = self.settings.backend_of(task).name
+            if task not in self.skipped and name in DOWNLOADING and not self.settings.raw:
                 refused[task] = (
                     f"{name} downloads it, and compute nodes of site {self.site.name} are offline: prepare it on a login node, "
                     "with --set scheduler.kind=local, or fetch its zip by hand and give it with --raw"
@@ -188,7 +201,9 @@ class _Plan:
         return [*given, *flags, *(["--force"] if options.force else [])]
 
     def script(self, run_group: str) -> str:
-        return render.prepare_script(self.site, render.Workflow(run_group), self.threads, self.passed_on(), self.raw)
+        return render.prepare_script(
+            self.site, render.Workflow(run_group), self.threads, self.passed_on(), self.settings.raw
+        )
 
     def describe(self) -> str:
         """What would be submitted, for --dry-run."""

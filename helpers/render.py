@@ -201,7 +201,7 @@ def prepare_script(
     workflow: Workflow | None = None,
     threads: int | None = None,
     options: Sequence[str] = (),
-    raw: str | None = None,
+    raw: Path | None = None,
 ) -> str:
     """The job script of a preparation. threads, options, raw: of helpers.prepare_all_tasks."""
     wants = site.jobs.prepare

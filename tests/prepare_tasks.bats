@@ -134,6 +134,25 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   [[ $(sbatches | wc -l) == 2 ]]
 }
 
+@test "options of mle-bench touch no task of one's own; data with results take --force" {
+  prepare classification_basic --set scheduler.kind=local --set container.runtime=none
+  expect_status 0
+  prepare classification_basic t1 --detach --overwrite-checksums
+  expect_status 0
+  [[ $(parts) == t1 ]]
+  grep -q -- '--overwrite-checksums: of mle-bench.s and BioML-bench.s files; without effect on classification_basic' "$output/preparation.json"
+  local group=$BATS_TEST_TMPDIR/runs/2026-01-01T00-00-00-UTC_run-group_aide
+  make_task t2
+  mkdir "$group"
+  printf '{"competition": "t2", "data_fingerprint": "%s"}' \
+    "$(python -c 'import sys; from helpers.tasks import fingerprint; print(fingerprint.known(__import__("pathlib").Path(sys.argv[1])))' \
+      "$BATS_TEST_TMPDIR/data/t2/prepared")" >"$group/workflow.json"
+  prepare t2 --dry-run --overwrite-leaderboard
+  expect_in "t2: its results were made with the data that lie there (the newest: ${group##*/}): --force replaces them" "$output"
+  prepare t2 --dry-run --force
+  expect_in "t2: the data that its results were made with (the newest: ${group##*/}) are replaced" "$output"
+}
+
 @test "offline compute nodes: downloads are left out with advice, tasks of one's own go on" {
   mkdir "$BATS_TEST_TMPDIR/tasks/mine"
   touch "$BATS_TEST_TMPDIR/tasks/mine/prepare.py"

@@ -140,14 +140,27 @@ def generate_data(
     if check:
         require_data(data_dir, task.id, tasks_dir)
         return click.echo(f"{task.id}: prepared in {folder}")
+    from helpers.tasks import fingerprint
     from helpers.tasks.prepare import prepare
 
+    runs_dir = _runs_dir() if force else None
+    if name := fingerprint.results_with(data_dir, task.id, runs_dir):
+        click.echo(fingerprint.REPLACED.format(task=task.id, name=name), err=True)
     with about(folder):
         made = prepare(task, data_dir, seed, force=force)
     said = (
         f"prepared in {folder}" if made else f"already prepared in {folder}, nothing to do (--force prepares it again)"
     )
     click.echo(f"{task.id}: {said}")
+
+
+def _runs_dir() -> str | None:
+    from helpers import site_config
+
+    try:
+        return site_config.load_site(site_config.pick_site(None)).paths.runs
+    except ConfigError:
+        return None
 
 
 def require_data(data_dir: str | Path, task_id: str, tasks_dir: str | None = None) -> None:

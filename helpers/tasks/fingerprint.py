@@ -24,6 +24,10 @@ BUDGET = 4 * 2**30  # bytes that are read at most, about
 MOST_FILES = 20_000  # whose content is read; those nearest to the top first, where the tables lie
 PIECE = 64 * 2**10
 THREADS = 8
+REPLACED = (
+    "{task}: the data that its results were made with (the newest: {name}) are replaced; scores on the new ones don't compare with "
+    "those on the old ones, and the export keeps them apart (data_fingerprint)"
+)
 
 
 class _File(NamedTuple):
@@ -40,6 +44,16 @@ def known(folder: Path) -> str:
     if isinstance(said, str) and kept == _state(files):
         return said
     return _keep(folder, files)
+
+
+def results_with(data_dir: str | Path, task: str, runs_dir: str | Path | None) -> str | None:
+    """The newest workflow on a task, where it ran on the data that lie prepared there now; None: no results would lose their data."""
+    folder = Path(data_dir, task, "prepared")
+    newest = runs.latest_data(Path(runs_dir), task) if runs_dir else None
+    try:
+        return newest[0] if newest and newest[1] == known(folder) else None
+    except OSError:
+        return None
 
 
 def stamp(folder: Path) -> str:

@@ -19,7 +19,7 @@ import pytest
 from helpers import backends, preparation, prepare_all_tasks
 from helpers.backends import BACKENDS, THREAD_VARIABLES
 from helpers.commands import Commands, Stopped
-from helpers.tasks import layout
+from helpers.tasks import fingerprint, layout
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKES = ROOT / "tests/prepare/fakes"
@@ -859,6 +859,55 @@ def test_a_local_folder_must_be_whole(world: World, missing: str, said: str) -> 
     (folder / missing).rename(world.cwd / "away")
     result = world.run("t", "--tasks-dir", "mine", backend="local")
     assert result.returncode == 1 and said in result.stdout
+
+
+# ---- what options replace
+
+
+OPTIONS = "--keep-raw, --overwrite-checksums"
+
+
+def results(world: World, task: str) -> dict[str, str]:
+    """A workflow that ran on the data of a task as they lie there; the variable that tells where it lies."""
+    folder = world.cwd / "runs/2026-01-01T00-00-00-UTC_run-group_aide"
+    folder.mkdir(parents=True)
+    data = fingerprint.known(layout.prepared(world.data, task))
+    (folder / "workflow.json").write_text(json.dumps({"competition": task, "data_fingerprint": data}))
+    return {"HPC_PATHS__RUNS": str(world.cwd / "runs")}
+
+
+def test_options_of_the_benchmarks_touch_no_other_task(world: World) -> None:
+    local_task(world.cwd / "mine/t")
+    given = ("classification_basic", "t", "--tasks-dir", "mine")
+    assert world.run(*given, backend=None).returncode == 0
+    before = {name: (world.data / name).stat().st_mtime_ns for name in world.files()}
+    result = world.run(*given, "--overwrite-checksums", "--keep-raw", backend=None)
+    assert result.returncode == 0
+    said = f"WARNING - {OPTIONS}: of mle-bench's and BioML-bench's files; without effect on classification_basic, t"
+    assert said in result.stdout and "Already prepared: 2" in result.stdout
+    assert before == {name: (world.data / name).stat().st_mtime_ns for name in world.files()}
+    world.plan(a="ok")
+    result = world.run("a", "t", "--tasks-dir", "mine", "--keep-raw", backend=None)
+    assert "--keep-raw: of mle-bench's and BioML-bench's files; without effect on t" in result.stdout
+
+
+def test_data_with_results_are_replaced_with_force_and_a_word(world: World) -> None:
+    world.plan(a="ok")
+    assert world.run("a", backend=None).returncode == 0
+    env = results(world, "a")
+    result = world.run("a", "--overwrite-checksums", backend=None, env=env)
+    assert result.returncode == 1 and len(world.calls) == 1
+    newest = "2026-01-01T00-00-00-UTC_run-group_aide"
+    assert (
+        f"its results were made with the data that lie there (the newest: {newest}): --force replaces them"
+        in result.stdout
+    )
+    result = world.run("a", "--overwrite-checksums", "--force", backend=None, env=env)
+    assert result.returncode == 0 and len(world.calls) == 2
+    assert f"WARNING - a: the data that its results were made with (the newest: {newest}) are replaced" in result.stdout
+    assert (
+        "are replaced" not in world.run("a", "--force", backend=None, env=env).stdout
+    )  # there are no results on these
 
 
 def test_local_tasks_need_a_folder(world: World) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from helpers import runs
 from helpers.site_config import ConfigError
-from helpers.tasks import cli, layout
+from helpers.tasks import cli, fingerprint, layout
 from helpers.tasks.definitions import DATASETS, DataRequirements, EvaluationCriteria, Task, open_registry
 
 COMMAND = [sys.executable, "-m", "helpers.tasks.cli"]
@@ -209,6 +209,23 @@ def test_config_writes_the_task_and_the_settings(call: Any, own: str, tmp_path: 
 
 
 # ---- generate-data
+
+
+def test_generate_data_says_which_results_lose_their_data(
+    call: Any, own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPC_SITE", "local")
+    monkeypatch.setenv("HPC_PATHS__RUNS", str(tmp_path / "runs"))
+    assert call("generate-data", "tiny", tmp_path, "--tasks-dir", own).code == 0
+    group = tmp_path / "runs/2026-01-01T00-00-00-UTC_run-group_aide"
+    group.mkdir(parents=True)
+    data = fingerprint.known(layout.prepared(tmp_path, "tiny"))
+    (group / "workflow.json").write_text(json.dumps({"competition": "tiny", "data_fingerprint": data}))
+    assert call("generate-data", "tiny", tmp_path, "--tasks-dir", own).err == ""
+    answer = call("generate-data", "tiny", tmp_path, "--force", "--tasks-dir", own)
+    assert answer.code == 0
+    assert answer.err.startswith(f"tiny: the data that its results were made with (the newest: {group.name}) are replaced")
+    assert call("generate-data", "tiny", tmp_path, "--force", "--tasks-dir", own).err == ""
 
 
 def test_generate_data_prepares_once(call: Any, own: str, tmp_path: Path) -> None:
