@@ -108,6 +108,56 @@ both_waiting() { [[ $(find "$(group two)" -path '*/code/waiting' | wc -l) == 2 ]
   python3 -c 'import sys; assert 0 < float(sys.argv[1]) < 0.1, sys.argv' "$(cell 0 gpu_hours)"
 }
 
+agents_started() { # agents_started NAME COUNT: lets them end as soon as they work
+  local run
+  for run in "$(group "$1")"/classification_basic_*; do
+    as_owner mkdir -p "$run/code"
+    as_owner touch "$run/code/go"
+  done
+  [[ $(find "$(group "$1")" -name 'classification_basic_*' | wc -l) == "$2" ]]
+}
+
+# Compares what the export adds up to with what the accounting says of all jobs of this test, in seconds.
+costs_agree() {
+  results "$WORK/runs" || return
+  sacct -nXP --user="$HAB_CLUSTER_USER" --starttime="$TEST_BEGAN" --format=elapsedraw,cputimeraw,alloctres,state >"$WORK/sacct"
+  python3 - "$WORK" <<'PYTHON'
+import csv, re, sys
+rows = list(csv.DictReader(open(f"{sys.argv[1]}/results.csv")))
+jobs = [line.rstrip("\n").split("|") for line in open(f"{sys.argv[1]}/sacct")]
+assert rows and {row["cost_basis"] for row in rows} == {"accounting"}, rows
+assert not any(state in ("RUNNING", "PENDING") for *_, state in jobs), jobs
+told = [3600 * sum(float(row[column]) for row in rows) for column in ("gpu_hours", "cpu_hours")]
+gpus = sum(int(seconds) * int((re.search(r"gres/gpu=(\d+)", tres) or [0, 0])[1]) for seconds, _, tres, _ in jobs)
+print(f"told {told}, allocated {gpus, sum(int(cpu) for _, cpu, *_ in jobs)}, {len(rows)} rows, {len(jobs)} jobs")
+assert gpus and abs(told[0] - gpus) < 0.1 and abs(told[1] - sum(int(cpu) for _, cpu, *_ in jobs)) < 0.1, jobs
+PYTHON
+}
+
+@test "what it cost: a server used by two workflows, one killed with -9: all adds up to what the accounting says" {
+  TEST_BEGAN=$(date +%Y-%m-%dT%H:%M:%S)
+  start first classification_basic replay --agent caller --set models.replay.gpus=1 --cleanup off --seed 1
+  await_working first
+  go first
+  finish first 60
+  expect_status 0
+  local model
+  model=$(job_of first model_server)
+  start second classification_basic replay --agent caller --set models.replay.gpus=1 --reuse-model "$model" --rollouts 4 --seed 2
+  await 30 agents_started second 4
+  finish second 100
+  expect_status 0
+  start third classification_basic replay --agent caller --set models.replay.gpus=1 --seed 9
+  await_working third
+  kill_process "$(job_of third model_server)" slurm_script
+  finish third 100
+  expect_status 3
+  as_user scancel "$model" "$(job_of first grading_server)"
+  await 30 queue_empty
+  await 30 costs_agree
+  cat "$WORK"/results.csv
+}
+
 @test "rendered scripts alone with sbatch; their servers, used by a workflow with --reuse-*" {
   local render=(scripts_hpc/render.sh) grading model agent
   try "${render[@]}" --set jobs.agent.time_limit=15
