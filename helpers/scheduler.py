@@ -58,7 +58,8 @@ class Scheduler:
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # what sites and other users write into it may be anything
             # a Ctrl-C meant for us must not cut a cancellation short
             start_new_session=True,
         )

@@ -13,6 +13,15 @@ setup() {
   mkdir "$ADDRESS_DIR"
 }
 
+@test "json::object cuts no character in two" {
+  reason=$(printf 'größe größe' | head -c 3)
+  json::object reason "the server said: $reason" whole 'größe' >"$BATS_TEST_TMPDIR/json"
+  run python3 -c 'import json, sys; d = json.load(open(sys.argv[1], encoding="utf-8")); print(d["reason"], d["whole"] == "gr\u00f6\u00dfe")' "$BATS_TEST_TMPDIR/json"
+  [[ $output == 'the server said: gr True' ]]
+  iconv() { return 127; }
+  [[ $(json::string "$reason!") == '"gr?!"' ]]
+}
+
 @test "json::object quotes what needs it" {
   output=$(json::object text $'say "no" \\ tab\tend' number: 5 none '' list: '[1]' missing: '')
   "${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}" -c '

@@ -55,8 +55,11 @@ common::write_atomic() { # common::write_atomic FILE [mode], text on stdin
   return 1
 }
 
-json::string() { # json::string TEXT: quoted; control characters become blanks
-  local text=$1
+json::string() { # json::string TEXT: quoted, in UTF-8; control characters become blanks, what was cut within a character goes
+  local text=$1 LC_ALL=C
+  if [[ $text == *[$'\200'-$'\377']* ]]; then
+    text=$(iconv -c -f UTF-8 -t UTF-8 <<<"$text" 2>/dev/null) || [[ -n $text ]] || text=${1//[$'\200'-$'\377']/?}
+  fi
   text=${text//\\/\\\\}
   text=${text//\"/\\\"}
   text=${text//[$'\001'-$'\037']/ }
