@@ -96,11 +96,24 @@ DEPTH = 4  # folders below a given one that are searched for runs
 # ---- what lies in a run's folder
 
 
-def _load(folder: str, name: str, problems: list[str], needed: bool, limit: int = 16 * 2**20) -> dict[str, Any]:
-    """The JSON object in a file; empty, with a line in `problems`, where there is none to be had."""
+def _load(
+    folder: str,
+    name: str,
+    problems: list[str],
+    needed: bool,
+    limit: int = 16 * 2**20,
+    damaged: list[str] | None = None,
+) -> dict[str, Any]:
+    """The JSON object in a file; empty, with a line in `problems`, where there is none to be had.
+
+    damaged: takes a line on one that is readable but for some characters.
+    """
     try:
-        data = json.loads(runs.read_file(f"{folder}/{name}", limit))
+        text, is_whole = runs.decoded(runs.read_file(f"{folder}/{name}", limit))
+        data = json.loads(text)
         if isinstance(data, dict):
+            if not is_whole and damaged is not None:
+                damaged.append(f"{name} holds bytes that are no UTF-8")
             return data
         problems.append(f"{name} is no JSON object")
     except FileNotFoundError:
@@ -108,7 +121,7 @@ def _load(folder: str, name: str, problems: list[str], needed: bool, limit: int 
             problems.append(f"{name} is missing")
     except OSError as error:
         problems.append(f"{name} is a link" if error.errno == errno.ELOOP else f"{name}: {error.strerror}")
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (json.JSONDecodeError, RecursionError):
         problems.append(f"{name} is cut off or no JSON")
     except ValueError as error:
         problems.append(f"{name} {error}")
@@ -117,12 +130,13 @@ def _load(folder: str, name: str, problems: list[str], needed: bool, limit: int 
 
 @dataclass
 class _Run:
-    """One run as its folder tells it. workflow: the workflow.json above it; problems: what could not be read."""
+    """One run as its folder tells it. workflow: the workflow.json above it; problems: what could not be read; damaged: what nearly."""
 
     folder: str
     workflow: dict[str, Any]
     now: float
     problems: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     cost: costs.Cost = field(default_factory=costs.Cost)
     homes: dict[str, str] = field(default_factory=dict)
 
@@ -131,15 +145,17 @@ class _Run:
         if os.path.islink(self.folder) or not os.path.isdir(self.folder):
             self.problems.append("its folder is a link" if os.path.islink(self.folder) else "its folder is missing")
             return
-        self.metadata = _load(self.folder, "run_metadata.json", self.problems, needed=True)
+        self.metadata = _load(self.folder, "run_metadata.json", self.problems, needed=True, damaged=self.damaged)
         state = self.metadata.get("state")
         if self.metadata and not (isinstance(state, str) and state in STATES):
             self.problems.append("run_metadata.json has no state that is known")
-        self.report = _load(self.folder, "grading_report.json", self.problems, needed=state == "scored")
+        needed = state == "scored"
+        self.report = _load(self.folder, "grading_report.json", self.problems, needed, damaged=self.damaged)
         if os.path.islink(f"{self.folder}/logs"):
             self.problems.append("logs is a link")
         else:
-            self.usage = _load(self.folder, "logs/usage.json", self.problems, needed=False, limit=USAGE_BYTES)
+            name = "logs/usage.json"
+            self.usage = _load(self.folder, name, self.problems, needed=False, limit=USAGE_BYTES, damaged=self.damaged)
 
     @property
     def name(self) -> str:
@@ -147,8 +163,12 @@ class _Run:
 
     @cached_property
     def state(self) -> str:
+        return self._judged[0]
+
+    @cached_property
+    def _judged(self) -> tuple[str, str | None]:
         state = self.metadata.get("state")
-        return state if isinstance(state, str) and state in STATES else "lost"
+        return runs.judged(state, self.report) if isinstance(state, str) and state in STATES else ("lost", None)
 
     @cached_property
     def is_open(self) -> bool:
@@ -243,9 +263,9 @@ class _Run:
 
     @property
     def reason(self) -> str | None:
-        said = [values.text(self.metadata.get("reason"))] if self.state == self.metadata.get("state") else []
+        noted = self.metadata.get("reason") if self.state == self.metadata.get("state") else self._judged[1]
         unreadable = [f"unreadable: {', '.join(self.problems)}"] if self.problems else []
-        return values.text("; ".join(part for part in said + unreadable if part))
+        return values.text("; ".join(part for part in [values.text(noted), *unreadable, *self.damaged] if part))
 
     def _commit(self) -> str | None:
         commit = values.text(self.workflow.get("git_commit"))
@@ -259,7 +279,6 @@ class _Run:
     def row(self, tries: list[_Run] | None = None) -> dict[str, Any]:
         """tries: whose cost it bears, itself among them."""
         report, metadata = self.report, self.metadata
-        score = report.get("total_score") if "total_score" in report else report.get("score")
         seconds, cost = self.agent_seconds, costs.total(run.cost for run in tries or [self])
         image = values.section(values.section(self.workflow, "images"), "agent")
         return {
@@ -268,7 +287,7 @@ class _Run:
             "agent": values.text(self.own("agent")),
             "seed": values.count(self.own("seed")),
             "state": self.state,
-            "score": values.number(score) if self.state == "scored" else None,
+            "score": runs.score_of(report) if self.state == "scored" else None,
             "metric": values.text(report.get("metric")),
             **{flag: values.flag(report.get(flag)) for flag in FLAGS},
             "started_at": values.time_of(metadata.get("agent_started_at")),

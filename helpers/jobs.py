@@ -463,13 +463,12 @@ def _columns(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def _run_json(run: Run) -> dict[str, Any]:
-    score = run.report.get("total_score") if run.state == "scored" else None
     return {
         "run_directory": str(run.directory),
         "job_id": run.job_id,
         "state": run.state,
-        "reason": run.metadata.get("reason"),
-        "score": score if isinstance(score, (int, float)) else None,
+        "reason": run.reason or None,
+        "score": runs.score_of(run.report) if run.state == "scored" else None,
     }
 
 
@@ -642,7 +641,7 @@ class _Why:
     def _ended_run(self, entry: Entry, run: Run) -> tuple[str, str] | None:
         if run.state == "scored":
             return None
-        cause = f"is {run.state}: {run.metadata.get('reason') or 'no reason was noted'}"
+        cause = f"is {run.state}: {run.reason or 'no reason was noted'}"
         note = run.report.get("note")
         if run.state == "invalid_submission" and isinstance(note, str):
             cause += f" ({note[:300]})"
@@ -729,6 +728,7 @@ def _answer(options: argparse.Namespace) -> None:
     group = find(options.run, Site(options.site))
     verbs = {"status": status, "logs": lambda one: logs(one, options.part), "stop": stop, "why": why}
     data, lines = verbs[options.verb](group)
+    runs.tell_aggregate(group.path)
     print(json.dumps(data, indent=2) if options.json else "\n".join(map(_clean, lines)))
     sys.stdout.flush()
 

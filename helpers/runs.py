@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from helpers import values
 from helpers.scheduler import Job
 
 MOST_LOOKED_AT = 1000  # workflows, the newest first, to find the last one on a task
@@ -78,10 +80,29 @@ def read_file(path: str | Path, limit: int = 16 * 2**20) -> bytes:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object from a regular file, or None where it is missing, a link, broken, or no object."""
     try:
-        data = json.loads(read_file(path))
+        data = json.loads(decoded(read_file(path))[0])
     except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def decoded(data: bytes) -> tuple[str, bool]:
+    """The text of a file in UTF-8, and whether all of it is: a text that was cut within a character is no reason to lose the rest."""
+    text = data.decode("utf-8-sig", "replace")
+    return text, "\ufffd" not in text or "\ufffd".encode() in data
+
+
+def score_of(report: dict[str, Any]) -> float | None:
+    """The finite score in a grading report, or None."""
+    return values.number(report.get("total_score") if "total_score" in report else report.get("score"))
+
+
+def judged(state: str, report: dict[str, Any]) -> tuple[str, str | None]:
+    """A run's end state in the light of its grading report, and a reason where that is another one: nothing is scored without a score."""
+    if state != "scored" or not report or score_of(report) is not None:
+        return state, None
+    note = values.text(report.get("note"))
+    return "invalid_submission", note or "the grader gave it no finite score: see grading_report.json"
 
 
 @dataclass
@@ -93,7 +114,16 @@ class Run:
 
     @property
     def state(self) -> str:
-        return str(self.metadata.get("state", "waiting"))
+        return self._judged[0]
+
+    @property
+    def reason(self) -> str:
+        return self._judged[1] or str(self.metadata.get("reason") or "")
+
+    @property
+    def _judged(self) -> tuple[str, str | None]:
+        said = str(self.metadata.get("state", "waiting"))
+        return judged(said, self.report) if said == "scored" else (said, None)
 
     @property
     def job_id(self) -> str:
@@ -123,6 +153,66 @@ def runs_of(workflow: Path) -> list[Run]:
     for run in found:
         run.reread()
     return sorted(found, key=lambda run: (len(run.job_id), run.job_id))
+
+
+MEDALS = ("gold", "silver", "bronze")
+
+
+def write_aggregate(group: Path) -> bool:
+    """Write mle-bench's aggregate report over all runs of a workflow, once all have ended; False: some have not. Raises OSError.
+
+    total_score is the mean score of the scored ones: with one rollout, its score.
+    """
+    found = runs_of(group)
+    if not found or any(run.is_open for run in found):
+        return False
+    aggregate = _aggregate(found)
+    if read_json(group / "grading_report.json") != aggregate:
+        write_json(group / "grading_report.json", aggregate)
+    return True
+
+
+def tell_aggregate(group: Path) -> None:
+    """Write the aggregate report where it is due; a disk that is full is told, and ends nothing."""
+    try:
+        write_aggregate(group)
+    except OSError as error:
+        print(f"can't write {group}/grading_report.json: {error.strerror}", file=sys.stderr)
+
+
+def _aggregate(found: list[Run]) -> dict[str, Any]:
+    """https://github.com/openai/mle-bench: the fields of mlebench/grade.py, then this project's."""
+    reports = [_competition_report(run) for run in found if run.state not in ("lost", "cancelled")]
+
+    def total(key: str) -> int:
+        return sum(report.get(key) is True for report in reports)
+
+    scores = [score for run in found if run.state == "scored" and (score := score_of(run.report)) is not None]
+    return {
+        "total_runs": len(found),
+        "total_runs_with_submissions": total("submission_exists"),
+        "total_valid_submissions": total("valid_submission"),
+        "total_medals": total("any_medal"),
+        **{f"total_{medal}_medals": total(f"{medal}_medal") for medal in MEDALS},
+        "total_above_median": total("above_median"),
+        "competition_reports": reports,
+        "total_score": sum(scores) / len(scores) if scores else None,
+        "states": {run.directory.name: run.state for run in found},
+    }
+
+
+def _competition_report(run: Run) -> dict[str, Any]:
+    if report := run.report:
+        return {"run_id": run.directory.name, **report}
+    unknown = ("score", "total_score", "any_medal", *(f"{medal}_medal" for medal in MEDALS), "above_median")
+    return {
+        "run_id": run.directory.name,
+        "competition_id": run.metadata.get("competition"),
+        **dict.fromkeys(unknown),
+        "submission_exists": (run.directory / "submission" / "submission.csv").is_file(),
+        "valid_submission": False,
+        "note": run.reason,
+    }
 
 
 def latest_data(folder: Path, competition: str) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from helpers import runs
+from helpers import runs, values
 from helpers.runs import Run
 from helpers.scheduler import Job, Scheduler, SchedulerUnavailable
 
@@ -102,7 +102,7 @@ class Watch:
             run = by_job.get(job)
             remark = seen.reason if seen.reason not in ("None", "") else ""
             if run and not (seen.state == "PENDING"):
-                remark = run.state if run.is_open else f"{run.state}: {run.metadata.get('reason')}"
+                remark = run.state if run.is_open else f"{run.state}: {run.reason}"
             elif not run and seen.state == "RUNNING":
                 remark = "ready" if self._is_ready(job) else "starting"
             rows.append((name, job, seen.state.lower(), _elapsed(seen.elapsed), remark))
@@ -261,12 +261,13 @@ def report(one: Watch, found: list[Run], as_json: bool, emit: Callable[[Any], No
     """The end of it: state and score of every run, where the score stands, what it cost, where the files are."""
     from helpers.export_results import rows_of
 
+    runs.tell_aggregate(one.group)
     rows = rows_of([one.group], keep_all=True)
     if as_json:
         emit({"run": str(one.group), "exit_code": exit_code(found), "results": rows})
         return
     for row in rows:
-        print(_sentence(one, row))
+        print(_sentence(row))
     if not found:
         print("no agent was submitted: the submission was broken off before.")
     if one.record.get("language_model") is False:
@@ -276,16 +277,14 @@ def report(one: Watch, found: list[Run], as_json: bool, emit: Callable[[Any], No
     print(f"files: {one.group}")
 
 
-def _sentence(one: Watch, row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any]) -> str:
     head = f"{row['task']} / {row['agent']}" + (f" / {row['model']}" if row["model"] else "") + f" (seed {row['seed']})"
     if row["state"] != "scored":
         return f"{head}: {row['state']}: {row['reason']}"
-    directory = Path(row["run_directory"])
-    report_data = Run(directory).report
-    better = "lower" if report_data.get("is_lower_better") else "higher"
-    metric = report_data.get("metric", "the competition's metric")
-    parts = [f"{head}: score {row['score']} ({metric}, {better} is better)"]
-    parts += _standing(report_data)
+    if row["score"] is None:
+        return f"{head}: scored, but the score can't be read: {row['reason']}"
+    data = Run(Path(row["run_directory"])).report
+    parts = [f"{head}: score {row['score']} ({_measure(row)})", *_standing(row, data)]
     parts.append(f"cost {_cost(row)}")
     if row["requests"]:
         parts.append(
@@ -302,11 +301,19 @@ def _cost(row: dict[str, Any]) -> str:
     return ", ".join(told) + (" (estimated: no accounting)" if row["cost_basis"] == "estimate" else "")
 
 
-def _standing(data: dict[str, Any]) -> list[str]:
-    for medal in ("gold", "silver", "bronze"):
-        if data.get(f"{medal}_medal"):
+def _measure(row: dict[str, Any]) -> str:
+    metric = row["metric"] or "the competition's metric"
+    if row["is_lower_better"] is None:
+        return f"{metric}; whether higher or lower is better is not known"
+    return f"{metric}, {'lower' if row['is_lower_better'] else 'higher'} is better"
+
+
+def _standing(row: dict[str, Any], data: dict[str, Any]) -> list[str]:
+    """Where a score stands, as far as that is known: by the leaderboard, else beside what is easy to reach."""
+    for medal in runs.MEDALS:
+        if row[f"{medal}_medal"]:
             return [f"{medal} medal"]
-    if data.get("median_threshold") is not None:
-        return ["above the median" if data.get("above_median") else "below the median"]
-    reference = data.get("reference") or {}
+    if row["above_median"] is not None and values.number(data.get("median_threshold")) is not None:
+        return ["above the median" if row["above_median"] else "below the median"]
+    reference = values.section(data, "reference")
     return [f"{name.replace('_', ' ')} {value:.4f}" for name, value in reference.items() if isinstance(value, float)]

@@ -52,6 +52,14 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   expect_status 0
   [[ $(grep -c '"state": "scored"' <<<"$output") == 2 ]]
   nothing_left
+  # the document's commands, as written there
+  cd "$BATS_TEST_TMPDIR"
+  command -v jq >/dev/null || jq() { python3 -c 'import json, sys; print(json.load(sys.stdin)["total_score"])'; }
+  [[ $(cat runs/*/grading_report.json) == *'"total_runs": 2,'*'"total_valid_submissions": 2,'* ]]
+  for dir in runs/*/; do
+    echo "$(basename "$dir"),$(cat "$dir/grading_report.json" | jq '.total_score')"
+  done > results.csv
+  [[ $(cat results.csv) =~ ^[^,]*_run-group_baseline,0\.[0-9]+$ ]]
   ! grep -rE 'token=[0-9a-f]{20}' "$BATS_TEST_TMPDIR/runs"
 }
 
@@ -115,9 +123,16 @@ YAML
   wait_for 60 state_is scored
   wait_for 15 nothing_left
   run_dir=$(run_of)
+  # nobody has looked yet; whoever looks first writes the report over all runs
+  [[ ! -e ${run_dir%/*}/grading_report.json ]]
+  try "$ROOT/scripts_hpc/jobs.sh" status "${run_dir%/*}"
+  expect_status 0
+  grep -q '"total_runs": 1' "${run_dir%/*}/grading_report.json"
+  rm "${run_dir%/*}/grading_report.json"
   try "$ROOT/scripts_hpc/run_workflow.sh" --attach "${run_dir%/*}"
   expect_status 0
   expect_in "score 0." "$output"
+  grep -q '"total_runs": 1' "${run_dir%/*}/grading_report.json"
 }
 
 @test "the grading server's processes are killed: it is started again, and the run is scored" {

@@ -375,6 +375,16 @@ def test_a_server_whose_record_is_broken_has_an_unknown_cost(tmp_path: Path, how
     assert main([str(group), "-o", str(tmp_path / "r.csv")]) == 3
 
 
+@pytest.mark.parametrize("name", ["run_metadata.json", "grading_report.json", "logs/usage.json"])
+def test_a_text_cut_within_a_character_loses_nothing_else(tmp_path: Path, name: str) -> None:
+    run = make_run(make_group(tmp_path / "g"))
+    before = rows_of([run])[0]
+    data = json.dumps(json.loads((run / name).read_text()) | {"said": "@"}, ensure_ascii=False)
+    (run / name).write_bytes(data.encode().replace(b"@", "größe".encode()[:3]))
+    assert rows_of([run]) == [before | {"reason": f"graded; {name} holds bytes that are no UTF-8"}]
+    assert export(run).returncode == 0
+
+
 def test_a_large_usage_file_is_not_read(tmp_path: Path) -> None:
     run = make_run(make_group(tmp_path / "g"))
     (run / "logs" / "usage.json").write_text('{"steps": 3, "x": "%s"}' % ("x" * 70_000))

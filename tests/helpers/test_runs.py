@@ -51,6 +51,14 @@ def test_read_json_has_no_object_for_a_broken_file(tmp_path: Path, content: byte
     assert runs.read_json(path) is None
 
 
+def test_a_text_cut_within_a_character_is_readable(tmp_path: Path) -> None:
+    path = tmp_path / "run_metadata.json"
+    path.write_bytes('{"state": "lost", "reason": "refused (größ'.encode()[:-1] + b'e)"}')
+    assert runs.read_json(path) == {"state": "lost", "reason": "refused (grö\ufffde)"}
+    assert runs.decoded("größe \ufffd".encode()) == ("größe \ufffd", True)
+    assert runs.decoded("größe".encode()[:3]) == ("gr\ufffd", False)
+
+
 def test_read_json_follows_no_link_and_waits_on_no_pipe(tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text('{"a": 1}')
     (tmp_path / "link.json").symlink_to(tmp_path / "secret.json")
