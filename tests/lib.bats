@@ -176,6 +176,28 @@ no_proxy='localhost,cpu1,gpu7'" ]]
   [[ -f out/slurm_vllm_80b.sh && -f out/slurm_agent_aide.sh && -f out/vllm.def ]]
 }
 
+@test "a job that is submitted by hand for a task that isn't prepared ends with the workflow's sentence, before any start" {
+  export HAB_VENV_DIR=$ROOT
+  make_site slurm apptainer
+  "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output "$BATS_TEST_TMPDIR/out"
+  unset HAB_VENV_DIR
+  there=$BATS_TEST_TMPDIR/data/mine/prepared
+  expect_refusal() { # expect_refusal PROBLEM SCRIPT ARGS…
+    try bash "$BATS_TEST_TMPDIR/out/slurm_$2.sh" "${@:3}"
+    expect_status 2
+    [[ $error == "slurm_$2.sh: competition 'mine' isn't prepared: $1 (paths.data of site here). Use scripts_hpc/prepare_tasks.sh mine --site here" ]]
+  }
+  for script in grading_server notebook; do expect_refusal "there is no $there/public" "$script" mine; done
+  expect_refusal "there is no $there/public" agent_aide mine auto:1
+  mkdir -p "$there/public" "$there/private"
+  expect_refusal "$there/public is empty" agent_aide mine auto:1
+  touch "$there/public/train.csv"
+  expect_refusal "$there/public has no description.md" notebook mine
+  touch "$there/public/description.md"
+  make_task other
+  expect_refusal "$there/private is empty" grading_server other mine
+}
+
 @test "a server that dies before it is ready gets another port, one that was published keeps its own" {
   SERVICE=vllm_x JOB_ID=5 RUN_GROUP='' SITE=here SCHEDULER=local GRACE=1 CHOSEN=0
   sched::alive_in() { :; }

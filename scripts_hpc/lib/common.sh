@@ -30,6 +30,23 @@ common::check_shell() { # needs ROOT
   [[ $ROOT != *[[:space:]:,]* ]] || die 2 "the path of this checkout holds a blank, ':' or ',' ($ROOT): move it to a path without"
 }
 
+# What helpers/tasks/layout.py asks of a task before its jobs are submitted, for scripts that are submitted by hand. Needs DATA and SITE.
+common::check_prepared() { # common::check_prepared TASK public|private…
+  local folder=$DATA/$1/prepared half problem=''
+  for half in "${@:2}"; do
+    if [[ ! -d $folder/$half ]]; then
+      problem="there is no $folder/$half"
+    elif [[ -z $(ls -A "$folder/$half") ]]; then
+      problem="$folder/$half is empty"
+    elif [[ $half == public && ! -f $folder/public/description.md ]]; then
+      problem="$folder/public has no description.md"
+    else
+      continue
+    fi
+    die 2 "competition '$1' isn't prepared: $problem (paths.data of site $SITE). Use scripts_hpc/prepare_tasks.sh $1 --site $SITE"
+  done
+}
+
 # One EXIT trap a process: hooks are added to it, last in first out, and it keeps the exit code.
 EXIT_HOOKS=()
 on_exit() { # on_exit 'command line'

@@ -65,7 +65,7 @@ source "$ROOT/scripts_hpc/lib/run.sh"
 COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0}
 [[ -n $FEEDBACK ]] || FEEDBACK=$MODEL
 PUBLIC=$DATA/$COMPETITION/prepared/public
-[[ -r $PUBLIC/description.md ]] || die 2 "competition '$COMPETITION' isn't prepared: no $PUBLIC/description.md (paths.data of site $SITE)"
+common::check_prepared "$COMPETITION" public
 container::check "$IMAGE"
 run::create
 on_exit 'run::close'

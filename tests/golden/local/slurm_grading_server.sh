@@ -49,6 +49,7 @@ source "$ROOT/scripts_hpc/lib/container.sh"
 SERVICE=grading_server
 (($#)) || die 2 "which competition? sbatch slurm_grading_server.sh COMPETITION…"
 COMPETITIONS=("$@")
+for COMPETITION in "${COMPETITIONS[@]}"; do common::check_prepared "$COMPETITION" public private; done
 container::check mlebench-env
 container::scratch "$SCRATCH"
 TOKEN=$(service::token)

@@ -34,7 +34,7 @@ GRACE=900
 CLEANUP=off
 DATA=/checkout/data
 RUNS=/checkout/runs
-VENV=/checkout/.venv-experiment
+VENV=/work/venvs/471863223/.venv-experiment
 LOWEST_PORT=20000
 HIGHEST_PORT=60000
 IDLE_SECONDS=600
@@ -56,7 +56,7 @@ SERVICE_MAY_END=1
 TASK=$1
 PUBLIC=$DATA/$TASK/prepared/public
 NOTEBOOKS=$RUNS/notebooks/${TASK//\//-}
-[[ -r $PUBLIC/description.md ]] || die 2 "task '$TASK' isn't prepared: no $PUBLIC/description.md (paths.data of site $SITE)"
+common::check_prepared "$TASK" public
 container::check experiment
 container::isolated || [[ -x $VENV/bin/jupyter-lab ]] || die 2 "there is no JupyterLab in $VENV"
 container::scratch "$SCRATCH"
