@@ -22,7 +22,7 @@ TASK = Task.from_dict(
         "id": "custom_regression",
         "name": "A regression of my own",
         "description": "Predict a number from eight others, with a model that is easy to explain.",
-        "task_type": "custom_task",
+        "task_type": "custom",
         "data_requirements": {"dataset_type": "regression", "n_samples": 500, "n_features": 8, "noise": 5.0},
         "evaluation_criteria": {"min_r2": 0.8, "required_outputs": ["submission.csv", "coefficients.csv"]},
         "instructions": "Write the coefficients of your linear model to coefficients.csv: columns feature and coefficient.",
@@ -31,7 +31,7 @@ TASK = Task.from_dict(
 
 
 class CustomValidator(TaskValidator):
-    """Adds to the standard evaluation of tasks of the type custom_task how simple the model is."""
+    """Adds to the standard evaluation of tasks of the type custom how simple the model is."""
 
     def _evaluate_custom_task(self, task, results_dir):
         coefficients = pd.read_csv(results_dir / "coefficients.csv")["coefficient"]
