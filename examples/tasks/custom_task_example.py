@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from helpers import bounded  # noqa: E402
 from helpers.tasks.definitions import Task  # noqa: E402
 from helpers.tasks.prepare import prepare  # noqa: E402
 from helpers.tasks.utils import TaskValidator  # noqa: E402
@@ -34,7 +35,9 @@ class CustomValidator(TaskValidator):
     """Adds to the standard evaluation of tasks of the type custom how simple the model is."""
 
     def _evaluate_custom_task(self, task, results_dir):
-        coefficients = pd.read_csv(results_dir / "coefficients.csv")["coefficient"]
+        # an agent wrote it: it may be made to be slow, or huge, to read
+        table = bounded.call(pd.read_csv, results_dir / "coefficients.csv", seconds=60, memory=2**30)
+        coefficients = table["coefficient"]
         used = int((coefficients.abs() > 1).sum())
         return {
             "criteria_met": {"at_most_eight_features": used <= 8},

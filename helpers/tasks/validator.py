@@ -25,7 +25,8 @@ class TaskValidator:
     """Evaluates results. A subclass adds to what is judged of a task type with a method `_evaluate_<type>(task, results_dir)`.
 
     It may also be called `_evaluate_<type>_task`. Such a method returns {criteria_met, scores, feedback[, custom_metrics]}, which
-    is merged over the standard evaluation. One whose name fits no type is told in the feedback.
+    is merged over the standard evaluation. One whose name fits no type is told in the feedback. Such a method reads what an agent
+    wrote at its own risk: helpers.bounded.call gives a reader a deadline and a bound on memory.
     data_dir: where the prepared tasks lie (default: `paths.data` of the site).
     """
 
