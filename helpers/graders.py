@@ -56,21 +56,24 @@ class Metric:
     kind: str  # label, number, ranking (a number for the positive class), probability (0 to 1), cluster
     is_lower_better: bool = False
     options: tuple[tuple[str, Any], ...] = ()
+    classes_of_truth: bool = False  # only classes that the truth has count
 
     def score(self, truth: Any, predicted: Any) -> float:
         """Score predictions, two arrays of one length; unrounded."""
         from sklearn import metrics
 
+        options = dict(self.options) | ({"labels": sorted(set(truth))} if self.classes_of_truth else {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a class never predicted is the agent's affair, not the log's
-            return float(getattr(metrics, self.function)(truth, predicted, **dict(self.options)))
+            return float(getattr(metrics, self.function)(truth, predicted, **options))
 
 
 METRICS = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "accuracy_score", "label"),
-        Metric("balanced_accuracy", "balanced_accuracy_score", "label"),
+        # what balanced_accuracy_score is by definition; its own memory grows with the square of the labels that are predicted
+        Metric("balanced_accuracy", "recall_score", "label", options=(("average", "macro"),), classes_of_truth=True),
         Metric("f1_macro", "f1_score", "label", options=(("average", "macro"), ("zero_division", 0.0))),
         Metric("roc_auc", "roc_auc_score", "ranking"),
         Metric("log_loss", "log_loss", "probability", is_lower_better=True, options=(("labels", (0, 1)),)),

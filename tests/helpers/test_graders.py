@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from helpers import graders
+from helpers import bounded, graders
 from helpers.graders import INVALID, METRICS, VALID, GradingError
 
 NUMBERS = [0.5, -1.25, 3.0, 10.0, 7.5, 2.0]
@@ -295,6 +295,13 @@ def test_scores_are_scikit_learns_whatever_the_order_of_rows(tmp_path: Path, met
         assert report["score"] == pytest.approx(round(float(expected(truths, guesses)), 5), rel=1e-9)
 
     check()
+
+
+@pytest.mark.parametrize("metric", [name for name, one in METRICS.items() if one.kind in ("label", "cluster")])
+def test_predictions_that_are_all_different_cost_no_more(metric: str) -> None:
+    truth, predicted = np.arange(20_000) % 3, np.arange(20_000)
+    score = bounded.call(METRICS[metric].score, truth, predicted, seconds=60, memory=512 * 2**20)
+    assert abs(score) < 1e-3
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "rmse", "log_loss", "adjusted_rand"])
