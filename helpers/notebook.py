@@ -32,7 +32,7 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     values = {
         "SCRIPT": script,
         "LOGS": str(logs),
-        "NOTEBOOKS": str(Path(site.paths.runs, "notebooks", task.replace("/", "-"))),
+        "NOTEBOOKS": str(Path(site.paths.notebooks, task.replace("/", "-"))),
         "SCHEDULER": site.scheduler.kind,
         "ADDRESS_DIR": site.paths.address_dir,
         "ISOLATED": str(int(site.isolated)),

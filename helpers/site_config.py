@@ -123,6 +123,7 @@ class Environment(Strict):
 class Paths(Strict):
     data: str
     runs: str
+    notebooks: str | None
     tasks: str | None
     models: str
     containers: str
@@ -445,9 +446,10 @@ def load_site(name: str, overrides: list[str] | None = None) -> Site:
     tree = _expand_tree(layers, layers.tree, (), problems)
     tree["name"] = path.stem
     site = _validated(Site, tree, layers, problems)
-    for key in ("data", "runs", "tasks", "models", "containers", "address_dir"):
+    for key in ("data", "runs", "tasks", "models", "containers", "address_dir", "notebooks"):
         if value := getattr(site.paths, key):
             setattr(site.paths, key, str(ROOT / value))
+    site.paths.notebooks = site.paths.notebooks or str(Path(site.paths.runs).with_name("notebooks"))
     return site
 
 

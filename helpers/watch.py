@@ -285,6 +285,8 @@ def _sentence(row: dict[str, Any]) -> str:
         return f"{head}: scored, but the score can't be read: {row['reason']}"
     data = Run(Path(row["run_directory"])).report
     parts = [f"{head}: score {row['score']} ({_measure(row)})", *_standing(row, data)]
+    if row["cut_short"]:
+        parts.append(f"cut short: {row['cut_short']}")
     parts.append(f"cost {_cost(row)}")
     if row["requests"]:
         parts.append(

@@ -61,6 +61,8 @@ works() {
   works
   [[ ! -e $away ]]
   [[ $(sed -n 2p "$VENV/.stamp") == click ]]
+  # and a script that lies elsewhere finds this checkout's code
+  [[ $(cd / && "$VENV/bin/python" -c 'import helpers; print(helpers.__file__)') == "$CHECKOUT/helpers/__init__.py" ]]
   cp -a "$VENV" "$BATS_FILE_TMPDIR/venv"
 }
 

@@ -13,6 +13,19 @@ setup() {
   mkdir "$ADDRESS_DIR"
 }
 
+@test "a file of keys that others can read" {
+  ROOT=$BATS_TEST_TMPDIR
+  [[ -z $(common::check_shell 2>&1) ]]
+  touch "$ROOT/.env"
+  chmod 600 "$ROOT/.env"
+  [[ -z $(common::check_shell 2>&1) ]]
+  for mode in 640 604; do
+    chmod "$mode" "$ROOT/.env"
+    run common::check_shell
+    [[ $status == 0 && $output == *": others on this machine can read the keys in $ROOT/.env: chmod 600 $ROOT/.env" ]]
+  done
+}
+
 @test "json::object cuts no character in two" {
   reason=$(printf 'größe größe' | head -c 3)
   json::object reason "the server said: $reason" whole 'größe' >"$BATS_TEST_TMPDIR/json"

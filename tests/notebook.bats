@@ -55,12 +55,12 @@ nothing_left() { [[ -z $(local_processes) && ! -e $(address) && ! -e $(address).
   expect_in "JupyterLab on toy is ready: job 1 on " "$output"
   expect_in "for 00:05:00 at most" "$output"
   expect_in "$url/lab, with the token that this prints: sed -n s/^token=//p $(address)" "$output"
-  expect_in "your notebooks:   $BATS_TEST_TMPDIR/runs/notebooks/toy" "$output"
+  expect_in "your notebooks:   $BATS_TEST_TMPDIR/notebooks/toy" "$output"
   expect_in 'runs without a container' "$output"
   [[ $output$error != *"$token"* ]]
   if grep -rF "$token" "$BATS_TEST_TMPDIR/runs"; then return 1; fi
   if pgrep -f "$token"; then return 1; fi
-  [[ $(readlink "$BATS_TEST_TMPDIR/runs/notebooks/toy/data") == "$BATS_TEST_TMPDIR/data/toy/prepared/public" ]]
+  [[ $(readlink "$BATS_TEST_TMPDIR/notebooks/toy/data") == "$BATS_TEST_TMPDIR/data/toy/prepared/public" ]]
   pid=$(sed -n 's/.*to end it: *kill //p' <<<"$output")
   kill "$pid"
   wait_for 20 nothing_left
@@ -83,7 +83,7 @@ os._exit(0 if number == 2 else 9)
 PYTHON
   notebook toy
   expect_status 0
-  folder=$BATS_TEST_TMPDIR/runs/notebooks/toy
+  folder=$BATS_TEST_TMPDIR/notebooks/toy
   touch "$folder/end1"
   wait_for 20 grep -q 'epoch=2' "$(address)"
   [[ $(sort -u "$folder/starts" | wc -l) == 1 && $(wc -l <"$folder/starts") == 2 ]]

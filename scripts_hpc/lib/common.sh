@@ -28,6 +28,12 @@ common::check_shell() { # needs ROOT
     die 2 "needs bash 4.4 or newer, found $BASH_VERSION: try 'module load bash', or put a newer bash first on PATH"
   # neither #SBATCH lines nor --bind can hold them
   [[ $ROOT != *[[:space:]:,]* ]] || die 2 "the path of this checkout holds a blank, ':' or ',' ($ROOT): move it to a path without"
+  common::check_env_file
+}
+
+common::check_env_file() { # a word on keys that others can read; needs ROOT
+  [[ -z $(find -L "$ROOT/.env" -maxdepth 0 -perm /077 2>/dev/null) ]] ||
+    printf '%s: others on this machine can read the keys in %s: chmod 600 %q\n' "${0##*/}" "$ROOT/.env" "$ROOT/.env" >&2
 }
 
 # What helpers/tasks/layout.py asks of a task before its jobs are submitted, for scripts that are submitted by hand. Needs DATA and SITE.

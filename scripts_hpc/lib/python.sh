@@ -89,7 +89,9 @@ python::_install() { # python::_install NAME VENV PYTHON
   python::_create "$venv" "$python" || return
   python::_pip "$venv/bin/python" install -r "$ROOT/requirements/$name.txt" || return
   # AIDE's own list of requirements pulls torch and 260 packages that its loop never imports
-  [[ $name != aide ]] || python::_pip "$venv/bin/python" install --no-deps -r "$ROOT/requirements/aide-nodeps.txt"
+  [[ $name != aide ]] || python::_pip "$venv/bin/python" install --no-deps -r "$ROOT/requirements/aide-nodeps.txt" || return
+  # a script that lies elsewhere finds `helpers` too
+  printf '%s\n' "$ROOT" >"$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hpc-agent-bench.pth"
 }
 
 # pip, told by the person's settings (PIP_* and pip.conf) where packages come from, and nothing else: `user`, `target`, `prefix`,

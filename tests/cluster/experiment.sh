@@ -204,7 +204,7 @@ no_answers() { # as the process sees its files
 
 kept() { # what is saved lies in the user's folder; the data can't be changed
   again
-  local kept=$WORK/runs/notebooks/$TASK/hello.txt file='{"type": "file", "format": "text", "content": "kept"}'
+  local kept=$WORK/notebooks/$TASK/hello.txt file='{"type": "file", "format": "text", "content": "kept"}'
   [[ $(ask "$(token)" --request PUT --data "$file" "$url/api/contents/hello.txt") == 201 ]]
   [[ $(<"$kept") == kept && $(stat -c %U "$kept") == "$HAB_CLUSTER_USER" ]]
   [[ $(ask "$(token)" --request PUT --data "$file" "$url/api/contents/data/train.csv") == [45]* ]]

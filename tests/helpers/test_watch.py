@@ -69,6 +69,14 @@ def test_a_report_that_is_gone_is_no_invalid_submission(tmp_path: Path) -> None:
     assert "scored, but the score can't be read: graded; unreadable: grading_report.json is missing" in _say(group)
 
 
+def test_a_run_that_was_cut_short_says_so(tmp_path: Path) -> None:
+    group = make_group(tmp_path / "g")
+    run = make_run(group, cut_short=None)
+    assert "cut short" not in _say(group)
+    (run / "logs" / "usage.json").write_text(json.dumps({"cut_short": "the model answered\n401 "}))
+    assert "; cut short: the model answered 401; cost" in _say(group)
+
+
 def test_a_cost_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
     group = make_group(tmp_path / "g")
     make_run(group)

@@ -224,7 +224,9 @@ def test_generate_data_says_which_results_lose_their_data(
     assert call("generate-data", "tiny", tmp_path, "--tasks-dir", own).err == ""
     answer = call("generate-data", "tiny", tmp_path, "--force", "--tasks-dir", own)
     assert answer.code == 0
-    assert answer.err.startswith(f"tiny: the data that its results were made with (the newest: {group.name}) are replaced")
+    assert answer.err.startswith(
+        f"tiny: the data that its results were made with (the newest: {group.name}) are replaced"
+    )
     assert call("generate-data", "tiny", tmp_path, "--force", "--tasks-dir", own).err == ""
 
 

@@ -33,7 +33,7 @@ GPUS=0
 GRACE=900
 CLEANUP=off
 DATA=/checkout/data
-RUNS=/checkout/runs
+NOTEBOOKS=/checkout/notebooks
 VENV=/checkout/.venv-experiment
 LOWEST_PORT=20000
 HIGHEST_PORT=60000
@@ -55,13 +55,13 @@ SERVICE_MAY_END=1
 (($# == 1)) || die 2 "which task? sbatch slurm_notebook.sh TASK"
 TASK=$1
 PUBLIC=$DATA/$TASK/prepared/public
-NOTEBOOKS=$RUNS/notebooks/${TASK//\//-}
+NOTEBOOKS+=/${TASK//\//-}
 common::check_prepared "$TASK" public
 container::check experiment
 container::isolated || [[ -x $VENV/bin/jupyter-lab ]] || die 2 "there is no JupyterLab in $VENV"
 container::scratch "$SCRATCH"
 { mkdir -p "$NOTEBOOKS" && ln -sfn "$(container::inside "$PUBLIC" /home/data)" "$NOTEBOOKS/data"; } ||
-  die 3 "can't write to $NOTEBOOKS (paths.runs of site $SITE): $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
+  die 3 "can't write to $NOTEBOOKS (paths.notebooks of site $SITE): $(df -Ph "${NOTEBOOKS%/*}" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
 TOKEN=$(service::token)
 
 choose_port() { PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT"); }
