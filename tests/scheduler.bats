@@ -277,6 +277,20 @@ SH
   done
 }
 
+@test "the end of job 1 is not that of job 11" {
+  script long <<<'sleep 300'
+  submit long
+  echo 10 >"$LOCAL_JOBS/last"
+  submit long
+  [[ $ID == 11 ]]
+  await 1 RUNNING
+  await 11 RUNNING
+  sched::cancel 1
+  await 1 CANCELLED
+  mapfile -t pids < <(sched::_local_processes "$LOCAL_JOBS/11")
+  ((${#pids[@]} > 0)) && is 11 RUNNING
+}
+
 @test "as a command: states, cancel, and an unknown verb" {
   script long <<<'sleep 300'
   submit long
@@ -292,6 +306,10 @@ SH
   try bash "${command[@]}" destroy 1
   expect_status 2
   expect_in 'unknown verb destroy' "$error"
+}
+
+@test "a time limit is read with its days" {
+  [[ $(sched::_seconds 1-02:03:04) == 93784 && $(sched::_seconds 08:09:10) == 29350 ]]
 }
 
 # ---- Slurm
@@ -322,4 +340,21 @@ SH
   try bash "$ROOT/scripts_hpc/lib/scheduler.sh" slurm states 7
   expect_status 3
   expect_in 'Unable to contact slurm controller' "$error"
+}
+
+@test "slurm: a job that is taken while Ctrl-C is pressed is known" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\nkill -INT $PPID $$\necho 41\n' >"$BATS_TEST_TMPDIR/bin/sbatch"
+  chmod +x "$BATS_TEST_TMPDIR/bin/sbatch"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER=slurm
+  job=$(sched::submit job.sh)
+  [[ $job == 41 ]]
+}
+
+@test "slurm: an accounting that doesn't answer is not waited for" {
+  SCHEDULER=slurm
+  timeout() { printf '%s ' "$@" >"$BATS_TEST_TMPDIR/calls" && return 124; }
+  try sched::accounting 7
+  expect_status 3
+  expect_in '20 sacct ' "$(<"$BATS_TEST_TMPDIR/calls")"
 }
