@@ -21,6 +21,7 @@ from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
 
 REQUIREMENTS = ROOT / "requirements"
 USED_REQUIREMENTS = re.compile(r"/mnt/requirements/([\w.-]+\.txt)")
+COMMENT = re.compile(r"^#.*\n", re.MULTILINE)
 CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Free disk without which a build can't succeed: the unpacked image, and what is written for it
 GIGABYTES = {"vllm": 30, "prepare": 5, "experiment": 4}
@@ -32,8 +33,11 @@ def definitions(site: Site) -> dict[str, str]:
 
 
 def fingerprint(text: str, source: str) -> str:
-    """A hash of all that an image is made of: definition, requirements, base, and mle-bench where it holds it."""
-    digest = hashlib.sha256(text.encode())
+    """A hash of all that an image is made of: definition, requirements, base, and mle-bench where it holds it.
+
+    The comments at its top name the site that it was rendered for: sites that share a folder of images share the images.
+    """
+    digest = hashlib.sha256(COMMENT.sub("", text).encode())
     for name in sorted(set(USED_REQUIREMENTS.findall(text))):
         digest.update((REQUIREMENTS / name).read_bytes())
     if text.startswith("Bootstrap: localimage"):

@@ -145,6 +145,11 @@ nothing_left() { # no temporary files, whatever happened
   rm "$IMAGES/vllm.sif.sha256" "$IMAGES/aide.sif"
   build
   [[ $(calls) == 'aide vllm' ]]
+  # another site, with the same folder of images
+  cp "$SITE_FILE" "${SITE_FILE%.yaml}-too.yaml"
+  try "$ROOT/containers/build_all_containers.sh" --site "${SITE_FILE%.yaml}-too.yaml"
+  expect_status 0
+  [[ -z $(calls) ]]
   echo newer >>"$BASE"
   build
   [[ $(calls) == 'aide experiment mlebench-env prepare' ]]
