@@ -412,6 +412,11 @@ def site_names() -> list[str]:
     return sorted(path.stem for path in SITE_DIR.glob("*.yaml") if path.stem not in other)
 
 
+def _beside(path: Path, parent: str) -> str:
+    """What a site file extends: another one's name, or a path, which is taken from that file's folder."""
+    return str(path.parent / Path(parent).expanduser()) if parent.endswith((".yaml", ".yml")) else parent
+
+
 def _chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     chain: list[tuple[Path, dict[str, Any]]] = []
     while True:
@@ -423,7 +428,7 @@ def _chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         if parent is None:
             return chain
         try:
-            path = site_file(str(parent))
+            path = site_file(_beside(path, str(parent)))
         except ConfigError as error:
             raise ConfigError([f"{shown(path)}: extends: {error.problems[0]}"]) from error
 

@@ -34,6 +34,13 @@ def test_layers_merge_key_by_key(write) -> None:
     assert (site.limits.max_submit, site.limits.grace_seconds, site.name) == (5, 7, "child")
 
 
+def test_a_path_to_extend_is_relative_to_the_file_that_names_it(write, monkeypatch) -> None:
+    write("parent", "limits: {max_submit: 5}\n")
+    child = write("child", "extends: parent.yaml\n")
+    monkeypatch.chdir("/")
+    assert load_site(child).limits.max_submit == 5
+
+
 def test_environment_is_weaker_than_the_command_line(write, monkeypatch) -> None:
     path = write("s", "limits: {grace_seconds: 1}\n")
     monkeypatch.setenv("HPC_LIMITS__GRACE_SECONDS", "2")
