@@ -53,7 +53,7 @@ print(int(suite.get("tests")) - bad - int(suite.get("skipped")), bad)' "$report"
   add "${counts[0]}" "${counts[1]}"
 }
 
-run_bats() { # run_bats FILE…
+run_bats() { # run_bats [OPTIONS OF bats] FILE…
   local log code=0 ok bad
   log=$(mktemp)
   BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} bats --tap "$@" 2>&1 | tee "$log" || code=$?
@@ -62,6 +62,12 @@ run_bats() { # run_bats FILE…
   rm -f "$log"
   if ((code != 0 && bad == 0)); then bad=1; fi
   add "$ok" "$bad"
+}
+
+run_cluster() { # run_cluster SITE OPTIONS OF bats, FILE…: on the cluster as one of its two sites, if any test is for it
+  local site=$1
+  shift
+  (($(bats --count "$@") == 0)) || HAB_CLUSTER_SITE=$site BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-150} run_bats "$@"
 }
 
 FILES=("$@")
@@ -82,6 +88,10 @@ for file in "${FILES[@]}"; do
 done
 if ((${#PYTEST_FILES[@]})); then run_pytest "${PYTEST_FILES[@]}"; fi
 if ((${#BATS_FILES[@]})); then run_bats "${BATS_FILES[@]}"; fi
-if ((${#CLUSTER_FILES[@]})); then BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-150} run_bats "${CLUSTER_FILES[@]}"; fi
+if ((${#CLUSTER_FILES[@]})); then
+  # tests without a tag are for the first site alone
+  run_cluster loopback --filter-tags '!site:hosts' "${CLUSTER_FILES[@]}"
+  run_cluster hosts --filter-tags site:both --filter-tags site:hosts "${CLUSTER_FILES[@]}"
+fi
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 ((FAILED == 0 && PASSED > 0))

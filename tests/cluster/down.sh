@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Takes the test cluster down: cancels its jobs and ends every process that up.sh started. Accounting and images stay.
+# Takes the test cluster down: cancels its jobs, and ends every process, network and line of /etc/hosts that up.sh made.
+# Accounting and images stay.
 #
 # usage: tests/cluster/down.sh [--purge] [--state-dir DIR]
 #   --purge           also delete the state folder, and the users that up.sh made; Debian packages stay installed
@@ -26,10 +27,7 @@ down::queue_empty() {
 
 down::processes() {
   local name folder
-  for name in "${CLUSTER_NODES[@]}"; do
-    cluster::stop "$name"
-    cluster::kill_cgroup "$name"
-  done
+  cluster::end_nodes
   for name in slurmctld slurmdbd mariadbd munged; do
     cluster::stop "$name"
     cluster::kill_cgroup "$name"
@@ -69,10 +67,13 @@ if [[ ! -f $STATE/settings ]]; then
 fi
 exec {lock}>"$STATE/log/lock"
 flock "$lock"
+site=$(cluster::setting site)
+cluster::site "${site:-loopback}"
 export SLURM_CONF=$STATE/etc/slurm.conf
 cluster::kill_cgroup build # what a killed up.sh has left
 down::cancel_jobs
 down::processes
+cluster::network_down
 cluster::unmount
 ! grep -qsx "include $STATE/etc/slurm.conf" "$CLUSTER_ETC" || rm -f "$CLUSTER_ETC"
 ! $purge || down::purge

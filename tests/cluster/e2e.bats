@@ -95,8 +95,8 @@ both_waiting() { [[ $(find "$(group two)" -path '*/code/waiting' | wc -l) == 2 ]
   printf 'run: %s\n' "$run" >"$WORK/gpu.err"
   job=$(job_of gpu model_server)
   await 30 job_is "$job" RUNNING
-  [[ $(queue --jobs="$job" --format='%P %N %b') == 'gpu gpu1 '*gpu:1 ]]
-  [[ $(queue --jobs="$(job_of gpu grading_server)" --format=%P) == cpu ]]
+  [[ $(queue --jobs="$job" --format='%P %N %b') == "$GPU $GPU_NODE "*gpu:1 ]]
+  [[ $(queue --jobs="$(job_of gpu grading_server)" --format=%P) == "$CPU" ]]
   await_working gpu
   start attached --attach "$run"
   go gpu
@@ -162,14 +162,14 @@ PYTHON
   local render=(scripts_hpc/render.sh) grading model agent
   try "${render[@]}" --set jobs.agent.time_limit=15
   expect_status 0
-  local folder=$CHECKOUT/rendered/site
+  local folder=$CHECKOUT/rendered/$SITE
   grading=$(as_user sbatch --parsable "$folder/slurm_grading_server.sh" classification_basic)
   model=$(as_user sbatch --parsable "$folder/slurm_vllm_replay.sh")
   agent=$(as_user sbatch --parsable "$folder/slurm_agent_baseline.sh" classification_basic "auto:$grading")
   await 30 test -e "$ADDRESSES/vllm_replay_$model"
   await 30 test -e "$ADDRESSES/grading_server_$grading"
   [[ $(stat -c '%a %U' "$ADDRESSES/vllm_replay_$model") == "600 $HAB_CLUSTER_USER" ]]
-  [[ $(head -n 1 "$ADDRESSES/vllm_replay_$model") == http://127.0.0.1:* ]]
+  [[ $(head -n 1 "$ADDRESSES/vllm_replay_$model") =~ ^https?://$HOST:[0-9]+$ ]]
   start reusing classification_basic replay --agent caller --steps 1 --reuse-grading "$grading" --reuse-model "$model" --cleanup off
   await_working reusing
   [[ $(queue --format=%j | sort | uniq -c | tr -s ' ' | tr '\n' ' ') == *'1 grading_server '*'1 vllm_replay '* ]]

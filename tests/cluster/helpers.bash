@@ -2,12 +2,14 @@
 # For the tests on the cluster: the person at the keyboard is $HAB_CLUSTER_USER, and everything that a test makes lies in $WORK.
 # Nothing here sleeps for a fixed time: `await` asks until a deadline.
 
+SITE_FILE=$CHECKOUT/tests/cluster/${HPC_SITE##*/}
 USER_VARIABLES=()      # NAME=value, for as_user and start
 declare -gA STARTED=() # name -> process id of a command started with `start`
 
 # ---- before and after a test
 
 cluster_setup() {
+  site_setup
   STATE=$HAB_CLUSTER_STATE
   ADDRESSES=$STATE/shared/addresses
   # shellcheck disable=SC2034 # for the tests
@@ -17,6 +19,14 @@ cluster_setup() {
   as_owner mkdir "$WORK" "$WORK/runs" "$WORK/bin"
   USER_VARIABLES=(HPC_PATHS__RUNS="$WORK/runs" HPC_LIMITS__GRACE_SECONDS=8)
   cd "$WORK" || return
+}
+
+site_setup() { # what differs between the two sites of up.sh
+  # shellcheck disable=SC2034 # for the tests
+  case $HAB_CLUSTER_SITE in
+    loopback) SITE=site CPU=cpu GPU=gpu CPU_NODE=cpu2 GPU_NODE=gpu1 HOST='127\.0\.0\.1' ;;
+    hosts) SITE=hosts CPU=long GPU=accel CPU_NODE=n2 GPU_NODE=g1 HOST='[ng][12]\.hab\.internal' ;;
+  esac
 }
 
 cluster_teardown() { # whatever a failed test left; a failure shows the logs
@@ -45,7 +55,7 @@ become_user() { # COMMAND…: replaces this (sub)shell by it: as the user, in th
   # a shell starts what is in the background deaf to Ctrl-C
   exec setpriv --reuid="$HAB_CLUSTER_USER" --regid="$HAB_CLUSTER_USER" --init-groups env -i --default-signal=INT \
     HOME="$home" USER="$HAB_CLUSTER_USER" PATH="${USER_PATH:+$USER_PATH:}/usr/local/bin:/usr/bin:/bin" TERM=dumb \
-    SLURM_CONF="$SLURM_CONF" HAB_CLUSTER_STATE="$HAB_CLUSTER_STATE" HPC_SITE="$CHECKOUT/tests/cluster/site.yaml" \
+    SLURM_CONF="$SLURM_CONF" HAB_CLUSTER_STATE="$HAB_CLUSTER_STATE" HPC_SITE="$SITE_FILE" \
     HAB_CA_BUNDLE="$HAB_CA_BUNDLE" HAB_PIP_INDEX_URL="$HAB_PIP_INDEX_URL" APPTAINER_MKSQUASHFS_ARGS="$APPTAINER_MKSQUASHFS_ARGS" \
     "${USER_VARIABLES[@]}" "$@"
 }

@@ -29,9 +29,11 @@ while (($#)); do
 done
 ((${#words[@]} == 2)) || cluster::die 2 "needs an action and a node; see --help"
 action=${words[0]} node=${words[1]}
-[[ " ${CLUSTER_NODES[*]} " == *" $node "* ]] || cluster::die 2 "unknown node $node; there are ${CLUSTER_NODES[*]}"
 cluster::require_machine
 [[ -f $STATE/settings ]] || cluster::die 2 "no test cluster in $STATE; run tests/cluster/up.sh first"
+site=$(cluster::setting site)
+cluster::site "${site:-loopback}"
+[[ " ${CLUSTER_NODES[*]} " == *" $node "* ]] || cluster::die 2 "unknown node $node; there are ${CLUSTER_NODES[*]}"
 
 case $action in
   kill) cluster::stop "$node" KILL ;;

@@ -17,15 +17,19 @@ setup_suite() {
 }
 
 teardown_suite() {
-  [[ ${CLUSTER_WAS_UP:-1} == 1 ]] || bash "$BATS_TEST_DIRNAME/down.sh" >&2
+  if ((${CLUSTER_WAS_UP:-1} == 0)); then
+    bash "$BATS_TEST_DIRNAME/down.sh" >&2
+  elif [[ ${HAB_CLUSTER_SITE:-loopback} != loopback ]]; then
+    bash "$BATS_TEST_DIRNAME/up.sh" --site loopback >&2
+  fi
 }
 
-suite::cluster() { # suite::cluster FOLDER: up, with its usual configuration and all its nodes
+suite::cluster() { # suite::cluster FOLDER: up, as the site that $HAB_CLUSTER_SITE names, with its usual configuration and all its nodes
   # shellcheck source=tests/cluster/lib.sh
   source "$1/lib.sh"
   CLUSTER_WAS_UP=0
   if cluster::alive slurmctld; then CLUSTER_WAS_UP=1; fi
-  bash "$1/up.sh" --reconfigure >&2
+  bash "$1/up.sh" --site "${HAB_CLUSTER_SITE:-loopback}" --reconfigure >&2
 }
 
 suite::checkout() { # suite::checkout ROOT: what git knows or would add, anew each time

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Brings up a real Slurm and a real Apptainer on this Debian 12 machine, for the tests and for trying the project out.
-# Two CPU nodes (cpu1, cpu2: partition cpu, the default) and one with two pretended GPUs (gpu1: partition gpu).
+# Two CPU nodes and one with two pretended GPUs; README.md tells of the two sites that they can be.
 # May be run again at any time: it does what is missing. down.sh ends it.
 #
 # usage: tests/cluster/up.sh [options]      prints the export lines to use the cluster, and writes them to DIR/env.sh
-#   --user NAME              ordinary user that runs jobs; made when absent (default: habuser)
+#   --site loopback|hosts    as which of the two sites (default: as it is, at first loopback)
+#   --user NAME              ordinary user that runs jobs, and NAME2, a stranger to the first; made when absent (default: habuser)
 #   --state-dir DIR          all files of the cluster (default: $HAB_CLUSTER_STATE, else /var/tmp/hab-cluster)
 #   --port-base N            first of the 5 ports on the loopback that the daemons use (default: 17000)
 #   --no-containers          Slurm only: no Apptainer, no base image
@@ -19,16 +20,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=lib.sh
 . "$here/lib.sh"
 
-readonly PACKAGES=(slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core python3 python3-venv)
+readonly PACKAGES=(iproute2 slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core python3 python3-venv)
 readonly CONTAINER_PACKAGES=(debootstrap squashfs-tools squashfuse fuse2fs fuse-overlayfs fuse3 uidmap patchelf libseccomp2 libsqlite3-0 ca-certificates)
 readonly BASE_PACKAGES=python3,python3-venv,python3-pip,ca-certificates,curl
 readonly POLICY=/usr/sbin/policy-rc.d # while it exits 101, packages start no daemons
-readonly ACCOUNT=bench
 # A fifth of the processor time that building an image otherwise takes, for a tenth more bytes.
 readonly SQUASH='-comp gzip -Xcompression-level 1'
 
 up::options() { # argument... -> sets the globals below
-  user='' port_base='' containers=true overrides=() reconfigure=false
+  user='' port_base='' site='' containers=true overrides=() reconfigure=false
   while (($#)); do
     case $1 in
       -h | --help) cluster::help "${BASH_SOURCE[0]}" && exit ;;
@@ -40,11 +40,12 @@ up::options() { # argument... -> sets the globals below
           overrides+=("$2") && shift
         done
         ;;
-      --user | --state-dir | --port-base)
+      --user | --state-dir | --port-base | --site)
         [[ -n ${2:-} ]] || cluster::die 2 "$1 needs a value; see --help"
         set -- "$1=$2" "${@:3}"
         continue
         ;;
+      --site=*) site=${1#*=} ;;
       --user=*) user=${1#*=} ;;
       --state-dir=*) STATE=${1#*=} ;;
       --port-base=*) port_base=${1#*=} ;;
@@ -59,17 +60,25 @@ up::options() { # argument... -> sets the globals below
 }
 
 up::settings() { # what an earlier up.sh was told stays true
-  local word value
-  if [[ -f $STATE/settings ]]; then
-    while IFS='=' read -r word value; do
-      case $word in
-        user) user=${user:-$value} ;;
-        port_base) port_base=${port_base:-$value} ;;
-      esac
-    done <"$STATE/settings"
-  fi
-  user=${user:-habuser} port_base=${port_base:-17000}
-  printf 'user=%s\nport_base=%s\n' "$user" "$port_base" >"$STATE/settings"
+  local word old_site
+  for word in user port_base site; do
+    [[ -n ${!word} ]] || printf -v "$word" %s "$(cluster::setting "$word")"
+  done
+  user=${user:-habuser} port_base=${port_base:-17000} site=${site:-loopback}
+  old_site=$(cluster::setting site)
+  cluster::site "$site"
+  [[ ${old_site:-$site} == "$site" ]] || up::leave "$old_site"
+  printf '%s=%s\n' user "$user" port_base "$port_base" site "$site" >"$STATE/settings"
+}
+
+up::leave() { # site: ends what is of that one alone; munge, the database and all files serve both
+  (
+    cluster::site "$1"
+    cluster::end_nodes
+    cluster::stop slurmctld
+    cluster::stop slurmdbd
+  )
+  cluster::network_down
 }
 
 # --- packages ---
@@ -112,11 +121,13 @@ up::mirror() { # -> address of the Debian mirror that apt is configured with
 
 # --- user and files ---
 
-up::user() {
-  if ! id "$user" >/dev/null 2>&1; then
-    useradd --create-home --shell /bin/bash "$user"
-    printf '%s\n' "$user" >>"$STATE/users.made"
-  fi
+up::users() {
+  local name
+  for name in "$user" "${user}2"; do
+    id "$name" >/dev/null 2>&1 && continue
+    useradd --create-home --shell /bin/bash "$name"
+    printf '%s\n' "$name" >>"$STATE/users.made"
+  done
   # Image builds with --fakeroot need ranges of further ids; useradd gives them, but an older user may have none.
   grep -qs "^$user:" /etc/subuid || usermod --add-subuids 200000-265535 "$user"
   grep -qs "^$user:" /etc/subgid || usermod --add-subgids 200000-265535 "$user"
@@ -139,14 +150,17 @@ up::slurm_conf() { # -> our slurm.conf, without the lines of which $overrides ha
   for override in "${overrides[@]}"; do
     keys+=(-e "^${override%%=*}=")
   done
-  up::slurm_conf_default | grep -Eiv "${keys[@]:-^$}"
+  {
+    up::slurm_conf_daemons
+    "up::slurm_conf_$CLUSTER_SITE"
+  } | grep -Eiv "${keys[@]:-^$}"
   ((! ${#overrides[@]})) || printf '%s\n' "${overrides[@]}"
 }
 
-up::slurm_conf_default() {
+up::slurm_conf_daemons() {
   cat <<CONF
 # Written by tests/cluster/up.sh of hpc-agent-bench; change it with its --reconfigure.
-ClusterName=hab
+ClusterName=$CLUSTER_NAME
 SlurmctldHost=$host($address)
 SlurmctldPort=$port_base
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
@@ -154,7 +168,7 @@ AuthType=auth/munge
 AuthInfo=socket=$STATE/munge/socket
 SlurmUser=root
 SlurmdUser=root
-StateSaveLocation=$STATE/spool/slurmctld
+StateSaveLocation=$STATE/spool/slurmctld${CLUSTER_NAME#hab}
 SlurmdSpoolDir=$STATE/spool/%n
 SlurmctldPidFile=$STATE/spool/slurmctld.pid
 SlurmdPidFile=$STATE/spool/%n.pid
@@ -184,6 +198,11 @@ AccountingStoragePass=$STATE/munge/socket
 AccountingStorageTRES=gres/gpu
 SlurmdParameters=config_overrides
 GresTypes=gpu
+CONF
+}
+
+up::slurm_conf_loopback() {
+  cat <<CONF
 NodeName=cpu[1-2] NodeHostname=$host NodeAddr=$address Port=[$((port_base + 2))-$((port_base + 3))] CPUs=8 RealMemory=64000
 NodeName=gpu1 NodeHostname=$host NodeAddr=$address Port=$((port_base + 4)) CPUs=8 RealMemory=128000 Gres=gpu:2
 PartitionName=cpu Nodes=cpu[1-2] Default=YES DefaultTime=01:00:00 MaxTime=2-00:00:00 State=UP
@@ -191,7 +210,25 @@ PartitionName=gpu Nodes=gpu1 DefaultTime=01:00:00 MaxTime=2-00:00:00 State=UP
 CONF
 }
 
-up::address() { # the daemons listen on the address that this machine's own name has
+up::slurm_conf_hosts() { # every job needs a time limit, an account and a QOS that isn't the user's default
+  cat <<CONF
+AccountingStorageEnforce=associations,limits,qos
+JobSubmitPlugins=require_timelimit
+EnforcePartLimits=ALL
+NodeName=n[1-2] NodeAddr=n[1-2] Port=$((port_base + 2)) CPUs=8 RealMemory=64000
+NodeName=g1 NodeAddr=g1 Port=$((port_base + 2)) CPUs=8 RealMemory=128000 Gres=gpu:2
+PartitionName=long Nodes=n[1-2] MaxTime=12:00:00 AllowAccounts=science AllowQos=day State=UP
+PartitionName=short Nodes=n[1-2] Default=YES MaxTime=00:10:00 AllowAccounts=science AllowQos=day State=UP
+PartitionName=accel Nodes=g1 MaxTime=12:00:00 AllowAccounts=science AllowQos=day State=UP
+CONF
+}
+
+up::address() { # the daemons listen on the address that the name of their machine has
+  if [[ $CLUSTER_SITE == hosts ]]; then
+    cluster::network_up
+    host=head address=$CLUSTER_NET.1
+    return
+  fi
   host=$(hostname -s)
   address=$(getent ahostsv4 "$host" | awk 'NR == 1 {print $1}') || true
   [[ $address == 127.* ]] ||
@@ -202,7 +239,7 @@ up::configure() { # writes Slurm's configuration; ends the daemons that still ru
   local new=$STATE/etc.new name included
   rm -rf "$new" && mkdir "$new"
   up::slurm_conf >"$new/slurm.conf"
-  printf 'NodeName=gpu1 Name=gpu File=%s/spool/fakegpu[0-1]\n' "$STATE" >"$new/gres.conf"
+  printf 'NodeName=%s Name=gpu File=%s/spool/fakegpu[0-1]\n' "${CLUSTER_NODES[2]}" "$STATE" >"$new/gres.conf"
   install -m 600 /dev/stdin "$new/slurmdbd.conf" <<CONF
 AuthType=auth/munge
 AuthInfo=socket=$STATE/munge/socket
@@ -238,11 +275,14 @@ up::daemons() {
   up::ports_free
   up::munge
   up::database
-  mkdir -p "$STATE"/spool/{slurmctld,cpu1,cpu2,gpu1}
-  cluster::start slurmdbd /usr/sbin/slurmdbd -D
+  mkdir -p "$STATE/spool/slurmctld${CLUSTER_NAME#hab}" "${CLUSTER_NODES[@]/#/$STATE/spool/}"
+  local command
+  mapfile -t command < <(cluster::as_host head /usr/sbin/slurmdbd -D)
+  cluster::start slurmdbd "${command[@]}"
   up::answers slurmdbd sacctmgr -n list cluster
   up::accounts
-  cluster::start slurmctld /usr/sbin/slurmctld -D
+  mapfile -t command < <(cluster::as_host head /usr/sbin/slurmctld -D)
+  cluster::start slurmctld "${command[@]}"
   local node
   for node in "${CLUSTER_NODES[@]}"; do
     cluster::start_node "$node"
@@ -263,8 +303,9 @@ up::answers() { # daemon command...: waits until the command succeeds
 }
 
 up::ports_free() {
-  local port=$port_base name
-  for name in slurmctld slurmdbd "${CLUSTER_NODES[@]}"; do
+  local port=$port_base name names=(slurmctld slurmdbd)
+  [[ $CLUSTER_SITE == hosts ]] || names+=("${CLUSTER_NODES[@]}")
+  for name in "${names[@]}"; do
     if ! cluster::alive "$name" && (: <"/dev/tcp/$address/$port") 2>/dev/null; then
       cluster::die 3 "port $port, meant for $name, is taken; choose others with --port-base"
     fi
@@ -295,12 +336,22 @@ up::database() { # a MariaDB without a port: slurmdbd reaches it by its socket, 
   up::answers mariadbd test -S "$STATE/mysql/socket"
 }
 
-up::accounts() { # what sites with AccountingStorageEnforce demand of every user
-  local have
-  have=$(sacctmgr -nP list associations format=cluster,account,user)
-  [[ $have == *"hab|root|"* ]] || sacctmgr -i add cluster hab >/dev/null
-  [[ $have == *"hab|$ACCOUNT|"* ]] || sacctmgr -i add account "$ACCOUNT" >/dev/null
-  [[ $have == *"hab|$ACCOUNT|$user"* ]] || sacctmgr -i add user "$user" account="$ACCOUNT" >/dev/null
+up::accounts() { # what sites with AccountingStorageEnforce demand of every user: the first account is the default one
+  local have accounts=(bench) account name
+  [[ $CLUSTER_SITE != hosts ]] || accounts+=(science)
+  have=$(sacctmgr -nP list associations cluster="$CLUSTER_NAME" format=account,user)
+  [[ $have == *"root|"* ]] || sacctmgr -i add cluster "$CLUSTER_NAME" >/dev/null
+  for account in "${accounts[@]}"; do
+    [[ $have == *"$account|"* ]] || sacctmgr -i add account "$account" cluster="$CLUSTER_NAME" >/dev/null
+    for name in "$user" "${user}2"; do
+      [[ $'\n'$have$'\n' == *$'\n'"$account|$name"$'\n'* ]] ||
+        sacctmgr -i add user "$name" account="$account" cluster="$CLUSTER_NAME" >/dev/null
+    done
+  done
+  if [[ $CLUSTER_SITE == hosts && $have != *science* ]]; then
+    sacctmgr -i add qos day >/dev/null
+    sacctmgr -i modify user where account=science cluster="$CLUSTER_NAME" set qos+=day >/dev/null
+  fi
 }
 
 # --- containers ---
@@ -383,7 +434,8 @@ up::exports() {
   local pip_config cert index
   pip_config=$(python3 -m pip config list 2>/dev/null || true)
   cert=$(up::pip_setting cert) index=$(up::pip_setting index-url)
-  printf 'export %s=%q\n' SLURM_CONF "$STATE/etc/slurm.conf" HPC_SITE "$here/site.yaml" HAB_CLUSTER_STATE "$STATE" HAB_CLUSTER_USER "$user" \
+  printf 'export %s=%q\n' SLURM_CONF "$STATE/etc/slurm.conf" HPC_SITE "$here/$([[ $CLUSTER_SITE == hosts ]] && printf hosts || printf site).yaml" \
+    HAB_CLUSTER_SITE "$CLUSTER_SITE" HAB_CLUSTER_STATE "$STATE" HAB_CLUSTER_USER "$user" \
     HAB_CA_BUNDLE "${cert:-${SSL_CERT_FILE:-}}" HAB_PIP_INDEX_URL "${index:-${PIP_INDEX_URL:-}}" \
     APPTAINER_MKSQUASHFS_ARGS "$SQUASH"
   [[ -x $(command -v apptainer) ]] || printf 'export HAB_CONTAINER_RUNTIME=none\n'
@@ -411,7 +463,7 @@ export SLURM_CONF=$STATE/etc/slurm.conf
 packages=("${PACKAGES[@]}")
 ! $containers || packages+=("${CONTAINER_PACKAGES[@]}")
 up::packages "${packages[@]}"
-up::user
+up::users
 up::address
 up::configure
 if $containers; then

@@ -1,0 +1,67 @@
+# bats file_tags=site:hosts
+# The second site is what it says, and the tool says what it demands.
+
+setup() {
+  load helpers.bash
+  cluster_setup
+}
+
+teardown() { cluster_teardown; }
+
+on_node() { # on_node NODE COMMAND…: as the user, in the node's network
+  nsenter "--net=$STATE/net/$1" setpriv --reuid="$HAB_CLUSTER_USER" --regid="$HAB_CLUSTER_USER" --init-groups "${@:2}"
+}
+
+listen() { # listen NODE ADDRESS: a web server there, until the test ends; its port goes to $WORK/ADDRESS
+  on_node "$1" python3 -c '
+import http.server, os, sys
+server = http.server.HTTPServer((sys.argv[1], 0), http.server.SimpleHTTPRequestHandler)
+with open(sys.argv[2] + "~", "w") as file:
+    file.write(str(server.server_port))
+os.rename(sys.argv[2] + "~", sys.argv[2])
+server.serve_forever()' "$2" "$WORK/$2" >"$WORK/$2.log" 2>&1 3>&- 4>&- &
+  await 10 test -e "$WORK/$2"
+}
+
+reaches() { on_node "$1" curl --silent --max-time 5 --noproxy '*' --output /dev/null "http://$2:$(<"$WORK/$3")/"; } # reaches NODE NAME ADDRESS
+
+@test "nodes reach one another by the names of /etc/hosts, and never another's loopback" {
+  listen n1 127.0.0.1
+  listen n1 0.0.0.0
+  reaches n1 127.0.0.1 127.0.0.1
+  reaches n1 n1 0.0.0.0
+  reaches n2 n1 0.0.0.0
+  reaches g1 n1.hab.internal 0.0.0.0
+  ! reaches n2 n1 127.0.0.1
+  ! reaches n2 127.0.0.1 0.0.0.0
+  # as a job sees it
+  as_user sbatch --wait --time=5 --partition=long --account=science --qos=day --nodelist=n2 --output="$WORK/job.log" \
+    --wrap 'hostname; hostname -f; getent hosts n1'
+  [[ $(tr -s ' ' <"$WORK/job.log") == $'n2\nn2.hab.internal\n10.213.7.11 n1.hab.internal n1' ]]
+}
+
+@test "what every job needs here, and what the tool says where a site file lacks it" {
+  local options=(--output=/dev/null --wrap true) asked
+  for asked in '--account=science --qos=day' '--time=5 --qos=day' '--time=5 --account=science' '--time=11 --account=science --qos=day'; do
+    # shellcheck disable=SC2086
+    try sbatch $asked "${options[@]}"
+    expect_status 1
+  done
+  try scripts_hpc/run_workflow.sh classification_basic --agent baseline --set scheduler.account=null
+  expect_status 3
+  expect_in 'Invalid qos specification' "$error"
+  expect_in 'the scheduler refused the grading_server job (above): check partitions, account, qos and time limits of the site file' "$error"
+  # a partition of ten minutes
+  try scripts_hpc/run_workflow.sh classification_basic replay accel short
+  expect_status 3
+  expect_in 'Requested time limit is invalid' "$error"
+  expect_nothing_left 10
+}
+
+@test "preparation in a partition of ten minutes" {
+  try scripts_hpc/prepare_tasks.sh clustering_basic --set "paths.data=$WORK/data" --set partitions.cpu.name=short \
+    --set jobs.prepare.time=00:08:00 --set container.runtime=none
+  expect_status 0
+  expect_in 'Successfully prepared clustering_basic' "$output"
+  expect_nothing_left 10
+}
