@@ -170,6 +170,11 @@ def test_class_numbers_may_have_a_point(tmp_path: Path) -> None:
     assert grader.grade(io.BytesIO(csv(["0.0", "1.0", "1.0"])))["score"] == 0.66667
 
 
+def test_cluster_numbers_may_have_a_point(tmp_path: Path) -> None:
+    grader = make_task(tmp_path, "adjusted_rand", ["a", "a", "b", "b", "b", "b"])
+    assert grader.grade(io.BytesIO(csv(["1", "1.0", "2", "2.0", "2", "2"])))["score"] == 1.0
+
+
 def test_a_label_may_look_like_a_missing_value(tmp_path: Path) -> None:
     private = tmp_path / "toy" / "prepared" / "private"
     private.mkdir(parents=True)
