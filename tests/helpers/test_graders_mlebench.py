@@ -57,7 +57,7 @@ def test_a_leaderboard_that_is_none_costs_the_medals_only(data: Path, text: str 
     path.write_text(text) if text else path.unlink()
     report = grade(data)
     assert report["score"] == 1.0 and report["valid_submission"] and not report["any_medal"]
-    assert "no thresholds and medals: " in report["note"]
+    assert ("run `git lfs pull`" if text else "can't read mle-bench's leaderboard") in report["note"]
 
 
 def test_answers_that_are_missing_are_told(data: Path) -> None:
