@@ -277,6 +277,18 @@ SH
   done
 }
 
+@test "a process whose number once was a job's is neither cancelled nor signalled" {
+  sleep 300 3>&- &
+  mkdir -p "$LOCAL_JOBS/7"
+  printf '%s 1\n' "$!" >"$LOCAL_JOBS/7/pid"
+  printf '%s\n' "$!" >"$LOCAL_JOBS/7/child"
+  echo RUNNING >"$LOCAL_JOBS/7/state"
+  sched::cancel 7
+  sched::signal TERM 7
+  sleep 0.2 # a signal that was sent would have arrived
+  kill "$!"
+}
+
 @test "the end of job 1 is not that of job 11" {
   script long <<<'sleep 300'
   submit long
