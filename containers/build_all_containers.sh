@@ -27,7 +27,7 @@
 # For each image: NAME.sif, NAME.sif.sha256, NAME.sif.build (what it was built from), NAME.def, NAME.log.
 # Exit codes: 0 all are built or up to date; 2 usage or configuration; 3 an image failed; 130 interrupted.
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from helpers.site_config import ROOT, AgentEntry, Model, Site
+from helpers.site_config import ROOT, VARIABLE, AgentEntry, Model, Site
 
 TEMPLATES = ROOT / "templates"
 SERVER_START_MINUTES = 15  # containers, imports and the last grading, on top of what the model and the agent may take
@@ -94,11 +94,12 @@ def venv(name: str) -> str:
 
 def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, Any], **values: Any) -> str:
     # outside containers the jobs use the project's own environments; inside, the image's Python
+    needs = [match[1] or match[3] for match in VARIABLE.finditer(site.paths.scratch) if match[2] is None]
     venvs = {name: "" if site.isolated else venv(name) for name in ("core", "aide", "experiment")}
     return (
         environment("sbatch")
         .get_template(template)
-        .render(site=site, root=str(ROOT), workflow=workflow, job=job, venvs=venvs, **values)
+        .render(site=site, root=str(ROOT), workflow=workflow, job=job, venvs=venvs, scratch_variables=needs, **values)
     )
 
 

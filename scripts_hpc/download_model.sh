@@ -13,7 +13,7 @@
 # A token for gated models: HF_TOKEN in the environment or in .env. It ends with the commit, which `revision:` in models.yaml pins.
 # Exit codes: 0 the weights are there (or the model has none); 2 usage or configuration; 3 network or disk; 130 interrupted.
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell

@@ -34,7 +34,7 @@
 # Ctrl-C ends all jobs. failed_tasks.txt lists what is still to be done, at every moment.
 # Exit codes: 0 all are prepared; 1 a task failed; 2 usage or configuration; 3 infrastructure (rejected); 130 interrupted.
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell

@@ -12,7 +12,7 @@
 #   --set KEY=VALUE    override a key of the site, e.g. --set partitions.gpu.name=gpu
 #   --output DIR       write there instead
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell

@@ -15,7 +15,7 @@
 # for cancels the job. Without Slurm it runs as a process of this machine.
 # Exit codes: 0 it answers; 2 usage or configuration; 3 infrastructure (rejected, died); 130 interrupted.
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell

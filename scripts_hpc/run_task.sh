@@ -22,7 +22,7 @@
 # Ctrl-C ends the run. Exit codes: 0 done; 1 validated and not good enough; 2 usage or configuration; 3 infrastructure or disk full;
 # 4 the run failed; 130 interrupted.
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell

@@ -30,7 +30,7 @@
 # Ctrl-C ends all jobs of the run. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost);
 # 4 an agent ended without a valid submission; 130 interrupted.
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell

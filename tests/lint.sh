@@ -3,7 +3,7 @@
 #
 # ruff, shellcheck and shfmt over the sources, and shellcheck and shfmt over what is rendered for every site.
 set -euo pipefail
-ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 # shellcheck source=scripts_hpc/lib/common.sh
 source scripts_hpc/lib/common.sh

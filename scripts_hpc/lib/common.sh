@@ -60,12 +60,25 @@ on_exit() { # on_exit 'command line'
   trap common::run_exit_hooks EXIT
 }
 common::run_exit_hooks() {
-  local code=$? i
+  # for the hooks: what ended the process
+  EXIT_CODE=$? EXIT_COMMAND=$BASH_COMMAND
+  local i
   trap - EXIT
   trap '' TERM INT HUP USR1
   set +e
   for ((i = ${#EXIT_HOOKS[@]} - 1; i >= 0; i--)); do eval "${EXIT_HOOKS[i]}"; done
-  exit "$code"
+  exit "$EXIT_CODE"
+}
+
+# A hook: strict mode ends a script without a word. Who ended it by `exit` or `die` has spoken, here or in a $(…).
+common::tell_early_end() {
+  ((EXIT_CODE)) || return 0
+  # shellcheck disable=SC2016 # a pattern
+  case $EXIT_CODE:$EXIT_COMMAND in
+    *:exit*) ;;
+    [234]:*'$('* | 130:*'$('* | *:return*) log "ended with code $EXIT_CODE" ;;
+    *) printf '%s: ended early: this failed with exit code %d: %s\n' "${0##*/}" "$EXIT_CODE" "${EXIT_COMMAND:0:300}" >&2 ;;
+  esac
 }
 
 common::now() { date -u +%Y-%m-%dT%H:%M:%SZ; }

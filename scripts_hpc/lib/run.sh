@@ -35,7 +35,7 @@ run::finish() { # run::finish STATE REASON
 }
 
 run::close() { # the last word of a job script that died on the way, and of every other one
-  local code=$?
+  local code=$EXIT_CODE
   case $RUN_STATE in
     '' | waiting | running) run::finish lost "the job script ended early (code $code): see its log" ;;
   esac

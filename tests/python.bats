@@ -1,4 +1,4 @@
-# scripts_hpc/lib/python.sh: virtual environments of ours, whatever the person's shell, modules and pip.conf say.
+# python.sh: virtual environments of ours, whatever the person's shell, modules and pip.conf say.
 bats_require_minimum_version 1.5.0
 
 setup_file() { # a folder of two wheels stands in for an index
