@@ -17,14 +17,24 @@
 set -euo pipefail
 
 SITE=local
-SCHEDULER=local
 ROOT=/checkout
+[[ -r $ROOT/scripts_hpc/lib/common.sh ]] || {
+  printf '%s: there is no %s on this node: the checkout must lie on a file system that compute nodes see\n' "${0##*/}" "$ROOT" >&2
+  exit 3
+}
+# shellcheck source=scripts_hpc/lib/common.sh
+source "$ROOT/scripts_hpc/lib/common.sh"
+common::check_shell
+on_exit common::tell_early_end
+
+SCHEDULER=local
 RUN_GROUP=''
 IMAGES=/checkout/containers
 RUNTIME=none
 RUNTIME_FLAGS=()
 SITE_BINDS=()
 SCRATCH="${TMPDIR:-/tmp}"
+SCRATCH=${SCRATCH/#\~/${HOME:-}}
 ADDRESS_DIR=/home/user/.mlebench_addresses
 LOCAL_JOBS=$ADDRESS_DIR/local_jobs
 INTERFACE=lo
@@ -42,8 +52,9 @@ SECONDS_GIVEN=3600
 
 JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
 
-# shellcheck source=scripts_hpc/lib/common.sh
-source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/python.sh
+source "$ROOT/scripts_hpc/lib/python.sh"
+python::isolate
 # shellcheck source=scripts_hpc/lib/scheduler.sh
 source "$ROOT/scripts_hpc/lib/scheduler.sh"
 # shellcheck source=scripts_hpc/lib/service.sh
