@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -120,11 +121,19 @@ def render(site: str | None, overrides: tuple[str, ...], output: Path | None) ->
         resolved, list(site_config.models(resolved).values()), list(site_config.agents().values())
     )
     folder.mkdir(parents=True, exist_ok=True)
-    # sbatch doesn't make the folder of a job's log, and a job without one dies without a word
-    Path(resolved.paths.runs, "logs").mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     click.echo(f"{len(files)} files in {site_config.shown(folder)}")
+    _make_log_folder(Path(resolved.paths.runs, "logs"))
+
+
+def _make_log_folder(folder: Path) -> None:
+    # sbatch doesn't make the folder of a job's log, and a job without one dies without a word; elsewhere the scripts are only read
+    try:
+        if shutil.which("sbatch"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        click.echo(f"note: can't make {folder} ({error.strerror}), where the jobs' logs go; sbatch needs it", err=True)
 
 
 @main.group()

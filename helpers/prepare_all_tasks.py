@@ -303,14 +303,30 @@ def _settings(options: argparse.Namespace, data_dir: Path, data_from: str, *rest
     )
 
 
-def _from_site(options: argparse.Namespace) -> tuple[str, str, str | None, Any, str | None]:
+def _site(options: argparse.Namespace) -> Site | None:
+    """The site, where something of it is needed; None where it can't tell anything, or none fits and none was asked for."""
     from helpers.site_config import ConfigError, load_site, pick_site
+
+    if options.data_dir and options.tasks_dir:
+        return None
+    in_environment = any(re.fullmatch(r"HPC_SITE|HPC_.+__.+", name) for name in os.environ)
+    asked_for = options.site or options.overrides or in_environment
+    try:
+        name = pick_site(options.site)
+    except ConfigError:
+        if asked_for or not options.data_dir:
+            raise
+        return None
+    return load_site(name, options.overrides)
+
+
+def _from_site(options: argparse.Namespace) -> tuple[str, str, str | None, Any, str | None]:
+    from helpers.site_config import ConfigError
     from helpers.tasks.definitions import open_registry
 
     data_dir, data_from, tasks_dir, runs_dir = options.data_dir, "--data-dir", options.tasks_dir, None
     try:
-        if not data_dir or not tasks_dir:
-            site = load_site(pick_site(options.site), options.overrides)
+        if site := _site(options):
             tasks_dir, runs_dir = tasks_dir or site.paths.tasks, site.paths.runs
         if not data_dir:
             data_dir, data_from = site.paths.data, f"paths.data of site {site.name}"

@@ -211,6 +211,21 @@ no_proxy='localhost,cpu1,gpu7'" ]]
   expect_refusal "$there/private is empty" grading_server other mine
 }
 
+@test "render.sh makes no folder of a site that is elsewhere, and its own folder of logs where sbatch is" {
+  export HAB_VENV_DIR=${HAB_VENV_DIR:-$ROOT}
+  make_site slurm apptainer
+  sed -i 's|^  runs: .*|  runs: /proc/nowhere/runs|' "$SITE_FILE"
+  mkdir "$BATS_TEST_TMPDIR/bin" "$BATS_TEST_TMPDIR/laptop"
+  printf '#!/bin/sh\nexit 9\n' >"$BATS_TEST_TMPDIR/bin/sbatch" && chmod +x "$BATS_TEST_TMPDIR/bin/sbatch"
+  for name in bash dirname basename cksum cut grep cat; do ln -s "$(type -P "$name")" "$BATS_TEST_TMPDIR/laptop/$name"; done
+  PATH=$BATS_TEST_TMPDIR/laptop try "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output "$BATS_TEST_TMPDIR/out"
+  expect_status 0
+  [[ -z $error && -f $BATS_TEST_TMPDIR/out/slurm_vllm_80b.sh ]]
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH try "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output "$BATS_TEST_TMPDIR/out"
+  expect_status 0
+  expect_in "note: can't make /proc/nowhere/runs/logs" "$error"
+}
+
 @test "a server that dies before it is ready gets another port, one that was published keeps its own" {
   SERVICE=vllm_x JOB_ID=5 RUN_GROUP='' SITE=here SCHEDULER=local GRACE=1 CHOSEN=0
   sched::alive_in() { :; }

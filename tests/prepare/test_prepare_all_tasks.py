@@ -934,3 +934,21 @@ def test_a_task_is_not_taken_for_another_with_a_similar_name(tmp_path: Path, ord
             made.append(stack.enter_context(layout.staging(tmp_path, task)) / "made")
             made[-1].touch()
         assert all(path.exists() for path in made) and len(set(made)) == len(ids)
+
+
+def test_a_site_is_needed_only_where_it_tells_something(world: World) -> None:
+    """On a machine with Slurm that no site file fits: --data-dir says all that an own task needs."""
+    sbatch = world.cwd / "bin/sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\nexit 9\n")
+    sbatch.chmod(0o755)
+    del world.env["HPC_SITE"]
+    world.env["PATH"] = f"{sbatch.parent}:{world.env['PATH']}"
+    code = world.run("classification_basic", backend=None)
+    assert code.returncode == 0, code.stderr
+    assert (world.data / "classification_basic/prepared/public/train.csv").is_file()
+    code = world.run("classification_basic", backend=None, data=False)
+    assert code.returncode == 2 and "no site file fits" in code.stderr
+    world.env["HPC_SITE"] = "nirvana"
+    code = world.run("classification_basic", backend=None)
+    assert code.returncode == 2 and "nirvana" in code.stderr
