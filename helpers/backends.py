@@ -245,6 +245,9 @@ def _mlebench_python() -> str:
         found = INTERPRETER.search(file.read(4096))
     if found is None:
         raise Unavailable(f"{program} doesn't tell in which Python mle-bench is installed: install it with pip")
+    words = found[1].split()
+    if os.path.basename(words[0]) == "env":  # the first one on the PATH, then
+        return shutil.which(words[-1]) or words[-1]
     return found[1]
 
 

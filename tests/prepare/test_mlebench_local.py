@@ -183,6 +183,9 @@ def test_the_python_of_mle_bench(world: World, monkeypatch: pytest.MonkeyPatch, 
     else:
         with pytest.raises(backends.Unavailable, match="doesn't tell in which Python mle-bench is installed"):
             backends._mlebench_python()
+    world.install("#!/usr/bin/env -S python3 -I\n")
+    (world.program.parent / "python3").symlink_to(sys.executable)
+    assert backends._mlebench_python() == str(world.program.parent / "python3")
     os.unlink(world.program)
     with pytest.raises(backends.Unavailable, match="there is no command `mlebench` on the PATH"):
         backends._mlebench_python()
