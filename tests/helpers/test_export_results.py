@@ -314,6 +314,21 @@ def test_runs_whose_configuration_is_not_known_are_never_merged(tmp_path: Path) 
 # ---- broken and hostile files
 
 
+@pytest.mark.parametrize("unknown", ["seed", "config_hash"])
+def test_a_lost_run_is_no_try_at_one_whose_key_is_not_known(tmp_path: Path, unknown: str) -> None:
+    group = make_group(tmp_path / "g", **{unknown: ...})
+    make_run(group, "13", state="lost", **({"seed": None} if unknown == "seed" else {}))
+    make_run(group, "14", **({"seed": None} if unknown == "seed" else {}))
+    assert [(row["state"], row["attempts"]) for row in rows_of([group])] == [("lost", 1), ("scored", 1)]
+
+
+def test_what_cut_a_run_short_is_the_jobs_word_before_the_agents(tmp_path: Path) -> None:
+    group = make_group(tmp_path / "g")
+    for job, said in (("13", "the model was gone"), ("14", None)):
+        put(make_run(group, job, cut_short=said) / "logs" / "usage.json", {"cut_short": "so I say"})
+    assert [row["cut_short"] for row in rows_of([group])] == ["the model was gone", "so I say"]
+
+
 def broken_file(path: Path, how: str) -> None:
     path.unlink(missing_ok=True)
     if how == "link":
