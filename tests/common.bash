@@ -50,6 +50,8 @@ expect_status() {
   }
 }
 
+refuse() { ! "$@"; } # refuse COMMAND…: it must fail (bats takes no notice of `! COMMAND`, but of this function)
+
 expect_in() { # expect_in TEXT WHERE
   [[ $2 == *"$1"* ]] || {
     printf 'expected: %s\nfound:    %s\n' "$1" "$2"

@@ -185,7 +185,7 @@ SH
   expect_in 'toy_102  running' "$error"
   FAKE_SQUEUE_DOWN=1 jobs stop
   expect_status 3
-  ! grep -q scancel "$FAKE_SLURM/calls"
+  refuse grep -q scancel "$FAKE_SLURM/calls"
   grep -q '"state": "running"' "$GROUP/toy_102/run_metadata.json"
 
   jobs stop --json

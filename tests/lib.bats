@@ -58,7 +58,7 @@ assert data == {"text": "say \"no\" \\ tab end", "number": 5, "none": None, "lis
   set +m
   sleep 0.3 # the trap has to be set
   common::end_group "$pid" 1
-  ! common::group_runs "$pid"
+  refuse common::group_runs "$pid"
 }
 
 @test "exit hooks run last in first out and keep the exit code" {

@@ -60,7 +60,7 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
     echo "$(basename "$dir"),$(cat "$dir/grading_report.json" | jq '.total_score')"
   done > results.csv
   [[ $(cat results.csv) =~ ^[^,]*_run-group_baseline,0\.[0-9]+$ ]]
-  ! grep -rE 'token=[0-9a-f]{20}' "$BATS_TEST_TMPDIR/runs"
+  refuse grep -rE 'token=[0-9a-f]{20}' "$BATS_TEST_TMPDIR/runs"
 }
 
 @test "a result names its data: the same command on other data says so, and neither result takes the other's place" {
@@ -80,7 +80,7 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
     grep -q "\"data_fingerprint\": \"$data\"" "${run%/*}/workflow.json"
     [[ $(grep -c ",$data," "$BATS_TEST_TMPDIR/results.csv") == 1 ]]
     # an agent could try out guesses of the answers on it
-    ! grep -rqF "$data" "$run" --exclude=run_metadata.json
+    refuse grep -rqF "$data" "$run" --exclude=run_metadata.json
   done
 }
 

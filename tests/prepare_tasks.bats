@@ -107,7 +107,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   expect_in '#SBATCH --partition=cpu' "$script"
   expect_in 'THREADS=3' "$script"
   expect_in 'OPTIONS=(--backend=local --retries=2 --retry-wait=5.0 --timeout=90.0 --min-free=1.0 --keep-raw --force)' "$script"
-  ! grep -r very-secret "$(folder)" "$FAKE_SLURM" .
+  refuse grep -r very-secret "$(folder)" "$FAKE_SLURM" .
   prepare t1 --detach --threads 4
   grep -q '^THREADS=4' "$output/jobs/prepare.sh"
 }
@@ -352,7 +352,7 @@ seen() { # seen [VARIABLE=VALUE]…: what a preparation in a job is given of Kag
     bash "$run/jobs/prepare.sh" 0
   expect_status 0
   [[ $output != *secret* && $error != *secret* ]]
-  ! grep -rq secret "$run"
+  refuse grep -rq secret "$run"
   paste -sd' ' "$BATS_TEST_TMPDIR/data/t1/prepared/private/answers.csv"
 }
 

@@ -137,7 +137,7 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   expect_status 0
   [[ $(calls) != *vllm* ]]
   expect_in "agent.sh toy auto:101 external  0 0" "$(calls)"
-  ! grep -r sk-very-secret "$output" "$FAKE_SLURM"
+  refuse grep -r sk-very-secret "$output" "$FAKE_SLURM"
 }
 
 @test "an unreadable half of the data" {

@@ -58,7 +58,7 @@ expect_all_failed() { # expect_all_failed NAME
   expect_status 0
   grep -q '^GRADING_TOKEN=' "$(run_of spy)/logs/environment"
   [[ -s $(run_of spy)/logs/environments && -s $(run_of spy)/logs/arguments ]]
-  ! grep -rE 'sk-secret|STOLEN|OPENAI' "$(run_of spy)/logs"
+  refuse grep -rE 'sk-secret|STOLEN|OPENAI' "$(run_of spy)/logs"
   [[ -z $(cat "$(run_of spy)/logs/mnt") ]]
   expect_nothing_left 3
 }

@@ -151,7 +151,7 @@ user_processes() { # without zombies
   ps --no-headers -u "$HAB_CLUSTER_USER" -o pid=,stat=,args= | awk '$2 !~ /^Z/'
 }
 
-addresses() { find "$ADDRESSES" -mindepth 1 2>/dev/null; }
+addresses() { find "$ADDRESSES" -mindepth 1 ! -name '*.failed' 2>/dev/null; } # why a server died is kept for its consumers
 
 all_gone() { queue_empty && [[ -z $(user_processes)$(addresses) ]]; }
 
@@ -185,6 +185,8 @@ expect_status() {
     return 1
   }
 }
+
+refuse() { ! "$@"; } # refuse COMMAND…: it must fail (bats takes no notice of `! COMMAND`, but of this function's code)
 
 expect_in() { # expect_in TEXT WHERE
   [[ $2 == *"$1"* ]] || {

@@ -111,7 +111,7 @@ PY
   [[ $(left) == $'slow1\nslow2' ]]
   begin second --attach "$(folder)"
   await 20 said second 'jobs ('
-  ! said second 't3'
+  refuse said second 't3'
   kill -INT -- "-${STARTED[second]}"
   finish second 30
   expect_status 130
@@ -145,7 +145,7 @@ PY
   [[ $(left) == nowhere ]]
   [[ $(tr -d '\n' <"$WORK/data/one/prepared/public/description.md") == 'hidden-name very-secret False' ]]
   [[ -s $WORK/data/classification_basic/prepared/private/answers.csv ]]
-  ! grep -rlE 'very-secret|hidden-name' "$(folder)" "$WORK/here" "$WORK/data/.preparing"
+  refuse grep -rlE 'very-secret|hidden-name' "$(folder)" "$WORK/here" "$WORK/data/.preparing"
   # the same container without a job, as on a login node of a cluster whose compute nodes are offline
   prepare two --set scheduler.kind=local --set environment.offline=true
   expect_status 0

@@ -32,8 +32,8 @@ reaches() { on_node "$1" curl --silent --max-time 5 --noproxy '*' --output /dev/
   reaches n1 n1 0.0.0.0
   reaches n2 n1 0.0.0.0
   reaches g1 n1.hab.internal 0.0.0.0
-  ! reaches n2 n1 127.0.0.1
-  ! reaches n2 127.0.0.1 0.0.0.0
+  refuse reaches n2 n1 127.0.0.1
+  refuse reaches n2 127.0.0.1 0.0.0.0
   # as a job sees it
   as_user sbatch --wait --time=5 --partition=long --account=science --qos=day --nodelist=n2 --output="$WORK/job.log" \
     --wrap 'hostname; hostname -f; getent hosts n1'
