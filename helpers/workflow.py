@@ -580,6 +580,7 @@ def abandoned(group: Path, jobs: list[list[str]]) -> None:
     submitted(group, jobs)
     for run in runs.runs_of(group):
         run.settle("cancelled", "the submission was broken off: a job was refused, or Ctrl-C")
+    runs.tell_aggregate(group)
 
 
 def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int) -> dict[str, Any]:
