@@ -109,12 +109,14 @@ both_waiting() { [[ $(find "$(group two)" -path '*/code/waiting' | wc -l) == 2 ]
 }
 
 agents_started() { # agents_started NAME COUNT: lets them end as soon as they work
-  local run
-  for run in "$(group "$1")"/classification_basic_*; do
+  local run folder
+  folder=$(group "$1") || return
+  for run in "$folder"/classification_basic_*/; do
+    [[ -d $run ]] || return
     as_owner mkdir -p "$run/code"
     as_owner touch "$run/code/go"
   done
-  [[ $(find "$(group "$1")" -name 'classification_basic_*' | wc -l) == "$2" ]]
+  [[ $(find "$folder" -path '*/code/go' | wc -l) == "$2" ]]
 }
 
 # Compares what the export adds up to with what the accounting says of all jobs of this test, in seconds.
