@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Prepare many tasks in parallel on this machine, into the folder that agents and the grading server read.
 
-Tasks are named on the command line, in a task list (an id a line), or in a jobs file (lines `agent,task_id`). Each is prepared by a
+Tasks are named on the command line, in a task list (an id a line), or in a jobs file (lines `agent,task_id`); else all known ones
+are meant (--all). Each is prepared by a
 command of its own: this project's generator, a prepare.py of yours (<tasks dir>/<id>/{prepare.py,raw/}), BioML-bench for ids
 like folder/task, else mle-bench. What is prepared already is checked and skipped. A task appears in the data folder when it is
 whole, or not at all; two invocations at once never prepare the same one twice.
@@ -40,6 +41,7 @@ JOBS_FILE = "scripts/gcp-deploy/production-jobs.txt"
 FLAGS = tuple(f"--{name.replace('_', '-')}" for name in Options._fields)
 EPILOG = """\
 examples:
+  python -m helpers.prepare_all_tasks --all
   python -m helpers.prepare_all_tasks classification_basic spaceship-titanic
   python -m helpers.prepare_all_tasks --jobs my-jobs.txt --threads 8
   python -m helpers.prepare_all_tasks --task-list failed_tasks.txt --threads 2
@@ -98,11 +100,22 @@ def read_jobs(path: str) -> tuple[list[str], list[str]]:
     return sorted(tasks), warnings
 
 
-def tasks_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The tasks that are asked for, and warnings. Raises UsageError."""
+def known_tasks(registry: TaskRegistry | None, tasks_dir: str | None) -> list[str]:
+    """What --all names: this project's tasks that have data, and those in the user's folder. The benchmarks' are named one by one."""
+    if registry is None:
+        raise UsageError(
+            "--all names this project's tasks and your own, which no benchmark's command prepares: leave --backend out"
+        )
+    folders = Path(tasks_dir).glob("*/prepare.py") if tasks_dir else []
+    defined = (task.id for task in registry.list_tasks() if task.has_data)
+    return sorted({*defined, *(path.parent.name for path in folders if re.fullmatch(layout.TASK_ID, path.parent.name))})
+
+
+def tasks_of(options: argparse.Namespace, known: Callable[[], list[str]]) -> tuple[list[str], list[str]]:
+    """The tasks that are asked for, and warnings. known: what --all names. Raises UsageError."""
+    if sum(map(bool, (options.tasks, options.task_list or options.jobs, options.all))) > 1:
+        raise UsageError("give ids of tasks, a file (--task-list, --jobs), or --all: one of them")
     if options.tasks:
-        if options.task_list or options.jobs:
-            raise UsageError("give ids of tasks or a file (--task-list, --jobs), not both")
         bad = [task for task in options.tasks if not re.fullmatch(layout.TASK_ID, task)]
         if bad:
             raise UsageError(f"not a task id: {', '.join(map(repr, bad))}")
@@ -113,7 +126,11 @@ def tasks_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
         return list(dict.fromkeys(options.tasks)), []
     if options.raw:
         raise UsageError("--raw goes with one task, named on the command line")
-    path = options.task_list or options.jobs or JOBS_FILE
+    path = options.task_list or options.jobs or (JOBS_FILE if os.path.exists(JOBS_FILE) else None)
+    if options.all or path is None:
+        tasks = known()
+        said = f"no task is named: these {len(tasks)} are, all that are known here (--all): {', '.join(tasks)}"
+        return tasks, [] if options.all else [said]
     tasks, warnings = (read_task_list(path), []) if options.task_list else read_jobs(path)
     if not tasks:
         raise UsageError("\n".join([*warnings, f"{path}: there are no tasks in it"]))
@@ -214,9 +231,14 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument_group("which tasks").add_argument
-    add("tasks", nargs="*", metavar="TASK", help="a task's id; without any, a file tells them")
+    add("tasks", nargs="*", metavar="TASK", help="a task's id; without any, a file tells them, or it is --all")
+    add(
+        "--all",
+        action="store_true",
+        help="all tasks of this project and of your folder; the benchmarks' are named one by one",
+    )
     add("--task-list", metavar="PATH", help="file with a task id a line; wins over --jobs")
-    add("--jobs", metavar="PATH", help=f"file with lines `agent,task_id` (default: {JOBS_FILE})")
+    add("--jobs", metavar="PATH", help=f"file with lines `agent,task_id` (default: {JOBS_FILE}, where it is)")
     raw = "the raw files of the one task that is named: its zip as Kaggle gives it, or a folder; nothing is downloaded"
     add("--raw", metavar="FILE|FOLDER", help=raw)
     add = made.add_argument_group("how").add_argument
@@ -258,6 +280,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     rest = argv.index("--") if "--" in argv else len(argv)
     words = [f"{word}=true" if word in FLAGS and at < rest else word for at, word in enumerate(argv)]
     return parser().parse_intermixed_args(words)
+
+
+def _tasks_and_folder(options: argparse.Namespace) -> tuple[TaskRegistry | None, str | None]:
+    if options.backend in ("biomlbench", "mlebench"):
+        return None, None
+    _, _, tasks_dir, registry, _ = _from_site(options)
+    return registry, tasks_dir
 
 
 def settings_of(options: argparse.Namespace, count: int) -> Settings:
@@ -340,7 +369,7 @@ def _from_site(options: argparse.Namespace) -> tuple[str, str, str | None, Any, 
 def main(argv: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
     try:
-        tasks, warnings = tasks_of(options)
+        tasks, warnings = tasks_of(options, lambda: known_tasks(*_tasks_and_folder(options)))
         settings = settings_of(options, len(tasks))
         try:
             report = Report(options.log_file, options.failed_tasks, options.events, tasks)

@@ -115,7 +115,7 @@ def plan(arguments: list[str], command_line: str, dry_run: bool) -> str:
     """
     options = _parse(arguments)
     try:
-        tasks, warnings = prepare_all_tasks.tasks_of(options)
+        tasks, warnings = prepare_all_tasks.tasks_of(options, lambda: _known(options))
     except prepare_all_tasks.UsageError as error:
         raise ConfigError([f"{error}."]) from error
     site = _site(options)
@@ -130,6 +130,11 @@ def plan(arguments: list[str], command_line: str, dry_run: bool) -> str:
     threads = prepare_all_tasks.parse([f"--threads={site.jobs.prepare.cpus}", *arguments]).threads
     planned = _Plan(site, options, tasks, warnings, threads)
     return f"DRY_RUN={shlex.quote(planned.describe())}\n" if dry_run else planned.write(command_line)
+
+
+def _known(options: Any) -> list[str]:
+    tasks_dir = _site(options).paths.tasks
+    return prepare_all_tasks.known_tasks(open_registry(tasks_dir), tasks_dir)
 
 
 def _parse(arguments: list[str]) -> Any:

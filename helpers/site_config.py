@@ -24,6 +24,7 @@ from pydantic import (
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_DIR = ROOT / "site-config"
+OWN_TASKS = ROOT / "tasks"  # the user's own tasks, where the site names no other folder (paths.tasks)
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
 # Expanded by the job on its own node, not here: the login node's values would be wrong there.
 LEFT_TO_THE_JOB = {("paths", "scratch"), ("environment", "setup")}
@@ -455,6 +456,8 @@ def load_site(name: str, overrides: list[str] | None = None) -> Site:
         if value := getattr(site.paths, key):
             setattr(site.paths, key, str(ROOT / value))
     site.paths.notebooks = site.paths.notebooks or str(Path(site.paths.runs).with_name("notebooks"))
+    if site.paths.tasks is None and OWN_TASKS.is_dir():
+        site.paths.tasks = str(OWN_TASKS)
     return site
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts_hpc/prepare_tasks.sh TASK… | --jobs FILE | --task-list FILE [options]
+# Usage: scripts_hpc/prepare_tasks.sh TASK… | --jobs FILE | --task-list FILE | --all [options]
 #        scripts_hpc/prepare_tasks.sh --attach FOLDER
 #
 # Prepares many tasks at once into paths.data of the site. On Slurm: as job arrays cut to the site's limits, in the preparation
@@ -7,6 +7,7 @@
 # Slurm and containers: on this machine, as `python -m helpers.prepare_all_tasks` does.
 #
 #   TASK               a task's id: of this project, of your own (paths.tasks), of mle-bench, or of BioML-bench (folder/task)
+#   --all              all tasks of this project and of yours, also when nothing is named; those of the benchmarks are named one by one
 #   --jobs FILE        lines `agent,task_id`         --task-list FILE   an id a line, e.g. failed_tasks.txt
 #
 # Options

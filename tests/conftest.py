@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers import site_config
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -18,3 +20,4 @@ def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(site_config, "OWN_TASKS", tmp_path_factory.mktemp("checkout") / "tasks")

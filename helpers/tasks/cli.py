@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from helpers import site_config
 from helpers.launch import about, catch_signals, launch
 from helpers.site_config import ConfigError
 from helpers.tasks import layout
@@ -19,7 +20,9 @@ from helpers.tasks.create import DIFFICULTIES, definition_options, from_options,
 from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task, TaskRegistry, open_registry, site_tasks_dir
 
 NAME = "python -m helpers.tasks.cli"
-TASKS_DIR = click.option("--tasks-dir", metavar="DIR", help="Your own definitions. Default: paths.tasks of the site.")
+TASKS_DIR = click.option(
+    "--tasks-dir", metavar="DIR", help="Your own definitions. Default: paths.tasks of the site, else tasks/."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 TASK_ID = click.argument("task_id", metavar="ID")
 
@@ -41,14 +44,23 @@ def setting(item: str) -> tuple[str, Any]:
 
 
 def registry_of(tasks_dir: str | None) -> TaskRegistry:
-    """The shipped tasks and the user's own; where the site can't be told, a line says that these are missing."""
+    """The shipped tasks and the user's own."""
     if tasks_dir is None:
-        try:
-            tasks_dir = site_tasks_dir()
-        except ConfigError as error:
-            why = error.problems[0].partition(". ")[0]
-            click.echo(f"note: only the tasks that come with this project are known here: {why}", err=True)
+        tasks_dir = _own_tasks_dir()
+        tasks_dir = (
+            None if tasks_dir == str(site_config.OWN_TASKS) and not site_config.OWN_TASKS.is_dir() else tasks_dir
+        )
     return open_registry(tasks_dir)
+
+
+def _own_tasks_dir() -> str:
+    """paths.tasks of the site, else tasks/ of this project; a line says where the site can't be told."""
+    try:
+        return site_tasks_dir() or str(site_config.OWN_TASKS)
+    except ConfigError as error:
+        why = error.problems[0].partition(". ")[0]
+        click.echo(f"note: tasks of your own are looked for in {site_config.OWN_TASKS} only: {why}", err=True)
+        return str(site_config.OWN_TASKS)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -155,8 +167,6 @@ def generate_data(
 
 
 def _runs_dir() -> str | None:
-    from helpers import site_config
-
     try:
         return site_config.load_site(site_config.pick_site(None)).paths.runs
     except ConfigError:
@@ -187,13 +197,13 @@ def validate(task_id: str, results_dir: Path, data_dir: str | None, tasks_dir: s
 
     Exit code 1 when they aren't good enough.
     """
-    from helpers.tasks.runner import find_results, has_data, site_data_dir
+    from helpers.tasks.runner import find_results, site_data_dir
     from helpers.tasks.validator import TaskValidator
 
     task = registry_of(tasks_dir).find(task_id)
     found = find_results(results_dir, task.id)
     data_dir = data_dir or found.data_dir or _of_site(site_data_dir, "--data-dir DIR")
-    if has_data(task):
+    if task.has_data:
         require_data(data_dir, task.id, tasks_dir)
     evaluation = TaskValidator(data_dir).evaluate_task(task, found.folder, found.execution_time)
     if as_json:
@@ -283,14 +293,6 @@ def create(source: str | None, tasks_dir: str | None, as_json: bool, **given: An
         if not (folder / name).is_file():
             click.echo(f"first: put {name} into {folder}")
     click.echo(f"next: {shlex.join([*NAME.split(), 'generate-data', task.id, 'DATA_DIR', *_given(tasks_dir)])}")
-
-
-def _own_tasks_dir() -> str:
-    own = _of_site(site_tasks_dir, "--tasks-dir DIR")
-    if own is None:
-        said = "there is no folder for tasks of your own: give --tasks-dir DIR, or set paths.tasks of the site."
-        raise ConfigError([said])
-    return own
 
 
 def _of_site(ask: Callable[[], Any], instead: str) -> Any:

@@ -98,9 +98,13 @@ def _ask(draft: dict[str, Any], path: str, text: str, default: str | None = None
     """Ask until the draft, which was valid before, is valid with the answer. Where a default is empty, so may the answer be."""
     section, _, key = path.rpartition(".")
     while True:
-        answer = click.prompt(text, default=default, show_default=bool(default), err=True).strip()
+        # with a default of none, click would ask again without a word
+        answer = click.prompt(text, default=default or "", show_default=bool(default), err=True).strip()
         if not answer and default == "":
             return
+        if not answer:
+            click.echo(f"{text}: an answer is needed.", err=True)
+            continue
         changed = {**(draft.get(section, {}) if section else draft), key: _value(key, answer)}
         candidate = {**draft, section: changed} if section else changed
         if problems := _problems(candidate, taken and taken(answer)):

@@ -222,6 +222,11 @@ class Task(Strict):
         """The metric that the task is graded by; None for a task without data."""
         return self.evaluation_criteria.metric or DEFAULT_METRICS.get(self.data_requirements.dataset_type)
 
+    @property
+    def has_data(self) -> bool:
+        """Whether there is anything to prepare; some tasks are only instructions."""
+        return self.data_requirements.generate_synthetic or bool(self.data_requirements.copy_files)
+
     def to_dict(self) -> dict[str, Any]:
         """The definition as JSON holds it: the keys that were given."""
         return self.model_dump(mode="json", exclude_none=True, exclude_unset=True)

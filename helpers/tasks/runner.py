@@ -114,7 +114,7 @@ class TaskRunner:
         _remove(folder / "data")
         for name in ("code", "results", "logs"):
             (folder / name).mkdir(exist_ok=True)
-        if has_data(task):
+        if task.has_data:
             _copy(layout.prepared(self.data_dir, task.id) / "public", folder / "data")
         else:
             (folder / "data").mkdir()
@@ -189,14 +189,9 @@ def _default_data_dir(work_dir: Path) -> str | Path:
         return work_dir / "data"  # no site is set up yet
 
 
-def has_data(task: Task) -> bool:
-    """Whether there is anything to prepare; some tasks are only instructions."""
-    return task.data_requirements.generate_synthetic or bool(task.data_requirements.copy_files)
-
-
 def prepare_data(task: Task, data_dir: str | Path) -> bool:
     """Prepare a task where its data are missing or damaged; whether that was so. Raises ConfigError, and OSError."""
-    if not has_data(task) or layout.problem(data_dir, task.id) is None:
+    if not task.has_data or layout.problem(data_dir, task.id) is None:
         return False
     from helpers.tasks.prepare import prepare
 

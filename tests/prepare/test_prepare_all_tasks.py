@@ -148,7 +148,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         (["--retries", "-1", "a"], "argument --retries: -1 is too small"),
         (["--keep-raw=maybe", "a"], "argument --keep-raw: 'maybe' is neither true nor false"),
         (["--thread", "4", "a"], "unrecognized arguments: --thread"),
-        ([], "error: scripts/gcp-deploy/production-jobs.txt: there is no such file"),
+        ([], "error: --all names this project's tasks and your own, which no benchmark's command prepares"),
+        (["--all", "t"], "error: give ids of tasks, a file (--task-list, --jobs), or --all: one of them"),
         (["--jobs", "none.txt"], "error: none.txt: there is no such file"),
         (["--task-list", "none.txt"], "error: none.txt: there is no such file; name tasks, or a file with --task-list or --jobs"),
         (["--task-list", "/"], "error: /: can't be read (Is a directory)"),
@@ -159,7 +160,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         (["--task-list", "binary"], "error: binary: is not a text file in UTF-8"),
         (["../a"], "error: not a task id: '../a'"),
         (["a/b/c"], "error: not a task id: 'a/b/c'"),
-        (["--task-list", "jobs", "a"], "error: give ids of tasks or a file (--task-list, --jobs), not both"),
+        (["--task-list", "jobs", "a"], "error: give ids of tasks, a file (--task-list, --jobs), or --all: one of them"),
         (["--log-file", "/dev/null/log", "a"], "can't be written (Not a directory); --log-file and --failed-tasks name other"),
         (["--failed-tasks", "none/failed", "a"], "can't be written (No such file or directory)"),
         (["--data-dir", "/dev/null/data", "a"], "error: /dev/null/data (--data-dir): can't be made (Not a directory)"),
@@ -192,6 +193,30 @@ def test_both_ways_to_start_it_tell_the_options(start: list[str]) -> None:
     for option in f"{options} --data-dir --force --retries --timeout --backend --tasks-dir --failed-tasks".split():
         assert option in result.stdout
     assert "--events" not in result.stdout and "130 interrupted" in result.stdout
+
+
+@pytest.mark.parametrize("given", [["--all"], []])
+def test_without_a_name_all_known_tasks_are_meant(world: World, given: list[str]) -> None:
+    local_task(world.cwd / "mine/t")
+    shipped = sorted(path.stem for path in (ROOT / "templates/tasks").glob("*.json"))
+    for name in shipped:  # so that nothing is made
+        (world.data / name / "prepared/public").mkdir(parents=True)
+        (world.data / name / "prepared/private").mkdir()
+        (world.data / name / "prepared/public/description.md").touch()
+        (world.data / name / "prepared/private/answers.csv").touch()
+    result = world.run(*given, "--tasks-dir", "mine", backend=None)
+    assert result.returncode == 0
+    assert f"Successful: 1\nFailed: 0\nAlready prepared: {len(shipped)}" in result.stdout
+    said = f"no task is named: these 11 are, all that are known here (--all): {', '.join(sorted([*shipped, 't']))}"
+    assert (said in result.stdout) == (not given)
+
+
+def test_the_jobs_file_of_the_document_still_counts(world: World) -> None:
+    file = world.cwd / prepare_all_tasks.JOBS_FILE
+    file.parent.mkdir(parents=True)
+    file.write_text("aide,a\n")
+    world.plan(a="ok")
+    assert "Total tasks: 1" in world.run().stdout
 
 
 def test_a_broken_definition_is_named_before_anything_starts(world: World) -> None:

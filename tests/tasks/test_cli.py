@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from helpers import runs
+from helpers import runs, site_config
 from helpers.site_config import ConfigError
 from helpers.tasks import cli, fingerprint, layout
 from helpers.tasks.definitions import DATASETS, DataRequirements, EvaluationCriteria, Task, open_registry
@@ -129,8 +129,6 @@ def test_without_a_site_it_goes_on_and_says_so_in_a_line(call: Any, own: str, mo
     assert call("list", "--tasks-dir", own).err == ""  # nobody asked for the site
     answer = call("validate", "tiny", own, "--tasks-dir", own)
     assert (answer.code, answer.out) == (2, "") and "nowhere" in answer.err and "--data-dir" in answer.err
-    answer = call("create", "--id", "x", "--name", "x", "--type", "x")
-    assert (answer.code, answer.out) == (2, "") and "nowhere" in answer.err and "--tasks-dir" in answer.err
 
 
 def test_the_sites_own_tasks_are_listed(call: Any, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,10 +551,24 @@ def test_what_cannot_be_created_is_refused(call: Any, own: str, arguments: list[
     assert {path: path.read_bytes() for path in Path(own).iterdir()} == before
 
 
-def test_create_needs_a_folder_of_ones_own(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("site", ["local", "nirvana"])
+def test_create_alone_writes_where_every_command_looks(
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, site: str
+) -> None:
+    folder = tmp_path / "tasks"
+    monkeypatch.setattr(site_config, "OWN_TASKS", folder)
+    monkeypatch.setenv("HPC_SITE", site)
+    assert "mine" not in call("list").out
+    answer = call("create", "--id", "mine", "--dataset-type", "regression")
+    assert answer.code == 0 and answer.out.startswith(f"created: {folder / 'mine.json'}\n")
+    assert call("show", "mine").code == 0
+    assert (f"note: tasks of your own are looked for in {folder} only" in answer.err) == (site == "nirvana")
+    if site == "local":
+        assert site_config.load_site("local").paths.tasks == str(folder)
+
+
+def test_create_in_a_folder_of_ones_own(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     arguments = ("create", "--id", "a", "--name", "x", "--type", "x")
-    answer = call(*arguments)
-    assert (answer.code, answer.out) == (2, "") and "give --tasks-dir DIR, or set paths.tasks" in answer.err
     monkeypatch.setenv("HPC_PATHS__TASKS", str(tmp_path / "mine"))
     assert call(*arguments).out.endswith("next: python -m helpers.tasks.cli generate-data a DATA_DIR\n")
     assert (tmp_path / "mine" / "a.json").is_file()
@@ -607,6 +619,9 @@ def test_create_by_questions_asks_again_for_what_does_not_fit(own: str) -> None:
         ("id: String should match", ""),
         ("Id: ", "mine"),
         ("Name: ", "  "),
+        ("Name: an answer is needed.", ""),
+        ("Name: ", ""),
+        ("Name: an answer is needed.", ""),
         ("Name: ", "My own"),
         ("Description", ""),
         ("Type [classification]: ", ""),
@@ -626,7 +641,10 @@ def test_create_by_questions_asks_again_for_what_does_not_fit(own: str) -> None:
         ("Required outputs [submission.csv]: ", "submission.csv, plot.png"),
         ("Instructions", "Find the groups."),
     ):
-        terminal.answer(question, text + "\n" * ("should" not in question and "already" not in question))
+        terminal.answer(
+            question,
+            text + "\n" * ("should" not in question and "already" not in question and "needed" not in question),
+        )
     assert terminal.end() == 0 and "created: " in terminal.seen and "next: " in terminal.seen
     made = Task.load(Path(own, "mine.json")).to_dict()
     assert made.pop("created_at") and made == {
