@@ -76,15 +76,14 @@ build::keep() { # build::keep IMAGE PART_FILE: the .build file last, as it says 
 
 build::cause() { # build::cause LOG: one sentence for what is known to go wrong
   local text
+  # what an errno's text hides comes first
+  if "$PYTHON" -m helpers.container_faults "$1"; then return 0; fi
   text=$(tail -n 200 "$1")
   case ${text,,} in
     *'no space left on device'* | *'disk quota exceeded'*)
       printf 'disk full: %s GB free in %s (APPTAINER_TMPDIR), %s GB in %s' "$(build::free_gb "$TEMPORARY")" "$TEMPORARY" "$(build::free_gb "$IMAGES")" "$IMAGES"
       ;;
     *'hab: '*) text=$(grep -o 'hab: .*' "$1" | tail -n 1) && printf '%s' "${text#hab: }" ;;
-    *subuid* | *subgid* | *newuidmap* | *'fakeroot requires'* | *'user namespace'*)
-      printf 'no fakeroot here: ask for lines of yours in /etc/subuid and /etc/subgid, or build on another machine and copy the .sif files to %s' "$IMAGES"
-      ;;
     *'certificate verify failed'* | *x509:*) printf "certificates: set environment.ca_bundle to your site's bundle" ;;
     *'429'*'too many requests'* | *toomanyrequests*) printf 'the registry limits downloads: try later, or set container.*_base to a mirror' ;;
     *'unauthorized'* | *'authentication required'* | *'denied: '* | *'manifest unknown'*) printf "the registry has no such image for you: check container.*_base" ;;

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import runs
+from helpers import container_faults, runs
 from helpers.runs import Run
 from helpers.scheduler import Job, Scheduler, SchedulerUnavailable
 
@@ -672,6 +672,8 @@ class _Why:
         if words := LAST_WORDS.findall(text):
             said, _, advice = words[-1].partition(": ")
             return f"it says '{_literal(said)}'", _literal(advice.rstrip(".")) or "read its log: `{logs}`"
+        if fault := container_faults.find(text):
+            return f"its log says that {_literal(fault[0])}", _literal(fault[1])
         matches = ((match.start(), hint) for hint in HINTS for match in re.finditer(hint[0], text))
         last = max(matches, default=None, key=lambda pair: pair[0])
         return (f"its log says that {last[1][1]}", last[1][2]) if last else None

@@ -209,12 +209,13 @@ nothing_left() { # no temporary files, whatever happened
 
 @test "likely causes" {
   source <(sed -n '/^build::cause()/,/^}/p; /^build::free_gb()/p' "$ROOT/containers/build_all_containers.sh")
-  TEMPORARY=$TMPDIR
+  TEMPORARY=$TMPDIR PYTHON=${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}
   cause() {
     printf 'INFO: Starting build...\n%s\nFATAL: While performing build\n' "$1" >"$BATS_TEST_TMPDIR/log"
     expect_in "$2" "$(build::cause "$BATS_TEST_TMPDIR/log")"
   }
-  cause "FATAL: could not use fakeroot: no mapping entry found in /etc/subuid for u" 'no fakeroot here'
+  cause "FATAL: could not use fakeroot: no mapping entry found in /etc/subuid for u" 'there is no fakeroot for you on this node'
+  cause 'ERROR  : Failed to create user namespace: No space left on device' 'user namespaces are off or used up on this node'
   cause 'write /tmp/x: no space left on device' "disk full: "
   cause 'OSError: [Errno 122] Disk quota exceeded' "GB free in $TMPDIR (APPTAINER_TMPDIR)"
   cause 'initializing source docker://x: dial tcp: lookup registry-1.docker.io: no such host' 'no network'

@@ -627,6 +627,7 @@ def test_why_a_server_died(
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", "GPU's memory was too small", "models.yaml"),
         ("ValueError: No available memory for the cache blocks.", "context length", "gpu_memory_fraction"),
         ("OSError: [Errno 28] No space left on device", "a disk or quota was full", "paths.scratch"),
+        ("ERROR  : Failed to create user namespace: No space left on device", "user namespaces are off", "support"),
         ("OSError: [Errno 98] Address already in use", "its port was taken", "network.ports of site della"),
         ("huggingface_hub.errors.GatedRepoError: 401 Client Error.", "refused the model's weights", "HF_TOKEN"),
         ("LocalEntryNotFoundError: Cannot find an appropriate cached", "not in the cache", "download_model.sh"),
