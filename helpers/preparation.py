@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers import backends
+from helpers import backends, room
 from helpers.backends import Backend, Failure, Options
 from helpers.commands import Commands, Stopped
 from helpers.tasks import fingerprint, layout
@@ -107,6 +107,7 @@ class Preparation:
         self.settings, self.commands = settings, commands
         self._scratch, self._started = scratch, started
         self._full: Failure | None = None  # what the disk said when it was full
+        self._has_room = False
         self._sharing = threading.Lock()
         self._numbers = itertools.count()
 
@@ -151,6 +152,9 @@ class Preparation:
         if self._full:
             raise Failed(self._full)
         settings = self.settings
+        if not self._has_room and (lacking := room.lacking(settings.data_dir)):
+            raise Failed(Failure(f"{settings.data_dir} ({settings.data_from}): {lacking}", disk_full=True))
+        self._has_room = True  # once: later a disk says itself that it is full
         needed = max(settings.min_free * 1e9, backends.bytes_needed(backend, task, settings.tasks_dir, settings.raw))
         free = shutil.disk_usage(settings.data_dir).free
         if free < needed:

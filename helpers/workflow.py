@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from helpers import render, runs, site_config, weights
+from helpers import render, room, runs, site_config, weights
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
 from helpers.tasks.definitions import open_registry
@@ -104,6 +104,15 @@ class SiteChecks:
                 self.problems.append(
                     f"only {free} MB are free in {where}; {LEAST_FREE_MB} MB are the least to start with."
                 )
+            else:
+                self._check_room(folder, where)
+        data = Path(self.site.paths.data)
+        if os.access(data, os.W_OK | os.X_OK):
+            self._check_room(data, f"{data} (paths.data of site {self.site.name})")
+
+    def _check_room(self, folder: Path, where: str) -> None:
+        if lacking := room.lacking(folder):
+            raise Infrastructure(f"{where}: {lacking}.")
 
     def check_slurm(self) -> None:
         if shutil.which("sbatch") is None:

@@ -211,6 +211,30 @@ no_proxy='localhost,cpu1,gpu7'" ]]
   expect_refusal "$there/private is empty" grading_server other mine
 }
 
+@test "room is what can be written, not what df says: a quota is told as one, and nothing stays" {
+  local folder=$BATS_TEST_TMPDIR/full
+  mkdir "$folder"
+  common::room "$folder"
+  [[ -z $(ls -A "$folder") ]]
+  dd() { # as GNU dd was seen to say it
+    [[ $* == "if=/dev/zero of=$folder/.room."*" bs=1M count=1 conv=fsync" ]] || return 99
+    printf "dd: error writing '%s': Disk quota exceeded\\n1+0 records in\\n0+0 records out\\n" "$folder/.room" >&2
+    return 1
+  }
+  output=$(common::room "$folder") && return 1
+  expect_in "your quota is used up (the disk itself has " "$output"
+  [[ -z $(ls -A "$folder") ]]
+  JOB_ID=1 SITE=here
+  source "$ROOT/scripts_hpc/lib/container.sh"
+  status=0
+  output=$(container::scratch "$folder" 2>&1) || status=$?
+  [[ $status == 3 ]]
+  expect_in "no room in $folder (paths.scratch of site here): your quota is used up" "$output"
+  status=0
+  output=$(common::room "$folder/none") || status=$?
+  [[ $status == 1 && $output == "nothing can be written (No such file or directory)" ]]
+}
+
 @test "render.sh makes no folder of a site that is elsewhere, and its own folder of logs where sbatch is" {
   export HAB_VENV_DIR=${HAB_VENV_DIR:-$ROOT}
   make_site slurm apptainer

@@ -91,6 +91,29 @@ common::write_atomic() { # common::write_atomic FILE [mode], text on stdin
   return 1
 }
 
+# Whether a megabyte can be written to a folder; code 1, with the reason, where it can't. `df` knows nothing of quotas.
+common::room() { # common::room FOLDER
+  local folder=$1 file said free code=0
+  if file=$(LC_ALL=C mktemp "$folder/.room.XXXXXX" 2>&1); then
+    # a network file system says it only at fsync
+    said=$(LC_ALL=C dd if=/dev/zero of="$file" bs=1M count=1 conv=fsync 2>&1) || code=1
+    rm -f "$file"
+    ((code)) || return 0
+  else
+    said=$file
+  fi
+  free=$(df -Ph "$folder" 2>/dev/null | awk 'NR==2 {print $4}')
+  case $said in
+    *'Disk quota exceeded'*) printf "your quota is used up (the disk itself has %s free): delete something of yours, or ask for more" "$free" ;;
+    *'No space left on device'*)
+      if [[ $(df -Pi "$folder" 2>/dev/null | awk 'NR==2 {print $4}') == 0 ]]; then free='no inodes'; fi
+      printf 'the disk is full (%s free)' "$free"
+      ;;
+    *) printf "nothing can be written (%s)" "${said##*: }" ;;
+  esac
+  return 1
+}
+
 json::string() { # json::string TEXT: quoted, in UTF-8; control characters become blanks, what was cut within a character goes
   local text=$1 LC_ALL=C
   if [[ $text == *[$'\200'-$'\377']* ]]; then

@@ -6,16 +6,12 @@ declare -A CONTAINER_ENV # NAME -> value: all that the command sees of the envir
 JOB_TMP=''
 
 container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone when the job ends
-  local base=$1
+  local base=$1 lacking
   mkdir -p "$base" 2>/dev/null || true
-  JOB_TMP=$(mktemp -d "$base/hab-$JOB_ID.XXXXXX") ||
-    die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE): $(df -Ph "$base" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
+  lacking=$(common::room "$base") || die 3 "no room in $base (paths.scratch of site $SITE): $lacking. Free some, or choose another folder"
+  JOB_TMP=$(mktemp -d "$base/hab-$JOB_ID.XXXXXX") || die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE)"
   on_exit container::_clean
   mkdir "$JOB_TMP/tmp" "$JOB_TMP/shm"
-  # a full disk shows in the first file, not in a folder
-  head -c 1048576 /dev/zero 2>/dev/null >"$JOB_TMP/room" ||
-    die 3 "no room in $base (paths.scratch of site $SITE): $(df -Ph "$base" | awk 'NR==2 {print $4 " free"}'). Free some, or choose another folder"
-  rm "$JOB_TMP/room"
 }
 
 container::_clean() { [[ -z $JOB_TMP ]] || rm -rf "$JOB_TMP"; }

@@ -181,7 +181,7 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   finish one 60
   expect_status 3
   expect_state one lost
-  expect_in "no room in $WORK/scratch (paths.scratch of site site): 0 free" "$(cat "$(group one)"/logs/agent_*.out)"
+  expect_in "no room in $WORK/scratch (paths.scratch of site site): the disk is full (0 free)" "$(cat "$(group one)"/logs/agent_*.out)"
   expect_nothing_left 20
 }
 

@@ -70,6 +70,9 @@ source "$ROOT/scripts_hpc/lib/scheduler.sh"
 source "$ROOT/scripts_hpc/lib/service.sh"
 # shellcheck source=scripts_hpc/lib/container.sh
 source "$ROOT/scripts_hpc/lib/container.sh"
+for folder in "$ADDRESS_DIR" ${RUN_GROUP:+"$RUN_GROUP"}; do
+  [[ ! -d $folder ]] || LACKING=$(common::room "$folder") || die 3 "$folder: $LACKING (paths.address_dir and paths.runs of site $SITE)"
+done
 SERVICE=vllm_coder
 IMAGE=vllm
 container::check "$IMAGE"
