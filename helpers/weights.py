@@ -22,7 +22,18 @@ KINDS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 COPIES = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "original/*", "onnx/*")
 NO_WEIGHTS = ("adapter_model.*", "training_args.bin", "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*")
 TOKENIZERS = ("*tokeniz*", "*.tiktoken", "tekken.json", "vocab*", "*.model", "*.gguf")
-READ = ("*.json", "*.model", "*.txt", "*.py", "*.jinja", "*.tiktoken")  # what vLLM reads beside the weights
+# what vLLM reads beside the weights; a cache that was filled as needed lacks a repository's other files, which nobody misses
+READ = (
+    "config.json",
+    "params.json",
+    "tokeniz*",
+    "vocab*",
+    "merges.txt",
+    "tekken.json",
+    "*.tiktoken",
+    "*.index.json",
+    "*.jinja",
+)
 SHARD = re.compile(r"(.*-)\d{5}-of-(\d{5})(\.\w+)")
 POINTER = b"version https://git-lfs"
 LARGEST_JSON = 2**28

@@ -134,7 +134,11 @@ def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
 def test_the_listing_that_the_hub_client_keeps(snapshot: Path, tmp_path: Path) -> None:
     sizes = {name: {"size": (snapshot / name).stat().st_size} for name in ("config.json", *SHARDS)}
     sizes["config.json"]["size"] += 1
-    files = {**sizes, "merges.txt": {"size": 1}, "README.md": {"size": 1}, "x.bin": {"size": 1, "lfs_size": 9}}
+    files = {**sizes, "merges.txt": {"size": 1}, "x.bin": {"size": 1, "lfs_size": 9}}
+    # files that nothing reads, and that a cache lacks which was filled as needed
+    files |= {
+        name: {"size": 1} for name in ("README.md", ".gitattributes", "LICENSE.txt", "optimizer.pt", "results.json")
+    }
     trees = snapshot.parent.parent / "trees"
     trees.mkdir()
     (trees / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": files}))
