@@ -16,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = ROOT / "templates" / "agents"
+# what an agent that asks no model has used
+USAGE = {"steps": 1, "requests": 0, "answers": 0, "prompt_tokens": 0, "completion_tokens": 0, "cut_short": None}
 AIDE_PYTHON = Path(os.environ.get("HAB_AIDE_PYTHON") or ROOT / ".venv-aide" / "bin" / "python")
 
 
@@ -262,7 +264,8 @@ class Model(Service):
             return 401, {"error": {"message": f"wrong key {call['token']}"}}
         if body["model"] != self.name or call["path"] != "/v1/chat/completions":
             return 404, {"error": {"message": "no such model"}}
-        script = self.reviews if body.get("tools") else self.code
+        is_review = body.get("tools") or "Answer with one JSON object" in body["messages"][0]["content"]
+        script = self.reviews if is_review else self.code
         said = script.pop(0) if len(script) > 1 else script[0]
         if callable(said):
             said = said(body["messages"][0]["content"])
@@ -273,9 +276,9 @@ class Model(Service):
             return said, {"error": {"message": f"status {said}"}}
         if isinstance(said, tuple):
             return said
-        message = {"role": "assistant", "content": said}
         if isinstance(said, dict):
             said = json.dumps(said)
+        message = {"role": "assistant", "content": said}
         if body.get("tools") and said is not None and not said.startswith("text:"):
             function = {"name": "submit_review", "arguments": said}
             message |= {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": function}]}

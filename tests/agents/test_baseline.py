@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from agent_support import AGENTS, Grading
+from agent_support import AGENTS, USAGE, Grading
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -64,7 +64,7 @@ def test_it_leaves_what_every_agent_leaves(baseline, data, grading):
     submission = pd.read_csv(world.submission, dtype=str)
     sample = pd.read_csv(data / "sample_submission.csv", dtype=str)
     assert list(submission["Id"]) == list(sample["Id"]) and set(submission["Out"]) == {"True", "False"}
-    assert world.logged("usage.json") == {"steps": 1, "requests": 0, "prompt_tokens": 0, "completion_tokens": 0}
+    assert world.logged("usage.json") == USAGE
     node = world.logged("journal.json")["nodes"][0]
     assert 0.7 < node["metric"]["value"] <= 1 and node["metric"]["maximize"] and not node["is_buggy"]
     assert {path.name for path in world.folder["CODE"].iterdir()} == {"baseline.py", "tabular.py"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from agent_support import AGENTS
+from agent_support import AGENTS, USAGE
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from helpers import render, site_config
@@ -109,7 +109,7 @@ def test_its_workspace_and_all_that_it_leaves(make_world, grading, data, tmp_pat
     node = world.logged("journal.json")["nodes"][0]
     assert node["metric"] == {"value": outcome["score"], "maximize": True} and not node["is_buggy"]
     assert 0.7 < outcome["score"] <= 1 and outcome["outputs"] == ["model_summary.txt"]
-    assert world.logged("usage.json") == {"steps": 1, "requests": 0, "prompt_tokens": 0, "completion_tokens": 0}
+    assert world.logged("usage.json") == USAGE
     assert (world.folder["CODE"] / "tabular.py").read_text() == (AGENTS / "baseline" / "tabular.py").read_text()
     assert (world.folder["SUBMISSION"] / "model_summary.txt").is_file()
     assert world.leftovers() == {}

@@ -45,6 +45,7 @@ class Interpreter(AideInterpreter):
             result = self._result_of_death(time.monotonic() - started)
         self._end()
         result.term_out = shortened(result.term_out)
+        result.exc_info, result.exc_stack = clipped(result.exc_info), clipped(result.exc_stack)
         return result
 
     def _result_of_death(self, seconds: float) -> ExecutionResult:
@@ -78,6 +79,15 @@ class Interpreter(AideInterpreter):
         self.last_resort.cancel()
         self.last_resort.join()
         return exit_code
+
+
+def clipped(value: object) -> object:
+    """What a program's exception told of itself, with bounds on its texts and lists: it goes into the journal."""
+    if isinstance(value, dict):
+        return {str(key)[:100]: clipped(value[key]) for key in list(value)[:20]}
+    if isinstance(value, list | tuple):
+        return [clipped(part) for part in value[:50]]
+    return value[:2000] if isinstance(value, str) else value
 
 
 def how_it_ended(exit_code: int | None) -> str:

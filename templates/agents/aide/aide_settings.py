@@ -3,11 +3,15 @@
 import json
 import os
 import shlex
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 # what other programs' clients read of the environment
 IN_FORCE = ("_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+COUNTS = ("steps", "requests", "answers", "prompt_tokens", "completion_tokens")
 
 
 class AgentError(Exception):
@@ -29,6 +33,7 @@ class Settings:
     step_limit: int
     seed: int
     request_timeout: int  # seconds for one answer of a model
+    patience: int  # seconds in which an endpoint may answer nothing but errors
     aide_options: list[str]  # key=value pairs of AIDE's own configuration
 
     @classmethod
@@ -62,6 +67,7 @@ class Settings:
             "step_limit": variable("STEP_LIMIT", int),
             "seed": variable("SEED", int, "0"),
             "request_timeout": variable("REQUEST_TIMEOUT_SECS", int, "900"),
+            "patience": variable("REQUEST_PATIENCE_SECS", int, "3600"),
             "aide_options": shlex.split(os.environ.get("AIDE_OPTIONS", "")),
         }
         if problems:
@@ -90,21 +96,36 @@ def deadline_of(endpoints: dict[str, str]) -> float:
 def write_file(path: Path, text: str) -> None:
     """Replace a file in one go, so that a reader or a kill never meets half of it."""
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    temporary.unlink(missing_ok=True)
+    # made anew: a program of the model may have put a pipe or a link there
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
     os.replace(temporary, path)
+
+
+def read_bounded(path: Path, limit: int = 65536) -> bytes:
+    """The first bytes of a file that a model's program may have replaced. Raises OSError, for a pipe and a link too."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} is no regular file")
+        return file.read(limit)
 
 
 @dataclass
 class Usage:
-    """What the run has cost so far, kept in LOGS_DIR/usage.json."""
+    """What the run has cost so far, kept in LOGS_DIR/usage.json.
+
+    answers: of models, other than errors. cut_short: what an endpoint said that keeps, or has kept, the agent from going on.
+    note: what a reader of the score should know.
+    """
 
     path: Path
-    counts: dict[str, int] = field(
-        default_factory=lambda: {"steps": 0, "requests": 0, "prompt_tokens": 0, "completion_tokens": 0}
-    )
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    cut_short: str | None = None
+    note: str | None = None
 
     def add(self, **counts: int) -> None:
         """Add to the counts and write the file."""
         for name, count in counts.items():
             self.counts[name] += count
-        write_file(self.path, json.dumps(self.counts) + "\n")
+        write_file(self.path, json.dumps(self.counts | {"cut_short": self.cut_short, "note": self.note}) + "\n")

@@ -19,14 +19,16 @@ from aide.journal import Journal, Node
 from aide.utils.config import Config, _load_cfg, prep_cfg
 from aide.utils.data_preview import plaintext_files
 from aide.utils.metric import WorstMetricValue
+from aide_answers import one_line
 from aide_interpreter import Interpreter
-from aide_models import Models, PromptTooLong, TimeIsOver, one_line
+from aide_models import Models, TimeIsOver
 from aide_settings import AgentError, Settings, Usage, write_file
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from post_submission import ask
 
 FAILURES_ALLOWED = 10  # steps in a row without a program
+LARGEST_SUBMISSION = 1 << 30  # bytes; also of one that is a hole
 LARGEST_PREVIEW = 1 << 29  # bytes of text that AIDE reads for its preview of the data
 
 
@@ -37,22 +39,6 @@ def run(settings: Settings) -> int:
     steps = Steps(settings)
     subprocess.run(["bash", settings.agent_dir / "await_endpoints.sh"], check=True)
     return steps.run()
-
-
-class ShortMemory(Journal):
-    """AIDE's journal, of which the model is shown only as many of the latest good nodes as its context holds."""
-
-    shown = None  # all; not a field, so it isn't saved
-
-    def generate_summary(self, include_code: bool = False) -> str:
-        nodes = self.good_nodes
-        return Journal(nodes[len(nodes) - self.shown :] if self.shown is not None else nodes).generate_summary(
-            include_code
-        )
-
-    def forget(self) -> None:
-        count = len(self.good_nodes)
-        self.shown = min(count, count if self.shown is None else self.shown) // 2
 
 
 class Agent(aide.agent.Agent):
@@ -91,7 +77,7 @@ class Steps:
         self.cfg = configuration(settings)
         self.workspace = self.cfg.workspace_dir
         self._tidy_workspace()
-        self.journal = ShortMemory()
+        self.journal = Journal()
         self.agent = Agent(task_desc="", cfg=self.cfg, journal=self.journal)
         self.agent.update_data_preview()
         self.interpreter = Interpreter(self.workspace, self.cfg.exec.timeout, False, self.cfg.exec.agent_file_name)
@@ -101,6 +87,7 @@ class Steps:
         self.maximize: dict[str, bool] = {}  # the direction that the review of each good node named
         self.best: Node | None = None
         self.best_attempt = 0
+        self.unchosen_attempt = 0  # the step whose valid submission is in place though no review chose it
         self._save()
 
     def _description(self) -> str:
@@ -145,9 +132,6 @@ class Steps:
             self.agent.step(exec_callback=self.execute)
         except (AgentError, TimeIsOver):
             raise
-        except PromptTooLong as error:
-            problem = f"prompt too long: {error}"
-            self.journal.forget()
         except Exception as error:
             problem = one_line(f"{type(error).__name__}: {error}")
         if problem is None:
@@ -169,7 +153,8 @@ class Steps:
         self.interpreter.timeout = max(1.0, min(self.longest_run, self.time_left()))
         result = self.interpreter.run(code, reset_session)
         try:
-            if stat.S_ISREG(submission.lstat().st_mode):
+            found = submission.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_SUBMISSION:
                 os.replace(submission, self.kept)
         except OSError:
             pass
@@ -190,11 +175,11 @@ class Steps:
     def _judge(self, node: Node) -> str:
         """Make the newest node's submission ours if it is the best and valid; what to say about it."""
         if node.is_buggy:
-            return ""
+            return self._keep_unchosen(node)
         self.maximize[node.id] = node.metric.maximize
         self._agree_on_direction()
         if not self.kept.is_file():
-            spoil(node, "The program wrote no file ./working/submission.csv.")
+            spoil(node, "The program wrote no regular file ./working/submission.csv of at most 1 GiB.")
             return "no submission"
         if self.best is not None and not node.metric > self.best.metric:
             return ""
@@ -203,10 +188,25 @@ class Steps:
             spoil(node, f"The grading server refuses ./working/submission.csv: {message}")
             return f"submission invalid: {message}"
         self.best, self.best_attempt = node, self.attempt
+        self._submit(node, None)
+        return f"submission {'valid' if valid else f'not validated: {message}'}"
+
+    def _keep_unchosen(self, node: Node) -> str:
+        """Submit what a step has written that counts as buggy, until there is one that doesn't: better than nothing."""
+        if self.best is not None or not self.kept.is_file():
+            return ""
+        valid, message = self._validate()
+        if not valid and (valid is False or self.unchosen_attempt):
+            return f"submission {'invalid' if valid is False else 'not validated'}: {message}"
+        self.unchosen_attempt = self.attempt
+        self._submit(node, f"no review chose the submission: step {self.attempt} wrote it")
+        return f"submission {'valid' if valid else f'not validated: {message}'}, kept though no review chose it"
+
+    def _submit(self, node: Node, note: str | None) -> None:
         copy_file(self.kept, self.settings.submission_dir / "submission.csv")
         write_file(self.settings.code_dir / "best_solution.py", node.code)
         write_file(self.settings.logs_dir / "best_solution.py", node.code)
-        return f"submission {'valid' if valid else f'not validated: {message}'}"
+        self.usage.note = note
 
     def _agree_on_direction(self) -> None:
         """Give all metrics the direction that most reviews named: AIDE fails at the first that differs."""
@@ -258,6 +258,8 @@ class Steps:
         print(", ".join(part for part in told if part), flush=True)
 
     def _best_in_words(self) -> str:
+        if self.best is None and self.unchosen_attempt:
+            return f"a submission that no review chose (step {self.unchosen_attempt})"
         if self.best is None:
             return "no submission so far"
         return f"best {self.best.metric.value:.5g} (step {self.best_attempt})"
@@ -299,13 +301,17 @@ def journal_json(journal: Journal) -> str:
 def copy_file(source: Path, target: Path) -> None:
     """Copy so that the target is never half a file."""
     temporary = target.with_name(f".{target.name}.new")
+    temporary.unlink(missing_ok=True)  # a program may have put a link there
     shutil.copyfile(source, temporary)
     os.replace(temporary, target)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
+    """Remove a file, a link or a folder, if it is there; a folder that resists is put aside."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except (OSError, RecursionError):
+            os.replace(path, path.with_name(f".{path.name}.{time.time_ns()}"))
     else:
         path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import traceback
 from types import ModuleType
 
 from aide_processes import adopt_orphans, die_with, end_descendants
-from aide_settings import AgentError, Settings, deadline_of, read_endpoints
+from aide_settings import AgentError, Settings, deadline_of, read_bounded, read_endpoints, write_file
 
 WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -83,8 +83,8 @@ def known_deadline(settings: Settings) -> float | None:
 
 def steps_done(settings: Settings) -> int:
     try:
-        return json.loads((settings.logs_dir / "usage.json").read_text())["steps"]
-    except (OSError, ValueError, KeyError):
+        return int(json.loads(read_bounded(settings.logs_dir / "usage.json"))["steps"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0
 
 
@@ -111,7 +111,7 @@ def work(settings: Settings, watcher: int) -> None:
         fail(error)
     except BaseException as error:
         place = settings.logs_dir / "driver_error.txt"
-        place.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+        write_file(place, traceback.format_exc())
         fail(f"{type(error).__name__}: {error} (more in {place.name} among the logs)")
     finally:
         sys.stdout.flush()
