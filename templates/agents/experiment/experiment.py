@@ -189,7 +189,7 @@ class Errors:
 
     def _read(self, stream, path: Path, show: bool) -> None:
         with open(path, "w", encoding="utf-8") as file:
-            for line in stream:
+            while line := stream.readline(65536):  # one without an end comes in pieces
                 self.last = line.strip()[:500] or self.last
                 file.write(line)
                 file.flush()
