@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: tests/run.sh [FILE…]      all tests, or some files; ends with one line "N passed, N failed"
-#        tests/run.sh --setup | --golden | --bench | --vllm | --experiment
+#        tests/run.sh --setup | --golden | --bench | --bench-quick | --vllm | --experiment
 #
 # The tests on a real Slurm and Apptainer (tests/cluster/) need root and Debian; elsewhere they say so and are left out.
 set -euo pipefail
@@ -27,6 +27,7 @@ case ${1:-} in
   --setup) exit 0 ;;
   --golden) exec env HAB_WRITE_GOLDEN=1 "$PYTHON" -m pytest -q tests/test_golden.py ;;
   --bench) exec bash tests/performance/run.sh ;;
+  --bench-quick) exec bash tests/performance/run.sh --quick ;;
   --vllm) exec bash tests/cluster/vllm.sh ;;
   --experiment) exec bash tests/cluster/experiment.sh ;;
 esac

@@ -39,6 +39,7 @@ class Cluster:
         self.user = pwd.getpwnam(os.environ["HAB_CLUSTER_USER"])
         self.work = Path(tempfile.mkdtemp(dir=state / "shared", prefix="bench."))
         self.runs, self.addresses, self.rendered = (self.work / name for name in ("runs", "addresses", "rendered"))
+        self.data = self.work / "data"
         self.work.chmod(0o755)
         os.chown(self.work, self.user.pw_uid, self.user.pw_gid)
         names = "SLURM_CONF HAB_CLUSTER_STATE HAB_CA_BUNDLE HAB_PIP_INDEX_URL HAB_CONTAINER_RUNTIME".split()
@@ -47,6 +48,7 @@ class Cluster:
             "USER": self.user.pw_name,
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HPC_SITE": str(self.checkout / "tests/cluster/site.yaml"),
+            "HPC_PATHS__DATA": str(self.data),
             "HPC_PATHS__RUNS": str(self.runs),
             "HPC_PATHS__ADDRESS_DIR": str(self.addresses),
         }
@@ -317,6 +319,8 @@ def main() -> int:
     cluster = Cluster()
     cluster.call("mkdir", "-p", cluster.runs)
     cluster.call("scripts_hpc/render.sh", "--output", cluster.rendered)
+    python = cluster.checkout / ".venv-core/bin/python"  # which the line above has made
+    cluster.call(python, "-m", "helpers.tasks.cli", "generate-data", COMPETITION, cluster.data)
     good = True
     if options.only != "gpu":
         good = bench_start(cluster, options.repeats) and good
