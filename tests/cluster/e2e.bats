@@ -151,7 +151,7 @@ PYTHON
   expect_status 0
   start third classification_basic replay --agent caller --set models.replay.gpus=1 --seed 9
   await_working third
-  kill_process "$(job_of third model_server)" slurm_script
+  as_user scancel --batch --signal=KILL "$(job_of third model_server)" # the script alone, whatever its process number
   finish third 100
   expect_status 3
   as_user scancel "$model" "$(job_of first grading_server)"
