@@ -1,7 +1,7 @@
 """Stands in for curl on a machine that has none: just the options that scripts_hpc/lib uses; the bearer token comes from HAB_TOKEN.
 
 Exit codes are curl's (https://curl.se/libcurl/c/libcurl-errors.html): 7 no answer, 22 an HTTP error with --fail, 23 the answer can't be
-written, 26 the upload can't be read, 28 out of time.
+written, 26 the upload can't be read, 28 out of time, 60 the server hasn't the certificate that --cacert asks for.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--header", action="append", default=[])
     parser.add_argument("--data")
     parser.add_argument("--form", action="append", default=[])
+    parser.add_argument("--cacert", help="trust the certificates in this file alone")
+    parser.add_argument("--capath", help="accepted for curl's sake")
     return parser.parse_args(argv)
 
 
@@ -39,10 +41,17 @@ def request(options: argparse.Namespace) -> requests.Response:
         files[name] = (filename, open(path, "rb")) if value.startswith("@") else (None, value)
     session = requests.Session()
     session.trust_env = False
+    if options.cacert:
+        session.verify = options.cacert
     method = "POST" if files or options.data is not None else "GET"
     return session.request(
         method, options.url, headers=headers, data=options.data, files=files or None, timeout=options.max_time
     )
+
+
+def _fail(code: int, problem: object) -> int:
+    print(f"curl: ({code}) {problem}", file=sys.stderr)
+    return code
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,14 +59,16 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     try:
         answer = request(options)
-    except requests.Timeout:
-        return 28
-    except requests.RequestException:
-        return 7
+    except requests.Timeout as error:
+        return _fail(28, error)
+    except requests.exceptions.SSLError as error:
+        return _fail(60, error)
+    except requests.RequestException as error:
+        return _fail(7, error)
     except OSError:
         return 26
     if options.fail and answer.status_code >= 400:
-        return 22
+        return _fail(22, f"The requested URL returned error: {answer.status_code}")
     try:
         if options.output:
             with open(options.output, "wb") as file:

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -197,8 +198,11 @@ def create_app(names: list[str], token: str | None = None, log: Path | None = No
     return app
 
 
-def serve(app, listener: socket.socket, announce) -> None:
-    """Serve on a listening socket until SIGTERM; `announce` is called once the server has answered a request."""
+def serve(app, listener: socket.socket, announce, certificate: Path | None = None, key: Path | None = None) -> None:
+    """Serve on a listening socket until SIGTERM, with TLS where there is a certificate.
+
+    `announce` is called once the server has answered a request.
+    """
     from gunicorn.app.base import BaseApplication
 
     host, port = listener.getsockname()[:2]
@@ -206,7 +210,7 @@ def serve(app, listener: socket.socket, announce) -> None:
     def announce_first(worker):
         # not before the fork: a thread that is just importing would leave the worker half a module
         if worker.age == 1:
-            threading.Thread(target=announce_when_answering, args=(host, port, announce), daemon=True).start()
+            threading.Thread(target=announce_when_answering, args=(host, port, announce, certificate), daemon=True).start()
 
     settings = {
         "bind": f"fd://{listener.detach()}",  # gunicorn closes it
@@ -218,6 +222,8 @@ def serve(app, listener: socket.socket, announce) -> None:
         "post_worker_init": announce_first,
         "control_socket_disable": True,  # since gunicorn 24: a socket in the home folder otherwise
     }
+    if certificate:
+        settings |= {"certfile": str(certificate), "keyfile": str(key)}
 
     class Server(BaseApplication):
         def load_config(self):
@@ -231,10 +237,15 @@ def serve(app, listener: socket.socket, announce) -> None:
     Server().run()
 
 
-def announce_when_answering(host: str, port: int, announce) -> None:
+def announce_when_answering(host: str, port: int, announce, certificate: Path | None) -> None:
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://[{target}]:{port}/health" if ":" in target else f"http://{target}:{port}/health"
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    url = f"{'https' if certificate else 'http'}://{f'[{target}]' if ':' in target else target}:{port}/health"
+    handlers: list = [urllib.request.ProxyHandler({})]
+    if certificate:  # of the published name, which isn't the one asked here
+        context = ssl.create_default_context(cafile=str(certificate))
+        context.check_hostname = False
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    direct = urllib.request.build_opener(*handlers)
     for _ in range(1000):
         try:
             direct.open(url, timeout=5).close()
@@ -261,8 +272,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the port here once the server answers")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a line of JSON for each request")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM) to serve https with")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
     parser.epilog = "The token that requests must carry is read from MODEL_TOKEN; without one only loopback is served."
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if bool(args.tls_cert) != bool(args.tls_key):
+        parser.error("--tls-cert and --tls-key go together")
+    return args
 
 
 def fail(code: int, problem: object) -> int:
@@ -276,6 +292,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not token and not is_loopback(args.host):
             raise OSError(f"--host {args.host} can be reached from other machines: set MODEL_TOKEN")
+        for file in (args.tls_cert, args.tls_key):
+            if file:
+                file.open("rb").close()
         if args.log:
             args.log.open("a").close()
         app = create_app(args.served_name or ["replay"], token, args.log)
@@ -293,9 +312,9 @@ def main(argv: list[str] | None = None) -> int:
             temporary = args.ready_file.with_name(f".{args.ready_file.name}.new")
             temporary.write_text(f"{port}\n")
             os.replace(temporary, args.ready_file)
-        print(f"replay server: http://{args.host}:{port}", flush=True)
+        print(f"replay server: {'https' if args.tls_cert else 'http'}://{args.host}:{port}", flush=True)
 
-    serve(app, listener, announce)
+    serve(app, listener, announce, args.tls_cert, args.tls_key)
     return 0
 
 
