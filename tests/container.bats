@@ -9,7 +9,7 @@ setup() {
     cat >"$BATS_TEST_TMPDIR/bin/$name" <<'S'
 #!/usr/bin/env bash
 printf '%s\n' "${0##*/}" "$@"
-compgen -e | grep -E '^(APPTAINER|SINGULARITY)' | LC_ALL=C sort | while read -r name; do printf '%s=%s\n' "$name" "${!name}"; done
+compgen -e | grep -iE '^(APPTAINER|SINGULARITY)|_proxy' | LC_ALL=C sort | while read -r name; do printf '%s=%s\n' "$name" "${!name}"; done
 S
     chmod +x "$BATS_TEST_TMPDIR/bin/$name"
   done
@@ -48,6 +48,8 @@ exec
 @/job/shm:/dev/shm
 --no-mount
 bind-paths
+--bind
+@/job/hosts:/etc/hosts:ro
 --flag-of-the-site
 --nv
 --bind
@@ -79,6 +81,8 @@ exec
 --containall
 --bind
 @/job/shm:/dev/shm
+--bind
+@/job/hosts:/etc/hosts:ro
 --flag-of-the-site
 --bind
 @/job/tmp:/tmp
@@ -118,6 +122,7 @@ L
 }
 
 @test "what the user or an admin sets for every container stays out" {
+  export http_proxy=http://secret HTTP_PROXY=http://secret all_proxy=http://secret ALL_PROXY=http://secret no_proxy=secret
   export APPTAINER_BIND=/answers APPTAINER_BINDPATH=/answers APPTAINER_MOUNT=/answers APPTAINER_OVERLAY=/o APPTAINERENV_KEY=secret
   export SINGULARITY_BIND=/answers SINGULARITY_BINDPATH=/answers SINGULARITYENV_KEY=secret
   start apptainer aide --contained -- true

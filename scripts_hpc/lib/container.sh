@@ -29,6 +29,38 @@ container::check() { # container::check IMAGE
   [[ -r $IMAGES/$1.sif ]] || die 3 "the image $IMAGES/$1.sif is missing: build it with containers/build_all_containers.sh --site $SITE --only $1"
 }
 
+container::hosts() { # makes $JOB_TMP/hosts: the names that this node knows
+  [[ -f $JOB_TMP/hosts ]] || { cat /etc/hosts 2>/dev/null || printf '127.0.0.1 localhost\n'; } >"$JOB_TMP/hosts"
+}
+
+# Adds a name to what the job's containers know, as the node resolves it: by DNS, NIS, LDAP or a module that no image has.
+container::add_host() { # container::add_host NAME
+  local address
+  [[ ! $1 =~ ^[0-9.]*$ && $1 != *:* ]] || return 0
+  container::hosts
+  address=$(getent ahostsv4 "$1" 2>/dev/null | awk 'NR == 1 {print $1}') || true
+  # in place: a container sees the file that was bound at its start
+  [[ -z $address ]] || printf '%s %s\n' "$address" "$1" >>"$JOB_TMP/hosts"
+}
+
+# The proxy variables that a container may have, as the site or the person set them: in both spellings, with DIRECT excepted.
+container::proxies() { # container::proxies VARIABLE [DIRECT…]: fills the associative array VARIABLE; nothing where there is no proxy
+  local -n proxies=$1
+  local name upper value direct=${no_proxy:-${NO_PROXY:-}} host any=0
+  for name in http_proxy https_proxy all_proxy; do
+    upper=${name^^}
+    value=${!name:-${!upper:-}}
+    [[ -n $value ]] || continue
+    any=1
+    proxies[$name]=$value proxies[$upper]=$value
+  done
+  ((any)) || return 0
+  for host in "${@:2}" localhost 127.0.0.1; do
+    [[ ,$direct, == *",$host,"* ]] || direct+=${direct:+,}$host
+  done
+  proxies[no_proxy]=$direct proxies[NO_PROXY]=$direct
+}
+
 # Replaces this (sub)shell by COMMAND. --contained hides the host: own /tmp, /dev/shm, processes, no home, no site binds.
 container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind SRC:DST[:ro]]… [--pwd DIR] -- COMMAND…
   local image=$1 contained=0 pwd=/tmp binds=() gpu=() name
@@ -43,8 +75,9 @@ container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind S
     esac
   done
   shift
-  # what the user or an admin binds into every container could show an agent the answers
-  while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT|_OVERLAY)' || true)
+  # what the user or an admin binds into every container could show an agent the answers; and proxies pass through --cleanenv
+  while IFS= read -r name; do unset "$name"; done \
+    < <(compgen -e | grep -iE '^((APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT|_OVERLAY)|(https?|ftp|all|no)_proxy$)' || true)
   container::_guard "$$" &
   if container::isolated; then container::_exec_image "$@"; else container::_exec_plain "$@"; fi
 }
@@ -71,7 +104,10 @@ container::_exec_image() {
   export "${RUNTIME^^}_NO_EVAL=1" # else `$` and backticks in a value are expanded on the way in
   if ((contained)); then
     flags+=(--containall --bind "$JOB_TMP/shm:/dev/shm")
+    # bind-paths are an admin's folders, and the node's /etc/hosts, without which it may not know the servers' names
     [[ $RUNTIME != apptainer ]] || flags+=(--no-mount bind-paths)
+    container::hosts
+    flags+=(--bind "$JOB_TMP/hosts:/etc/hosts:ro")
   else
     for bind in ${SITE_BINDS[@]+"${SITE_BINDS[@]}"}; do flags+=(--bind "$bind"); done
   fi
