@@ -69,7 +69,7 @@ not_interrupted() { ((INTERRUPTED == 0)) || exit 130; }
 published() {
   URL=$(service::lookup "notebook_$JOB" url) && TOKEN=$(service::lookup "notebook_$JOB" token)
 }
-answers() { service::curl "$TOKEN" --max-time 5 --output /dev/null --fail "$URL/api/status" 2>/dev/null; }
+answers() { service::ask "notebook_$JOB" token /api/status --max-time 5 --output /dev/null --fail 2>/dev/null; }
 
 SHOWN=''
 check_job() { # says what it waits for; ends when the job is gone
@@ -78,9 +78,10 @@ check_job() { # says what it waits for; ends when the job is gone
   IFS='|' read -r _ state reason _ NODE <<<"$line"
   if ! sched::is_alive "$state"; then
     tail -n 5 "$LOGS/notebook-$JOB.out" >&2 2>/dev/null || true
-    local job=$JOB
+    local job=$JOB why
+    why=$(service::failure "$job")
     JOB=''
-    die 3 "job $job ended before JupyterLab answered ($state): its log is $LOGS/notebook-$job.out"
+    die 3 "job $job ended before JupyterLab answered ($state${why:+: $why}): its log is $LOGS/notebook-$job.out"
   fi
   [[ $SHOWN == "$state" ]] || log "job $JOB: $state${reason:+ ($reason)}"
   SHOWN=$state
@@ -112,13 +113,13 @@ trap - INT TERM
 # ---- tell how to reach it
 
 ADDRESS=$ADDRESS_DIR/notebook_$JOB
-PORT=${URL##*:} HOST=${URL#http://}
+PORT=${URL##*:} HOST=${URL#https://}
 HOST=${HOST%:*}
 SHARED=$URL
 printf 'JupyterLab on %s is ready: job %s%s, for %s at most, or until %s minutes without use%s\n' \
   "$TASK" "$JOB" "${NODE:+ on $NODE}" "$LIMIT" "$IDLE_MINUTES" "${NOTE:+; $NOTE}"
 if [[ $SCHEDULER != local ]]; then
-  SHARED=http://localhost:8888
+  SHARED=https://localhost:8888
   printf '  on your machine:  ssh -N -L 8888:%s:%s %s@%s\n' "$HOST" "$PORT" "$(id -un)" "$(hostname -f 2>/dev/null || hostname)"
 fi
 if [[ -t 1 ]]; then
@@ -126,6 +127,7 @@ if [[ -t 1 ]]; then
 else
   printf '  in your browser:  %s/lab, with the token that this prints: sed -n s/^token=//p %s\n' "$SHARED" "$ADDRESS"
 fi
+printf '  its certificate is its own: your browser asks once; SHA-256 %s\n' "$(openssl x509 -noout -fingerprint -sha256 -in "$ADDRESS" | sed 's/.*=//')"
 if [[ $SCHEDULER == local ]]; then
   printf '  to end it:        kill %s\n' "$(cut -d' ' -f1 "$LOCAL_JOBS/$JOB/pid")"
 else

@@ -15,7 +15,7 @@ setup() {
 job() { # job YAML_OF_ENVIRONMENT [ARGUMENT…]
   printf 'environment: %s\n' "$1" >>"$SITE_FILE"
   "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output rendered >/dev/null
-  { sed '/^SERVICE=grading_server$/,$d' rendered/slurm_grading_server.sh && cat; } >slurm_script
+  { sed '/^service::begin grading_server$/,$d' rendered/slurm_grading_server.sh && cat; } >slurm_script
   try bash slurm_script "${@:2}"
 }
 

@@ -82,14 +82,6 @@ S
   if service::lookup vllm_x_1 url; then return 1; fi
 }
 
-@test "a published address is 0600 and complete" {
-  ADDRESS_FILE=$ADDRESS_DIR/vllm_x_5 SERVICE=vllm_x JOB_ID=5 RUN_GROUP='' SERVICE_EPOCH=3
-  service::publish http://node:1 token=t
-  [[ $(stat -c %a "$ADDRESS_FILE") == 600 ]]
-  [[ $(<"$ADDRESS_FILE") == $'http://node:1\ntoken=t\nepoch=3' ]]
-  [[ $(find "$ADDRESS_DIR" -type f | wc -l) == 1 ]]
-}
-
 @test "free_port avoids one that is taken" {
   "${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}" -c '
 import socket, time
@@ -117,16 +109,6 @@ s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True
 @test "a value with quotes reaches the agent as it is" {
   line=$(run::_line NAME "a'b \$HOME")
   [[ $(bash -c "$line; printf '%s' \"\$NAME\"") == "a'b \$HOME" ]]
-}
-
-@test "a proxy reaches the agent, with the run's own servers excepted" {
-  printf '%s\n' http://gpu7:8000 token=t >"$ADDRESS_DIR/vllm_30b_12"
-  MODEL_JOB=vllm_30b_12 FEEDBACK_JOB=vllm_30b_12
-  [[ -z $(run::_proxies http://cpu1:5000) ]]
-  output=$(https_proxy=http://proxy:3128 no_proxy=localhost run::_proxies http://cpu1:5000)
-  [[ $output == "https_proxy='http://proxy:3128'
-http_proxy='http://proxy:3128'
-no_proxy='localhost,cpu1,gpu7'" ]]
 }
 
 @test "auto:JOB is found by its job, a missing one is told apart from a URL" {
@@ -248,20 +230,6 @@ no_proxy='localhost,cpu1,gpu7'" ]]
   PATH=$BATS_TEST_TMPDIR/bin:$PATH try "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output "$BATS_TEST_TMPDIR/out"
   expect_status 0
   expect_in "note: can't make /proc/nowhere/runs/logs" "$error"
-}
-
-@test "a server that dies before it is ready gets another port, one that was published keeps its own" {
-  SERVICE=vllm_x JOB_ID=5 RUN_GROUP='' SITE=here SCHEDULER=local GRACE=1 CHOSEN=0
-  sched::alive_in() { :; }
-  choose_port() { PORT=$((++CHOSEN)); }
-  start_server() { echo "start $PORT" >>"$BATS_TEST_TMPDIR/calls" && if ((PORT == 1)); then exit 1; fi && exec sleep 0.5; }
-  probe_server() { service::_running && ((PORT > 1)); }
-  publish_server() { service::publish "http://x:$PORT" && echo "published $PORT" >>"$BATS_TEST_TMPDIR/calls"; }
-  (
-    service::_unused() { return 1; }
-    service::serve 1
-  ) 2>/dev/null || true
-  [[ $(<"$BATS_TEST_TMPDIR/calls") == $'start 1\nstart 2\npublished 2\nstart 2\npublished 2' ]]
 }
 
 @test "a server's consumer is noted by the workflow and by its job at once: neither gets in the other's way" {

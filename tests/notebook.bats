@@ -15,11 +15,12 @@ jupyter() { # jupyter: text of the stand-in on stdin, behind what all of them ne
   {
     printf '#!%s\n' "$(command -v python3)"
     cat <<'PYTHON'
-import http.server, os, sys, time
+import http.server, os, ssl, sys, time
 options = dict(option.lstrip("-").partition("=")[::2] for option in sys.argv[1:])
 known = {"no-browser", "allow-root", "ServerApp.ip", "ServerApp.port", "ServerApp.port_retries", "ServerApp.root_dir",
          "ServerApp.shutdown_no_activity_timeout", "MappingKernelManager.cull_idle_timeout", "MappingKernelManager.cull_connected",
-         "TerminalManager.cull_inactive_timeout", "LabApp.check_for_updates_class", "LabApp.news_url", "LabApp.extension_manager"}
+         "TerminalManager.cull_inactive_timeout", "LabApp.check_for_updates_class", "LabApp.news_url", "LabApp.extension_manager",
+         "ServerApp.certfile", "ServerApp.keyfile"}
 assert set(options) <= known, set(options) - known
 token = os.environ["JUPYTER_TOKEN"]
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -27,6 +28,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         mine = self.headers.get("Authorization") in (f"Bearer {token}", f"token {token}")
         self.send_response(200 if mine and self.path == "/api/status" else 403)
         self.end_headers()
+class Server(http.server.HTTPServer):
+    def __init__(self):
+        super().__init__((options["ServerApp.ip"], int(options["ServerApp.port"])), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options["ServerApp.certfile"], options["ServerApp.keyfile"])
+        self.socket = context.wrap_socket(self.socket, server_side=True)
 PYTHON
     cat
   } >"$HAB_VENV_EXPERIMENT/bin/jupyter-lab"
@@ -35,7 +42,7 @@ PYTHON
 
 serving() {
   jupyter <<'PYTHON'
-http.server.HTTPServer((options["ServerApp.ip"], int(options["ServerApp.port"])), Handler).serve_forever()
+Server().serve_forever()
 PYTHON
 }
 
@@ -57,6 +64,8 @@ nothing_left() { [[ -z $(local_processes) && ! -e $(address) && ! -e $(address).
   expect_in "$url/lab, with the token that this prints: sed -n s/^token=//p $(address)" "$output"
   expect_in "your notebooks:   $BATS_TEST_TMPDIR/notebooks/toy" "$output"
   expect_in 'runs without a container' "$output"
+  [[ $url == https://* ]]
+  expect_in "SHA-256 $(openssl x509 -noout -fingerprint -sha256 -in "$(address)" | cut -d= -f2)" "$output"
   [[ $output$error != *"$token"* ]]
   if grep -rF "$token" "$BATS_TEST_TMPDIR/runs"; then return 1; fi
   if pgrep -f "$token"; then return 1; fi
@@ -73,7 +82,7 @@ import threading
 starts = os.path.join(options["ServerApp.root_dir"], "starts")
 open(starts, "a").write(options["ServerApp.port"] + "\n")
 number = len(open(starts).readlines())
-server = http.server.HTTPServer((options["ServerApp.ip"], int(options["ServerApp.port"])), Handler)
+server = Server()
 threading.Thread(target=server.serve_forever, daemon=True).start()
 end = os.path.join(options["ServerApp.root_dir"], f"end{number}")
 while not os.path.exists(end):
@@ -86,7 +95,7 @@ PYTHON
   folder=$BATS_TEST_TMPDIR/notebooks/toy
   touch "$folder/end1"
   wait_for 20 grep -q 'epoch=2' "$(address)"
-  [[ $(sort -u "$folder/starts" | wc -l) == 1 && $(wc -l <"$folder/starts") == 2 ]]
+  [[ $(sort -u "$folder/starts" | wc -l) == 2 && $(wc -l <"$folder/starts") == 2 ]]
   touch "$folder/end2"
   wait_for 20 nothing_left
   wait_for 5 state_is COMPLETED
@@ -100,7 +109,7 @@ PYTHON
   notebook toy
   expect_status 3
   expect_in 'no room for notebooks' "$error"
-  expect_in 'job 1 ended before JupyterLab answered (FAILED)' "$error"
+  expect_in 'job 1 ended before JupyterLab answered (FAILED: notebook died twice with code 1 before it was ready: see its log)' "$error"
   wait_for 10 nothing_left
 }
 

@@ -3,12 +3,14 @@
 
 log() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
 
+DIED='' # the sentence of `die`, for exit hooks
 die() { # die [exit code] message
   local code=1
   if [[ $1 =~ ^[0-9]+$ ]]; then
     code=$1
     shift
   fi
+  DIED=$*
   printf '%s: %s\n' "${0##*/}" "$*" >&2
   exit "$code"
 }

@@ -94,12 +94,14 @@ run::_jobs() { # the jobs of the servers that this run needs
 }
 
 run::_check_servers() { # ends the run when a server's job is gone for good; asks the scheduler once for all
-  local jobs alive job
+  local jobs alive job why
   mapfile -t jobs < <(run::_jobs)
   ((${#jobs[@]})) || return 0
   alive=$(sched::alive_in "${jobs[@]}") || return 0 # the scheduler didn't answer: not known is not gone
   for job in "${jobs[@]}"; do
-    [[ $'\n'$alive$'\n' == *$'\n'"$job"$'\n'* ]] || run::lose "job $job, a server that this run needs, has ended: see its log in ${RUN_GROUP}/logs"
+    [[ $'\n'$alive$'\n' != *$'\n'"$job"$'\n'* ]] || continue
+    why=$(service::failure "$job")
+    run::lose "job $job, a server that this run needs, has ended${why:+: $why}: see its log in ${RUN_GROUP}/logs"
   done
 }
 
@@ -107,18 +109,58 @@ run::stop_agent() { [[ -z $AGENT_PID ]] || common::end_group "$AGENT_PID" 15; }
 
 run::_agent_running() { kill -0 "$AGENT_PID" 2>/dev/null; }
 
-run::_answers() { # run::_answers SERVICE_JOB: the address is there, and the server that answers is that job's
-  local server=$1 url token
-  url=$(service::lookup "$server" url) && token=$(service::lookup "$server" token) || return 1
+# Whether the server of that job answers, known by its certificate. Sets WAITS_FOR to what is missing, and SILENT_SINCE to when an
+# address that is there was first seen not to answer.
+run::_answers() { # run::_answers SERVICE_JOB
+  local server=$1 path problem code=0
   case $server in
-    grading_server_*) service::curl "$token" --max-time 10 "$url/health" 2>/dev/null | grep -q "\"$server\"" ;;
-    *) service::curl "$token" --max-time 10 "$url/v1/models" 2>/dev/null | grep -q "\.job-${server##*_}\"" ;;
+    \?_*) WAITS_FOR="the start of job ${server#\?_}" && return 1 ;;
+    grading_server_*) path=/health ;;
+    *) path=/v1/models ;;
   esac
+  if [[ ! -e $ADDRESS_DIR/$server ]]; then
+    WAITS_FOR="the address of ${server%_*} (job ${server##*_}), which appears when it is ready"
+    SILENT_SINCE[$server]=''
+    return 1
+  fi
+  problem=$(service::ask "$server" token "$path" --max-time 10 --fail --output /dev/null 2>&1) || code=$?
+  if ((code == 0)); then
+    SILENT_SINCE[$server]=''
+    return 0
+  fi
+  run::_silent "$server" "$problem"
+  return 1
+}
+
+run::_silent() { # run::_silent SERVICE_JOB PROBLEM: notes that a server with an address gave no answer; another address is another try
+  local server=$1 url
+  url=$(service::lookup "$server" url) || url=''
+  [[ ${SILENT_SINCE[$server]:-} == *" $url" ]] || SILENT_SINCE[$server]="$SECONDS $url"
+  WAITS_FOR="${server%_*} (job ${server##*_}) to answer at ${url:-its address}: ${2:-no answer}"
+}
+declare -A SILENT_SINCE=()
+WAITS_FOR=''
+SILENT_SECONDS=180 # how long a server's job may live, with an address, and not answer
+
+# Bounds a wait for servers that have told an address: says once a minute what it waits for, and ends the run when a server has been
+# silent for too long.
+run::_bound_silence() {
+  local server since
+  ((SECONDS - WAIT_TOLD < 60)) || {
+    WAIT_TOLD=$SECONDS
+    log "waiting for $WAITS_FOR"
+  }
+  for server in "${!SILENT_SINCE[@]}"; do
+    since=${SILENT_SINCE[$server]%% *}
+    [[ -z $since ]] || ((SECONDS - since < SILENT_SECONDS)) ||
+      run::lose "the job of ${server%_*} lives, but for $SILENT_SECONDS s ${HOSTNAME:-this node} got no answer: $WAITS_FOR. If nodes can't reach one another by that name, set network.interface of site $SITE (ip -4 addr shows the names)"
+  done
 }
 
 # Waits until all servers answer, for as long as their jobs live: queueing and loading have no fixed time.
 run::await_services() {
   local checked=$SECONDS variable server ready
+  WAIT_TOLD=$SECONDS
   for (( ; ; )); do
     ready=1
     for variable in GRADING_JOB MODEL_JOB FEEDBACK_JOB; do
@@ -128,7 +170,7 @@ run::await_services() {
         printf -v "$variable" %s "$server"
         [[ $server == \?_* ]] || service::enlist "$server" "$JOB_ID" "$RUN"
       fi
-      [[ -z $server ]] || { [[ $server != \?_* ]] && run::_answers "$server"; } || ready=0
+      [[ -z $server ]] || run::_answers "$server" || ready=0
     done
     ((ready == 0)) || return 0
     run::_agent_running || {
@@ -142,6 +184,7 @@ run::await_services() {
       checked=$SECONDS
       run::_check_servers
     fi
+    run::_bound_silence
     common::pause 0.2 "$AGENT_PID"
   done
 }
@@ -163,7 +206,7 @@ run::_key() { # run::_key VARIABLE: from the environment, else from .env; nothin
   printf '%s' "$line"
 }
 
-run::_endpoint() { # run::_endpoint ROLE SERVICE_JOB GIVEN: three lines for the agent
+run::_endpoint() { # run::_endpoint ROLE SERVICE_JOB GIVEN: four lines for the agent
   local role=$1 server=$2 given=$3 url name key
   if [[ -n $server ]]; then
     url=$(service::lookup "$server" url)/v1
@@ -180,21 +223,71 @@ run::_endpoint() { # run::_endpoint ROLE SERVICE_JOB GIVEN: three lines for the 
   run::_line "AGENT_${role}_MODEL" "$name"
   run::_line "AGENT_${role}_BASE_URL" "$url"
   run::_line "AGENT_${role}_API_KEY" "${key:-none}"
+  run::_line "AGENT_${role}_CA_FILE" "$(run::_certificate "$server")"
+}
+
+# The certificate that the agent's clients have to trust for a server, alone, as a file in its container; nothing for somebody else's.
+run::_certificate() { # run::_certificate SERVICE_JOB
+  local server=$1
+  [[ -n $server ]] || return 0
+  sed -n '/^-----BEGIN/,/^-----END/p' "$ADDRESS_DIR/$server" | common::write_atomic "$JOB_TMP/endpoints/$server.pem" || return
+  printf '%s' "$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/$server.pem"
+}
+
+# For programs that know one bundle only: the certificates that this node trusts (or the site's bundle) and those of the run's servers.
+run::write_bundle() {
+  local file server
+  {
+    for file in "${CA_BUNDLE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem; do
+      if [[ -n $file && -r $file ]]; then cat "$file" && break; fi
+    done
+    for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
+      [[ -z $server || ! -r $ADDRESS_DIR/$server ]] || sed -n '/^-----BEGIN/,/^-----END/p' "$ADDRESS_DIR/$server"
+    done
+  } | common::write_atomic "$JOB_TMP/endpoints/ca.pem"
 }
 
 run::_line() { printf "%s='%s'\n" "$1" "${2//\'/\'\\\'\'}"; }
 
-run::write_endpoints() {
-  local url=$GRADING token=${GRADING_TOKEN:-}
+run::_addresses() { # the addresses of the run's servers: another epoch is another address
+  local server
+  for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
+    [[ -z $server ]] || printf '%s %s\n' "$server" "$(service::lookup "$server" epoch)"
+  done
+}
+
+run::begin_time() { # the agent's time begins
   AGENT_STARTED=$(common::now)
   AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))
-  if [[ -n $GRADING_JOB ]]; then
-    url=$(service::lookup "$GRADING_JOB" url)
-    token=$(service::lookup "$GRADING_JOB" token)
-  fi
+}
+
+# A token of this run's own: it may ask whether a submission is valid, and the server's log has the run's name from it.
+run::_own_token() { # sets GRADING_TOKEN
+  local answer problem
+  problem=$(service::ask "$GRADING_JOB" admin_token /token --max-time 30 --fail --output "$JOB_TMP/token" --form "run=$RUN_NAME" 2>&1) ||
+    run::lose "the grading server gave no token for this run: $problem"
+  answer=$(<"$JOB_TMP/token")
+  rm -f "$JOB_TMP/token"
+  [[ $answer =~ \"token\":\ *\"([^\"]+)\" ]] || run::lose "the grading server gave no token for this run"
+  GRADING_TOKEN=${BASH_REMATCH[1]}
+}
+
+run::write_endpoints() {
+  local url=$GRADING host server
+  ENDPOINTS_AT=$(run::_addresses)
+  [[ -z $GRADING_JOB || -n ${GRADING_TOKEN:-} ]] || run::_own_token
+  [[ -z $GRADING_JOB ]] || url=$(service::lookup "$GRADING_JOB" url)
+  for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
+    [[ -n $server ]] || continue
+    host=$(service::lookup "$server" url)
+    host=${host#*://}
+    container::add_host "${host%:*}"
+  done
+  run::write_bundle
   {
     run::_line GRADING_SERVER "$url"
-    run::_line GRADING_TOKEN "$token"
+    run::_line GRADING_TOKEN "${GRADING_TOKEN:-}"
+    run::_line GRADING_CA_FILE "$(run::_certificate "$GRADING_JOB")"
     run::_line AGENT_DEADLINE "$AGENT_DEADLINE"
     if ((NEEDS_MODEL)); then
       run::_endpoint CODE "$MODEL_JOB" "$MODEL"
@@ -204,21 +297,45 @@ run::write_endpoints() {
   } | common::write_atomic "$JOB_TMP/endpoints/env" 0600
 }
 
+# A server that was started again has another address: the agent reads its file anew when a connection fails.
+run::refresh_endpoints() {
+  local now
+  now=$(run::_addresses)
+  # while a server is away there is no address
+  [[ $now != "$ENDPOINTS_AT" && $now != *' '$'\n'* && $now != *' ' ]] || return 0
+  log "a server has another address: the agent is told"
+  run::write_endpoints
+}
+
 # The site's proxy leads to somebody else's endpoints; the run's own servers are reached directly.
 run::_proxies() { # run::_proxies GRADING_URL
-  local proxy=${https_proxy:-${HTTPS_PROXY:-}} direct=${no_proxy:-${NO_PROXY:-}} url server
-  [[ -n $proxy ]] || return 0
+  local url server hosts=() name
+  local -A found=()
   for server in '' "$MODEL_JOB" "$FEEDBACK_JOB"; do
     url=$1
     [[ -z $server ]] || url=$(service::lookup "$server" url)
     url=${url#*://}
-    url=${url%%[:/]*}
-    [[ ,$direct, == *",$url,"* ]] || direct+=${direct:+,}$url
+    hosts+=("${url%%[:/]*}")
   done
-  run::_line https_proxy "$proxy"
-  run::_line http_proxy "${http_proxy:-$proxy}"
-  run::_line no_proxy "$direct"
+  container::proxies found "${hosts[@]}"
+  for name in "${!found[@]}"; do run::_line "$name" "${found[$name]}"; done | sort
 }
+
+# A container like the agent's, which no agent can touch, says whether it reaches the run's servers (reach.sh). Where this node reaches
+# them and the container doesn't, the run is lost, and no agent failed.
+run::check_reach() {
+  local said server
+  [[ $REACHED == 0 && -s $JOB_TMP/reach ]] || return 0
+  REACHED=1
+  said=$(head -c 400 "$JOB_TMP/reach" | head -n 1)
+  [[ $said == unreachable* ]] || return 0
+  for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
+    # a server that is away is another matter
+    [[ -z $server ]] || run::_answers "$server" || return 0
+  done
+  run::lose "the agent's container on ${HOSTNAME:-this node} can't reach its servers: $said. If containers can't reach nodes by that name, set network.interface of site $SITE (ip -4 addr shows the names)"
+}
+REACHED=0
 
 # Until the agent ends, its time is up, or a server's job is gone for good. The agent stops itself at the deadline; a minute later we do.
 run::supervise() {
@@ -231,6 +348,8 @@ run::supervise() {
       break
     fi
     run::_check_servers
+    run::refresh_endpoints
+    run::check_reach
     common::pause "$((AGENT_DEADLINE + 60 - now < 10 ? AGENT_DEADLINE + 60 - now : 10))" "$AGENT_PID"
   done
   AGENT_CODE=0
@@ -266,17 +385,18 @@ run::grade_and_finish() {
 }
 
 run::_grade() { # asks again while the server is being restarted; its address is read anew each time
-  local url token code failure
+  local code failure problem
+  local arguments=(--max-time 900 --output "$RUN/.grading_report.json" --write-out '%{http_code}' --header "X-Run-Id: $RUN_NAME"
+    --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv")
+  WAIT_TOLD=$SECONDS
   for (( ; ; )); do
     failure=0
-    url=$GRADING token=${GRADING_ADMIN_TOKEN:-}
     if [[ -n $GRADING_JOB ]]; then
-      url=$(service::lookup "$GRADING_JOB" url) || url=''
-      token=$(service::lookup "$GRADING_JOB" admin_token) || token=''
+      code=$(service::ask "$GRADING_JOB" admin_token /grade "${arguments[@]}" 2>"$JOB_TMP/problem") || failure=$?
+    else
+      code=$(service::curl "${GRADING_ADMIN_TOKEN:-}" "${arguments[@]}" "$GRADING/grade" 2>"$JOB_TMP/problem") || failure=$?
     fi
-    code=$(service::curl "$token" --max-time 900 --output "$RUN/.grading_report.json" --write-out '%{http_code}' \
-      --header "X-Run-Id: $RUN_NAME" --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv" \
-      "$url/grade" 2>/dev/null) || failure=$?
+    problem=$(head -n 1 "$JOB_TMP/problem")
     # 23: curl could not write the answer (https://curl.se/libcurl/c/libcurl-errors.html); 26: nor read the submission
     ((failure != 23)) || run::lose "can't write to $RUN ($(df -Ph "$RUN" | awk 'NR==2 {print $4 " free"}')); the submission is kept"
     ((failure != 26)) || run::lose "can't read the submission $1 to send it to the grading server"
@@ -290,8 +410,11 @@ run::_grade() { # asks again while the server is being restarted; its address is
       return 0
     fi
     [[ $code == 000 && -n $GRADING_JOB ]] ||
-      run::lose "the grading server refused to grade (HTTP $code: $(head -c 300 "$RUN/.grading_report.json" 2>/dev/null)); the submission is kept"
+      run::lose "the grading server refused to grade (HTTP $code: $(head -c 300 "$RUN/.grading_report.json" 2>/dev/null)${problem:+ $problem}); the submission is kept"
+    # no address: it is being started again, for as long as its job lives
+    [[ ! -e $ADDRESS_DIR/$GRADING_JOB ]] || run::_silent "$GRADING_JOB" "$problem"
     run::_check_servers
+    run::_bound_silence
     common::pause 1
   done
 }

@@ -8,23 +8,49 @@ SERVICE_ENDED_EARLY=0
 
 service::token() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-service::host() { # the name under which other nodes reach this one
-  local address
-  if [[ -z ${INTERFACE:-} ]]; then
-    hostname -f 2>/dev/null || hostname
-    return
+# Sets HOST, the name under which other nodes reach this one. A name that its own node can't resolve, or resolves to loopback, would
+# only make the agents wait.
+service::host() {
+  local addresses
+  if [[ -n ${INTERFACE:-} && $INTERFACE != lo ]]; then
+    HOST=$(ip -4 -o addr show dev "$INTERFACE" 2>/dev/null | awk '{sub("/.*", "", $4); print $4; exit}')
+    [[ -n $HOST ]] || die 3 "no IPv4 address on interface $INTERFACE of ${HOSTNAME:-this node} (network.interface of site $SITE): ip -4 addr shows the names"
+  elif service::_loopback; then
+    HOST=127.0.0.1
+  else
+    HOST=$(hostname -f 2>/dev/null || hostname)
+    addresses=$(getent ahosts "$HOST" | awk '{print $1}' | sort -u | paste -sd' ') || true
+    [[ -n $addresses ]] ||
+      die 3 "this node is called '$HOST', which it can't resolve, so no other node could reach it by that name: set network.interface of site $SITE to the interface of the cluster's network (ip -4 addr shows the names)"
+    [[ " $addresses " != *' 127.'* && " $addresses " != *' ::1 '* ]] ||
+      die 3 "this node is called '$HOST', which is $addresses there: no other node could reach it. Set network.interface of site $SITE to the interface of the cluster's network (ip -4 addr shows the names)"
   fi
-  if [[ $INTERFACE == lo ]]; then
-    printf '127.0.0.1\n'
-    return
-  fi
-  address=$(ip -4 -o addr show dev "$INTERFACE" 2>/dev/null | awk '{sub("/.*", "", $4); print $4; exit}')
-  [[ -n $address ]] || die 3 "no IPv4 address on interface $INTERFACE of ${HOSTNAME:-this node} (network.interface of site $SITE): ip -4 addr shows the names"
-  printf '%s\n' "$address"
 }
 
-service::bind_host() { # loopback where the site publishes loopback, else all interfaces: other nodes must get in
-  if [[ ${INTERFACE:-} == lo ]]; then printf '127.0.0.1'; else printf '0.0.0.0'; fi
+# Published on loopback: where the site says so, and on a machine that has no other nodes.
+service::_loopback() { [[ ${INTERFACE:-} == lo || (-z ${INTERFACE:-} && ${SCHEDULER:-} == local) ]]; }
+
+service::bind_host() { # loopback where that is published, else all interfaces: other nodes must get in
+  if service::_loopback; then printf '127.0.0.1'; else printf '0.0.0.0'; fi
+}
+
+# Makes the job's own key and certificate, in $JOB_TMP/tls: nodes are shared and ports are anybody's, so an answer alone proves
+# nothing. The certificate goes into the address file, and who finds the server there trusts that one alone.
+service::make_certificate() { # needs HOST and JOB_TMP
+  local folder=$JOB_TMP/tls name=DNS problem
+  command -v openssl >/dev/null ||
+    die 3 "there is no openssl on ${HOSTNAME:-this node}: servers prove with it who they are (environment.modules of site $SITE may bring it)"
+  [[ ! $HOST =~ ^[0-9.]+$ ]] || name=IP
+  # a configuration of our own: the machine's may add what clients refuse, and -addext is missing in old versions. Strict clients
+  # (Python 3.13) want these extensions of a certificate that vouches for itself.
+  (umask 077 && mkdir "$folder") || die 3 "can't make $folder"
+  printf '%s\n' '[req]' 'distinguished_name = name' 'prompt = no' 'x509_extensions = extensions' \
+    '[name]' "CN = ${SERVICE}_$JOB_ID" '[extensions]' 'basicConstraints = critical, CA:TRUE' \
+    'keyUsage = critical, digitalSignature, keyCertSign' 'extendedKeyUsage = serverAuth' 'subjectKeyIdentifier = hash' \
+    "subjectAltName = $name:$HOST, DNS:localhost, IP:127.0.0.1" >"$folder/settings"
+  problem=$( (umask 077 && openssl ecparam -name prime256v1 -genkey -noout -out "$folder/key.pem" &&
+    openssl req -new -x509 -sha256 -days 365 -config "$folder/settings" -key "$folder/key.pem" -out "$folder/cert.pem") 2>&1) ||
+    die 3 "openssl on ${HOSTNAME:-this node} can't make a certificate: $problem"
 }
 
 service::free_port() { # service::free_port LOWEST HIGHEST: one that nothing listens on now; the proof comes later, when ours answers
@@ -39,17 +65,32 @@ service::free_port() { # service::free_port LOWEST HIGHEST: one that nothing lis
   die 3 "no free port between $1 and $2 on ${HOSTNAME:-this node} (network.ports of site $SITE)"
 }
 
-# A request with a bearer token that no process list shows: curl reads it from a file descriptor.
+# A request with a bearer token that no process list shows: curl reads it from a file descriptor. With --cacert, nothing is sent
+# before the server has proven to hold that certificate. (--capath: else the system's authorities are believed too.) The person's ~/.curlrc, which might say otherwise, isn't read.
 service::curl() { # service::curl TOKEN CURL_ARGS…
   local token=$1
   shift
   if command -v curl >/dev/null; then
-    curl --silent --show-error --noproxy '*' --config <(printf 'header = "Authorization: Bearer %s"\n' "$token") "$@"
+    curl --disable --silent --show-error --noproxy '*' --config <(printf 'header = "Authorization: Bearer %s"\n' "$token") "$@"
   elif [[ -x ${VENV:-}/bin/python ]]; then
     HAB_TOKEN=$token PYTHONPATH=$ROOT "$VENV/bin/python" -m helpers.curl "$@"
   else
     die 3 "there is no curl on ${HOSTNAME:-this node}: jobs need it (environment.modules of site $SITE may bring it)"
   fi
+}
+
+# A request to the server of a job, found and known by its address file; code 1 while there is no address.
+service::ask() { # service::ask SERVICE_JOB TOKEN_KEY PATH CURL_ARGS…
+  local file=$ADDRESS_DIR/$1 url token
+  url=$(service::lookup "$1" url) && token=$(service::lookup "$1" "$2") && [[ $url == https://* ]] || return 1
+  service::curl "$token" --cacert "$file" --capath "$ADDRESS_DIR" "${@:4}" "$url$3"
+}
+
+# A request of a server's job to its own server. Sets PROBE_PROBLEM where it fails, and returns curl's code.
+service::probe() { # service::probe TOKEN PATH CURL_ARGS…: the answer is in $JOB_TMP/answer
+  local code=0
+  PROBE_PROBLEM=$(service::curl "$1" --cacert "$JOB_TMP/tls/cert.pem" --capath "$ADDRESS_DIR" --output "$JOB_TMP/answer" --fail "${@:3}" "https://$HOST:$PORT$2" 2>&1) || code=$?
+  return "$code"
 }
 
 service::record() { # service::record started_at|ready_at|ended_at: the server's times, for its GPU-hours
@@ -62,12 +103,31 @@ service::record() { # service::record started_at|ready_at|ended_at: the server's
 }
 declare -A SERVICE_TIMES=()
 
+# The first words of a server's job: from here on, whatever ends it early is told to those who wait for its address.
+service::begin() { # service::begin SERVICE
+  SERVICE=$1 ADDRESS_FILE=$ADDRESS_DIR/$1_$JOB_ID
+  on_exit service::_tell_failure
+}
+
+service::_tell_failure() { # a file beside the address: the sentence with which the job died
+  [[ -n $DIED && -d $ADDRESS_DIR ]] || return 0
+  printf '%s\n' "$DIED" | common::write_atomic "$ADDRESS_FILE.failed" 0600
+}
+
+service::failure() { # service::failure JOB: why that server's job died, where it said so
+  local file
+  for file in "$ADDRESS_DIR"/*_"$1".failed; do
+    [[ ! -f $file ]] || head -n 1 "$file"
+  done
+}
+
 service::_init() {
   (umask 077 && mkdir -p "$ADDRESS_DIR") || die 3 "can't make the address folder $ADDRESS_DIR (paths.address_dir of site $SITE)"
   chmod 700 "$ADDRESS_DIR" || die 3 "the address folder $ADDRESS_DIR isn't yours (paths.address_dir of site $SITE must be a folder of your own)"
-  ADDRESS_FILE=$ADDRESS_DIR/${SERVICE}_$JOB_ID
   CONSUMERS=$ADDRESS_FILE.consumers
   on_exit service::_stop
+  # what became of servers long gone
+  find "$ADDRESS_DIR" -maxdepth 1 -name '*.failed' -mtime +7 -delete 2>/dev/null || true
   (umask 077 && mkdir -p "$CONSUMERS")
   trap 'log "asked to end (SIGTERM)"; exit 143' TERM
   trap 'log "interrupted"; exit 130' INT
@@ -87,8 +147,8 @@ service::_stop() {
 
 service::_start() { # in a process group of its own, so that all of it can be ended
   SERVICE_EPOCH=$((SERVICE_EPOCH + 1))
-  # a port that somebody else took is given up; one that is published is kept, for its users can't be told of another
-  [[ -f $ADDRESS_FILE ]] || choose_port
+  # never the port of a server that died: anybody may have taken it since
+  choose_port
   set -m
   start_server &
   SERVICE_PID=$!
@@ -97,27 +157,55 @@ service::_start() { # in a process group of its own, so that all of it can be en
 
 service::_running() { kill -0 "$SERVICE_PID" 2>/dev/null; }
 
-# Ready means that a real request was answered by this very server.
-service::_await_ready() { # service::_await_ready MINUTES: code 1 when the process ended, or the time is up
-  local limit=$((SECONDS + $1 * 60))
-  while ! probe_server; do
+# Whether somebody else answers on the port: curl's codes for a certificate that isn't ours (60, 51) and for no TLS at all (35)
+# (https://curl.se/libcurl/c/libcurl-errors.html). Sets STRANGER.
+service::_stranger() { # service::_stranger CODE_OF_CURL
+  local code=$1 user
+  STRANGER=''
+  [[ $code == 60 || $code == 51 || $code == 35 ]] || return 1
+  user=$(service::_port_owner "$PORT")
+  STRANGER="port $PORT of $HOST is held by a process ${user:+of user $user }that isn't our server ($PROBE_PROBLEM)"
+}
+
+service::_port_owner() { # service::_port_owner PORT: the user who listens there (proc(5), /proc/net/tcp: local address, state 0A, uid)
+  local uid
+  uid=$(awk -v port="$(printf ':%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port {print $8; exit}' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  [[ -z $uid ]] || id -nu "$uid" 2>/dev/null || printf '%s' "$uid"
+}
+
+# Ready means that a real request was answered by this very server. Code 1: the process ended, or the time is up; 2: somebody else
+# sits on its port.
+service::_await_ready() { # service::_await_ready MINUTES KEY
+  local limit=$((SECONDS + $1 * 60)) said=$SECONDS code strange=0
+  PROBE_PROBLEM=''
+  for (( ; ; )); do
+    code=0
+    probe_server || code=$?
+    ((code)) || return 0
+    if ! service::_stranger "$code"; then strange=0; elif ((++strange == 2)); then return 2; fi
     service::_running || return 1
     ((SERVICE_ENDED_EARLY == 0)) || return 0
     # a workflow that died before its agents were submitted must not load a model for nobody
     if [[ -n $RUN_GROUP ]] && service::_unused; then return 0; fi
     if ((SECONDS >= limit)); then
-      log "$SERVICE was not ready after $1 minutes (load_minutes of the model)"
+      SERVICE_FAILURE="$SERVICE was not ready after $1 minutes ($2)${PROBE_PROBLEM:+; the last try to reach it: $PROBE_PROBLEM}"
+      log "$SERVICE_FAILURE"
       return 1
+    fi
+    if ((SECONDS - said >= 60)); then
+      said=$SECONDS
+      log "$SERVICE isn't ready yet, after $(((SECONDS - limit) / 60 + $1)) of at most $1 minutes${PROBE_PROBLEM:+: $PROBE_PROBLEM}"
     fi
     common::pause 0.2 "$SERVICE_PID"
   done
 }
 
-service::publish() { # service::publish URL [KEY=VALUE…]
-  printf '%s\n' "$@" "epoch=$SERVICE_EPOCH" | common::write_atomic "$ADDRESS_FILE" 0600 ||
+service::publish() { # service::publish [KEY=VALUE…]: the URL, these, and the certificate that proves the server
+  { printf '%s\n' "https://$HOST:$PORT" "$@" "epoch=$SERVICE_EPOCH" && cat "$JOB_TMP/tls/cert.pem"; } |
+    common::write_atomic "$ADDRESS_FILE" 0600 ||
     die 3 "can't write the address file $ADDRESS_FILE: $(df -Ph "$ADDRESS_DIR" | awk 'NR==2 {print $4 " free"}')"
   service::record ready_at
-  log "$SERVICE ready at $1"
+  log "$SERVICE ready at https://$HOST:$PORT"
 }
 
 # The jobs that use this server. The scheduler decides whether one is alive, not its file.
@@ -143,16 +231,20 @@ service::_unused() {
 }
 
 # The life of a server job. The template defines choose_port, start_server (execs the server), probe_server (a real request to
-# it) and publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or says so itself (USR1);
-# when it dies it is started again, twice at most, on the same port, so that its users can go on. With SERVICE_MAY_END=1 a server
-# that ends with code 0 is not started again.
-service::serve() { # service::serve LOAD_MINUTES
-  local minutes=$1 starts=0 code
+# it) and publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or says so itself (USR1).
+# When it dies it is started again, twice at most, at a new address; not when it died twice the same way before it was ready. A port
+# that somebody else holds costs no start, five times. With SERVICE_MAY_END=1 a server that ends with code 0 is not started again.
+service::serve() { # service::serve MINUTES KEY: how long it may take to get ready, and what sets that
+  local minutes=$1 key=$2 starts=0 ports=0 code ready died=''
   service::_init
+  service::host
+  service::make_certificate
   SERVICE_USED=$SECONDS SERVICE_ASKED=$SECONDS SERVICE_PAUSE=$((GRACE < 8 ? 1 : GRACE > 40 ? 10 : GRACE / 4))
   while ((starts++ < 3)); do
     service::_start
-    if service::_await_ready "$minutes"; then
+    ready=0
+    service::_await_ready "$minutes" "$key" || ready=$?
+    if ((ready == 0)); then
       ((SERVICE_ENDED_EARLY)) || publish_server
       # the time that a model takes to load is not time unused: a server by itself may have no users before
       [[ -n $RUN_GROUP ]] || SERVICE_USED=$SECONDS
@@ -163,8 +255,16 @@ service::serve() { # service::serve LOAD_MINUTES
         log "$SERVICE is no longer needed"
         return 0
       fi
+      # its port is anybody's now
+      rm -f "$ADDRESS_FILE"
+    elif ((ready == 2)); then
+      log "$STRANGER: taking another port"
+      common::end_group "$SERVICE_PID" 15
+      ((++ports < 5)) || die 3 "$STRANGER, and so it was with four other ports"
+      starts=$((starts - 1))
+      continue
     elif service::_running; then
-      return 3
+      die 3 "$SERVICE_FAILURE"
     fi
     code=0
     wait "$SERVICE_PID" || code=$?
@@ -174,8 +274,10 @@ service::serve() { # service::serve LOAD_MINUTES
     fi
     log "$SERVICE died with code $code (start $starts of 3)"
     common::end_group "$SERVICE_PID" 2
+    [[ $ready == 0 || $died != "$code" ]] || die 3 "$SERVICE died twice with code $code before it was ready: see its log"
+    died=$([[ $ready == 0 ]] || printf '%s' "$code")
   done
-  return 3
+  die 3 "$SERVICE died three times, the last time with code $code: see its log"
 }
 
 # ---- the other side: finding a server

@@ -117,13 +117,29 @@ start_agent() {
 
 # The agent starts up while the servers do; it waits for the file of addresses itself.
 (umask 077 && mkdir "$JOB_TMP/endpoints")
+run::write_bundle
+for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE; do
+  CONTAINER_ENV[$name]=$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/ca.pem
+done
+start_reach() { # sees what the agent's container sees of the network, and is none of the agent's
+  CONTAINER_ENV=(
+    [ENDPOINTS_FILE]=$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/env
+    [AGENT_DIR]=$(container::inside "$RUN/overlay" /home/agent)
+  )
+  container::exec "$IMAGE" --contained --bind "$RUN/overlay:/home/agent:ro" --bind "$JOB_TMP/endpoints:/home/agent/endpoints:ro" -- \
+    bash "$(container::inside "$RUN/overlay" /home/agent)/reach.sh"
+}
+
 set -m
 start_agent &
 AGENT_PID=$!
+start_reach >"$JOB_TMP/reach" 2>/dev/null &
+on_exit "common::end_group $! 5"
 set +m
 on_exit 'run::stop_agent'
 
 run::await_services
+run::begin_time
 run::write_endpoints
 run::record running
 run::supervise

@@ -60,7 +60,7 @@ source "$ROOT/scripts_hpc/lib/container.sh"
 for folder in "$ADDRESS_DIR" ${RUN_GROUP:+"$RUN_GROUP"}; do
   [[ ! -d $folder ]] || LACKING=$(common::room "$folder") || die 3 "$folder: $LACKING (paths.address_dir and paths.runs of site $SITE)"
 done
-SERVICE=grading_server
+service::begin grading_server
 (($#)) || die 2 "which competition? sbatch slurm_grading_server.sh COMPETITION…"
 COMPETITIONS=("$@")
 for COMPETITION in "${COMPETITIONS[@]}"; do common::check_prepared "$COMPETITION" public private; done
@@ -79,20 +79,20 @@ start_server() {
     [GRADING_TOKEN]=$TOKEN [GRADING_ADMIN_TOKEN]=$ADMIN_TOKEN [HAB_INSTANCE]=${SERVICE}_$JOB_ID
     [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1
   )
-  container::exec mlebench-env --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$DATA:/data:ro" -- \
+  container::exec mlebench-env --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$DATA:/data:ro" \
+    --bind "$JOB_TMP/tls:/tls:ro" -- \
     python3 -m helpers.grading_server "${options[@]}" --data-dir "$(container::inside "$DATA" /data)" \
     --host "$(service::bind_host)" --port "$PORT" --workers "$CPUS" --max-upload-mb "$UPLOAD_MB" \
+    --tls-cert "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --tls-key "$(container::inside "$JOB_TMP/tls" /tls)/key.pem" \
     --ready-file "$(container::inside "$JOB_TMP/tmp" /tmp)/port"
 }
 
 probe_server() {
   [[ -s $JOB_TMP/tmp/port ]] || return 1
   PORT=$(<"$JOB_TMP/tmp/port")
-  URL=http://$HOST:$PORT
-  service::curl "$TOKEN" --max-time 10 "$URL/health" | grep -q "\"${SERVICE}_$JOB_ID\""
+  service::probe "$TOKEN" /health --max-time 10
 }
 
-publish_server() { service::publish "$URL" "token=$TOKEN" "admin_token=$ADMIN_TOKEN"; }
+publish_server() { service::publish "token=$TOKEN" "admin_token=$ADMIN_TOKEN"; }
 
-HOST=$(service::host)
-service::serve 10
+service::serve 10 "which should take seconds"

@@ -63,7 +63,7 @@ source "$ROOT/scripts_hpc/lib/container.sh"
 for folder in "$ADDRESS_DIR" ${RUN_GROUP:+"$RUN_GROUP"}; do
   [[ ! -d $folder ]] || LACKING=$(common::room "$folder") || die 3 "$folder: $LACKING (paths.address_dir and paths.runs of site $SITE)"
 done
-SERVICE=notebook
+service::begin notebook
 # it ends itself when nothing has happened for IDLE_SECONDS
 SERVICE_MAY_END=1
 (($# == 1)) || die 2 "which task? sbatch slurm_notebook.sh TASK"
@@ -92,21 +92,19 @@ start_server() {
     --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None --LabApp.extension_manager=readonly
   )
   ((EUID)) || options+=(--allow-root)
+  options+=(--ServerApp.certfile="$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --ServerApp.keyfile="$(container::inside "$JOB_TMP/tls" /tls)/key.pem")
   CONTAINER_ENV=(
     [JUPYTER_TOKEN]=$TOKEN [SHELL]=/bin/bash [OMP_NUM_THREADS]=$CPUS [TASK_ID]=$TASK [EXPERIMENT_NAME]=$TASK
     [DATA_DIR]=$(container::inside "$PUBLIC" /home/data) [EXPERIMENT_DIR]=$folder
     [WANDB_MODE]=offline [RAY_USAGE_STATS_ENABLED]=0 [DO_NOT_TRACK]=true [GIT_PYTHON_REFRESH]=quiet
   )
-  container::exec experiment --contained --bind "$PUBLIC:/home/data:ro" --bind "$NOTEBOOKS:/home/experiments" --pwd "$folder" -- \
+  container::proxies CONTAINER_ENV
+  container::exec experiment --contained --bind "$JOB_TMP/tls:/tls:ro" --bind "$PUBLIC:/home/data:ro" --bind "$NOTEBOOKS:/home/experiments" --pwd "$folder" -- \
     jupyter-lab "${options[@]}"
 }
 
-probe_server() { # only ours knows the token
-  URL=http://$HOST:$PORT
-  service::curl "$TOKEN" --max-time 10 --output /dev/null --fail "$URL/api/status" 2>/dev/null
-}
+probe_server() { service::probe "$TOKEN" /api/status --max-time 10; }
 
-publish_server() { service::publish "$URL" "token=$TOKEN"; }
+publish_server() { service::publish "token=$TOKEN"; }
 
-HOST=$(service::host)
-service::serve 5
+service::serve 5 "which should take seconds"

@@ -97,10 +97,7 @@ if [[ -n $RAW ]]; then
   BINDS+=(--bind "$RAW:$RAW_INSIDE:ro")
   OPTIONS+=(--raw "$RAW_INSIDE")
 fi
-for name in http_proxy https_proxy no_proxy; do
-  upper=${name^^}
-  CONTAINER_ENV[$name]=${!name:-${!upper:-}}
-done
+container::proxies CONTAINER_ENV
 # all that Kaggle's client knows as credentials, of the first folder where one of its versions looks and there are some
 for folder in ${KAGGLE_CONFIG_DIR:+"$KAGGLE_CONFIG_DIR"} "${HOME:-}/.kaggle" "${XDG_CONFIG_HOME:-${HOME:-}/.config}/kaggle"; do
   [[ ! -d $JOB_TMP/tmp/.kaggle ]] || break

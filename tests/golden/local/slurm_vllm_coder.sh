@@ -73,16 +73,16 @@ source "$ROOT/scripts_hpc/lib/container.sh"
 for folder in "$ADDRESS_DIR" ${RUN_GROUP:+"$RUN_GROUP"}; do
   [[ ! -d $folder ]] || LACKING=$(common::room "$folder") || die 3 "$folder: $LACKING (paths.address_dir and paths.runs of site $SITE)"
 done
-SERVICE=vllm_coder
+service::begin vllm_coder
 IMAGE=vllm
 container::check "$IMAGE"
 container::scratch "$SCRATCH"
 TOKEN=$(service::token)
-# a name that only this server answers to: proves that an answer on the port is ours
+# a name that only this server answers to
 INSTANCE=$SERVED_NAME.job-$JOB_ID
 
 start_server() {
-  # vLLM binds with SO_REUSEADDR: two servers can share a port without an error, so a free one is chosen, and probed as ours
+  # vLLM binds with SO_REUSEADDR and listens when it has loaded: until then anybody can take the port, which the probe finds out
   CONTAINER_ENV=(
     [VLLM_API_KEY]=$TOKEN [HF_HOME]=$(container::inside "$MODEL_CACHE" /models) [HF_HUB_OFFLINE]=$OFFLINE
     [VLLM_NO_USAGE_STATS]=1 [VLLM_CACHE_ROOT]=$(container::inside "$JOB_TMP/tmp" /tmp)/vllm
@@ -95,22 +95,23 @@ start_server() {
     revision=()
     weights=(--bind "$MODEL:$MODEL:ro")
   fi
-  container::exec vllm ${GPU_FLAG:+--gpu "$GPU_FLAG"} --bind "$MODEL_CACHE:/models" ${weights[@]+"${weights[@]}"} -- \
+  # online, it may fetch the weights
+  ((OFFLINE)) || container::proxies CONTAINER_ENV
+  container::exec vllm ${GPU_FLAG:+--gpu "$GPU_FLAG"} --bind "$JOB_TMP/tls:/tls:ro" --bind "$MODEL_CACHE:/models" ${weights[@]+"${weights[@]}"} -- \
     python3 -m vllm.entrypoints.openai.api_server --model "$MODEL" ${revision[@]+"${revision[@]}"} \
-    --served-model-name "$SERVED_NAME" "$INSTANCE" --host "$(service::bind_host)" --port "$PORT" "${VLLM_OPTIONS[@]}"
+    --served-model-name "$SERVED_NAME" "$INSTANCE" --host "$(service::bind_host)" --port "$PORT" \
+    --ssl-keyfile "$(container::inside "$JOB_TMP/tls" /tls)/key.pem" --ssl-certfile "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" \
+    "${VLLM_OPTIONS[@]}"
 }
 
 mkdir -p "$MODEL_CACHE" || die 3 "can't make the model cache $MODEL_CACHE (paths.models of site $SITE)"
 choose_port() { PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT"); }
 
 probe_server() { # a real one-token completion
-  URL=http://$HOST:$PORT
-  service::curl "$TOKEN" --max-time 60 --output /dev/null --fail --header 'Content-Type: application/json' \
-    --data "{\"model\": \"$INSTANCE\", \"max_tokens\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"ping\"}]}" \
-    "$URL/v1/chat/completions" 2>/dev/null
+  service::probe "$TOKEN" /v1/chat/completions --max-time 60 --header 'Content-Type: application/json' \
+    --data "{\"model\": \"$INSTANCE\", \"max_tokens\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"ping\"}]}"
 }
 
-publish_server() { service::publish "$URL" "token=$TOKEN" "served_name=$SERVED_NAME"; }
+publish_server() { service::publish "token=$TOKEN" "served_name=$SERVED_NAME"; }
 
-HOST=$(service::host)
-service::serve "$LOAD_MINUTES"
+service::serve "$LOAD_MINUTES" "load_minutes of model coder"

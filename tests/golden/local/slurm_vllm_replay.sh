@@ -60,12 +60,12 @@ source "$ROOT/scripts_hpc/lib/container.sh"
 for folder in "$ADDRESS_DIR" ${RUN_GROUP:+"$RUN_GROUP"}; do
   [[ ! -d $folder ]] || LACKING=$(common::room "$folder") || die 3 "$folder: $LACKING (paths.address_dir and paths.runs of site $SITE)"
 done
-SERVICE=vllm_replay
+service::begin vllm_replay
 IMAGE=mlebench-env
 container::check "$IMAGE"
 container::scratch "$SCRATCH"
 TOKEN=$(service::token)
-# a name that only this server answers to: proves that an answer on the port is ours
+# a name that only this server answers to
 INSTANCE=$SERVED_NAME.job-$JOB_ID
 
 choose_port() { PORT=0; } # any
@@ -73,21 +73,19 @@ choose_port() { PORT=0; } # any
 start_server() {
   rm -f "$JOB_TMP/tmp/port"
   CONTAINER_ENV=([MODEL_TOKEN]=$TOKEN [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
-  container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$ROOT/templates:/opt/hab/templates:ro" -- \
-    python3 -m helpers.replay_server --host "$(service::bind_host)" --port "$PORT" \
+  container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$ROOT/templates:/opt/hab/templates:ro" \
+    --bind "$JOB_TMP/tls:/tls:ro" -- python3 -m helpers.replay_server --host "$(service::bind_host)" --port "$PORT" \
+    --tls-cert "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --tls-key "$(container::inside "$JOB_TMP/tls" /tls)/key.pem" \
     --served-name "$SERVED_NAME" --served-name "$INSTANCE" --ready-file "$(container::inside "$JOB_TMP/tmp" /tmp)/port"
 }
 
 probe_server() { # a real one-token completion
   [[ -s $JOB_TMP/tmp/port ]] || return 1
   PORT=$(<"$JOB_TMP/tmp/port")
-  URL=http://$HOST:$PORT
-  service::curl "$TOKEN" --max-time 60 --output /dev/null --fail --header 'Content-Type: application/json' \
-    --data "{\"model\": \"$INSTANCE\", \"max_tokens\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"ping\"}]}" \
-    "$URL/v1/chat/completions" 2>/dev/null
+  service::probe "$TOKEN" /v1/chat/completions --max-time 60 --header 'Content-Type: application/json' \
+    --data "{\"model\": \"$INSTANCE\", \"max_tokens\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"ping\"}]}"
 }
 
-publish_server() { service::publish "$URL" "token=$TOKEN" "served_name=$SERVED_NAME"; }
+publish_server() { service::publish "token=$TOKEN" "served_name=$SERVED_NAME"; }
 
-HOST=$(service::host)
-service::serve "$LOAD_MINUTES"
+service::serve "$LOAD_MINUTES" "load_minutes of model replay"
