@@ -38,7 +38,7 @@ fill() { # fill FOLDER: to the last byte
   [[ $(df --output=avail "$1" | tail -n 1) -eq 0 ]]
 }
 
-urls() { cat "$ADDRESSES"/*[0-9] | grep ^http; }
+urls() { cat "$ADDRESSES"/*[0-9] | grep ^https://; }
 
 newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   local folder
@@ -88,7 +88,7 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   expect_nothing_left 20
 }
 
-@test "the processes of both servers killed with -9: started again at the same address" {
+@test "the processes of both servers killed with -9: started again, where their agent finds them" {
   start one classification_basic replay --agent caller
   await_working one
   local grading model before
@@ -99,7 +99,9 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   kill_process "$model" '^python3 -m helpers.replay_server'
   await 30 grep -q '^epoch=2$' "$ADDRESSES/grading_server_$grading"
   await 30 grep -q '^epoch=2$' "$ADDRESSES/vllm_replay_$model"
-  [[ $(urls) == "$before" && $before == http://*http://* ]]
+  # anybody may have taken the old ports since
+  [[ $(urls | wc -l) == 2 ]]
+  refuse grep -qFx "$before" <<<"$(urls)"
   go one
   finish one 40
   expect_status 0

@@ -195,6 +195,13 @@ expect_in() { # expect_in TEXT WHERE
   }
 }
 
+note_secrets() { cat "$ADDRESSES"/*[0-9] | sed -n 's/^[a-z_]*token=//p' >>"$WORK/secrets"; } # the tokens of all servers that are there now
+
+expect_unknown() { # expect_unknown FILE_OR_FOLDER: no secret that was noted is in it
+  [[ $(wc -c <"$WORK/secrets") -gt 90 ]]
+  refuse grep -raFlf "$WORK/secrets" "$1"
+}
+
 expect_state() { # expect_state NAME STATE
   in_state "$1" "$2" || {
     printf '%s is %s, expected %s: %s\n' "$1" "$(state_of "$1")" "$2" "$(cat "$(run_of "$1")/run_metadata.json")"

@@ -81,7 +81,7 @@ published_or_over() { published "$@" || job_over "$1"; }
 
 ask() { # ask NAME [TOKEN]: a chat; sets `code` and `answer`
   local key=${2-$(line "$1" token)}
-  code=$(curl --silent --noproxy '*' --max-time 60 --output "$WORK/answer" --write-out '%{http_code}' \
+  code=$(curl --cacert "$(address "$1")" --silent --noproxy '*' --max-time 60 --output "$WORK/answer" --write-out '%{http_code}' \
     --config <([[ -z $key ]] || printf 'header = "Authorization: Bearer %s"\n' "$key") --header 'Content-Type: application/json' \
     --data '{"model": "tiny-qwen3", "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}' \
     "$(head -n 1 "$(address "$1")")/v1/chat/completions") || true
@@ -122,7 +122,7 @@ private_address() {
 }
 
 own_ports() {
-  [[ $(head -n 1 "$(address A)") == http://127.0.0.1:[0-9]* && $(head -n 1 "$(address A)") != "$(head -n 1 "$(address B)")" ]]
+  [[ $(head -n 1 "$(address A)") == https://127.0.0.1:[0-9]* && $(head -n 1 "$(address A)") != "$(head -n 1 "$(address B)")" ]]
 }
 
 answers() {
@@ -149,8 +149,8 @@ cancelled_while_idle() {
 }
 
 killed() { # its API server, with -9: the engine and its workers would stay, 2 GB each
-  local group url
-  group=$(process_group B) url=$(head -n 1 "$(address B)")
+  local group
+  group=$(process_group B)
   [[ $(pgrep --pgroup "$group" --count --full VLLM::) -ge 1 ]]
   kill_process "$(job B)" '^[^ ]*python3 .*tiny-qwen3'
   await 20 group_gone "$group" || {
@@ -159,7 +159,7 @@ killed() { # its API server, with -9: the engine and its workers would stay, 2 G
   }
   ready B 2
   ask B
-  [[ $code == 200 && $(head -n 1 "$(address B)") == "$url" ]]
+  [[ $code == 200 ]]
   group=$(process_group B)
   as_user scancel "$(job B)"
   ended B 30 "$group"
@@ -214,7 +214,7 @@ main() {
   check answers "a chat with the token is answered"
   check tokens "without it, or with another server's: 401"
   check cancelled_while_idle "scancel while idle: no job, no process, no address; the other server answers on"
-  check killed "kill -9 of the API server: no engine is left, a new start on the same port; then scancel"
+  check killed "kill -9 of the API server: no engine is left, a new start; then scancel"
   check cancelled_while_loading "scancel while loading: no job, no process, no address"
   check nothing_left "nothing is left of the servers"
   check whole_workflow "AIDE with noise for answers: exit code 4, a true state, nothing left"
