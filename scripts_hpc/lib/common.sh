@@ -10,6 +10,7 @@ die() { # die [exit code] message
     code=$1
     shift
   fi
+  # shellcheck disable=SC2034 # service.sh tells it to those who wait
   DIED=$*
   printf '%s: %s\n' "${0##*/}" "$*" >&2
   exit "$code"

@@ -45,6 +45,7 @@ container::add_host() { # container::add_host NAME
 
 # The proxy variables that a container may have, as the site or the person set them: in both spellings, with DIRECT excepted.
 container::proxies() { # container::proxies VARIABLE [DIRECT…]: fills the associative array VARIABLE; nothing where there is no proxy
+  # shellcheck disable=SC2178 # the caller's array
   local -n proxies=$1
   local name upper value direct=${no_proxy:-${NO_PROXY:-}} host any=0
   for name in http_proxy https_proxy all_proxy; do
@@ -52,12 +53,14 @@ container::proxies() { # container::proxies VARIABLE [DIRECT…]: fills the asso
     value=${!name:-${!upper:-}}
     [[ -n $value ]] || continue
     any=1
+    # shellcheck disable=SC2004 # an associative array
     proxies[$name]=$value proxies[$upper]=$value
   done
   ((any)) || return 0
   for host in "${@:2}" localhost 127.0.0.1; do
     [[ ,$direct, == *",$host,"* ]] || direct+=${direct:+,}$host
   done
+  # shellcheck disable=SC2034 # the caller's
   proxies[no_proxy]=$direct proxies[NO_PROXY]=$direct
 }
 

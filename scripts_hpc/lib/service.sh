@@ -89,6 +89,7 @@ service::ask() { # service::ask SERVICE_JOB TOKEN_KEY PATH CURL_ARGS…
 # A request of a server's job to its own server. Sets PROBE_PROBLEM where it fails, and returns curl's code.
 service::probe() { # service::probe TOKEN PATH CURL_ARGS…: the answer is in $JOB_TMP/answer
   local code=0
+  # shellcheck disable=SC2153 # choose_port sets it
   PROBE_PROBLEM=$(service::curl "$1" --cacert "$JOB_TMP/tls/cert.pem" --capath "$ADDRESS_DIR" --output "$JOB_TMP/answer" --fail "${@:3}" "https://$HOST:$PORT$2" 2>&1) || code=$?
   return "$code"
 }
