@@ -210,7 +210,9 @@ def serve(app, listener: socket.socket, announce, certificate: Path | None = Non
     def announce_first(worker):
         # not before the fork: a thread that is just importing would leave the worker half a module
         if worker.age == 1:
-            threading.Thread(target=announce_when_answering, args=(host, port, announce, certificate), daemon=True).start()
+            threading.Thread(
+                target=announce_when_answering, args=(host, port, announce, certificate), daemon=True
+            ).start()
 
     settings = {
         "bind": f"fd://{listener.detach()}",  # gunicorn closes it
