@@ -24,11 +24,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from helpers import mlebench_local
+from helpers.csv_shape import Shape
 from helpers.tasks.layout import TASK_ID
 
 VALID = "Submission is valid."
@@ -57,6 +59,7 @@ class Metric:
     is_lower_better: bool = False
     options: tuple[tuple[str, Any], ...] = ()
     classes_of_truth: bool = False  # only classes that the truth has count
+    least_rows: int = 1  # with fewer it has no value
 
     def score(self, truth: Any, predicted: Any) -> float:
         """Score predictions, two arrays of one length; unrounded."""
@@ -79,7 +82,7 @@ METRICS = {
         Metric("log_loss", "log_loss", "probability", is_lower_better=True, options=(("labels", (0, 1)),)),
         Metric("rmse", "root_mean_squared_error", "number", is_lower_better=True),
         Metric("mae", "mean_absolute_error", "number", is_lower_better=True),
-        Metric("r2", "r2_score", "number"),
+        Metric("r2", "r2_score", "number", least_rows=2),
         Metric("mape", "mean_absolute_percentage_error", "number", is_lower_better=True),  # a fraction, not percent
         Metric("adjusted_rand", "adjusted_rand_score", "cluster"),
     )
@@ -135,7 +138,8 @@ def _is_empty(folder: Path) -> bool:
 def _report(competition: str, score: float | None, source: Any, **more: Any) -> dict[str, Any]:
     """Make a report without thresholds: the fields of mle-bench's CompetitionReport (mlebench/grade_helpers.py)."""
     thresholds = dict.fromkeys(("gold_threshold", "silver_threshold", "bronze_threshold", "median_threshold"))
-    medals = dict.fromkeys(("any_medal", "gold_medal", "silver_medal", "bronze_medal", "above_median"), False)
+    # null, not false: without a leaderboard nobody knows
+    medals = dict.fromkeys(("any_medal", "gold_medal", "silver_medal", "bronze_medal", "above_median"))
     report = {
         "competition_id": competition,
         "score": score,
@@ -148,7 +152,34 @@ def _report(competition: str, score: float | None, source: Any, **more: Any) -> 
         "submission_path": str(source) if isinstance(source, (str, Path)) else "",
         "total_score": score,
     }
-    return {**report, **more}
+    return _finite({**report, **more})
+
+
+def _finite(report: dict[str, Any]) -> dict[str, Any]:
+    """Put null where a number is NaN or infinite, which JSON has not; `note` says so of the score.
+
+    `valid_submission` stays as mle-bench says, true: only the missing score tells that there is no result.
+    """
+    score = report["score"]
+    if _is_odd(score):
+        said = f"the score is {score}: the metric has no finite value for this submission (a constant column, say)"
+        report["note"] = "; ".join(filter(None, (report.get("note"), said)))
+    return {key: None if _is_odd(value) else value for key, value in report.items()}
+
+
+def _is_odd(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def unjudged(competition: str, reason: str) -> dict[str, Any]:
+    """Make the report on a submission that could not be judged to the end: it is there, and invalid."""
+    return _report(competition, None, None, note=f"{INVALID}{reason}")
+
+
+def shortened(error: Exception, most: int = 2000) -> str:
+    """The text of somebody else's error, cut by characters, and without what is no character (halves of surrogates)."""
+    text = str(error).encode("utf-8", "replace").decode()
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
 def _missing(source: Any) -> str | None:
@@ -191,8 +222,8 @@ class OwnTask:
             self.largest_file = SPARE_BYTES + BYTES_A_ROW * len(ids)
             self._targets = targets
             self._predictions = _Predictions(self.metric.kind, targets)
-            if not math.isfinite(self.metric.score(self._predictions.truth, self._predictions.truth)):
-                raise ValueError("it has no finite score")
+            if len(ids) < self.metric.least_rows:
+                raise ValueError(f"it has {len(ids)} rows, and that takes {self.metric.least_rows}")
         except (InvalidSubmission, ValueError) as error:
             raise GradingError(f"{competition}: {answers} doesn't fit the metric {self.metric.name}: {error}") from None
 
@@ -205,6 +236,11 @@ class OwnTask:
         if missing:
             raise GradingError(f"{self.competition}: {path} is broken: {', '.join(missing)}")
         return settings
+
+    @staticmethod
+    def warm() -> None:
+        """Import what scoring needs and judging whether a submission is valid does not: it takes a second."""
+        from sklearn import metrics  # noqa: F401
 
     def validate(self, source: Any) -> tuple[bool, str]:
         """Say whether a submission can be graded, and if not why."""
@@ -402,6 +438,7 @@ class MleBench:
         except ValueError as error:
             raise GradingError(f"{competition}: can't read the answers {answers}: {error}") from None
         self._leaderboard, self._leaderboard_note = self._read_leaderboard()
+        self._shape = Shape.of(getattr(self._competition, "sample_submission", None))
 
     def _import(self, data_dir: Path) -> tuple[Any, Any]:
         try:
@@ -437,16 +474,21 @@ class MleBench:
             )
         return leaderboard, None
 
+    def warm(self) -> None:
+        """Do nothing: all that is needed is imported with the competition."""
+
     def validate(self, source: Any) -> tuple[bool, str]:
         """Say whether a submission can be graded, with the words of mle-bench's validate_submission."""
-        problem = _missing(source)
-        if problem:
-            return False, INVALID + problem
         try:
             self._raw_score(source)
+        except (InvalidSubmission, MemoryError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            return False, f"{INVALID}{error}"
         except Exception as error:
             return False, (
-                f"{INVALID}The attempt to grade the submission has resulted in the following error message:\n{error}"
+                f"{INVALID}The attempt to grade the submission has resulted in the following error message:\n"
+                f"{shortened(error)}"
             )
         return True, VALID
 
@@ -455,20 +497,41 @@ class MleBench:
         score, notes = None, [self._leaderboard_note] if self._leaderboard_note else []
         try:
             score = round(self._raw_score(source), 5)
+        except MemoryError:
+            raise
         except Exception as error:
-            notes.append(str(error))
+            notes.append(shortened(error))
         ranks: dict[str, Any] = {}
         if self._leaderboard is not None:
             grader, leaderboard = self._competition.grader, self._leaderboard.copy()
             try:
                 ranks = _plain(grader.rank_score(score, leaderboard))
                 ranks["any_medal"] = ranks["gold_medal"] or ranks["silver_medal"] or ranks["bronze_medal"]
-                ranks["is_lower_better"] = grader.is_lower_better(leaderboard)
+                ranks["is_lower_better"] = bool(grader.is_lower_better(leaderboard))
             except Exception as error:
                 ranks = {}
-                notes.append(f"no thresholds and medals: {error}")
+                notes.append(f"no thresholds and medals: {shortened(error)}")
+        if "is_lower_better" not in ranks:
+            ranks["is_lower_better"] = self._direction
         more = {"note": "; ".join(notes)} if notes else {}
         return _report(self.competition, None if score is None else float(score), source, **ranks, **more)
+
+    @cached_property
+    def _direction(self) -> bool | None:
+        """Whether lower is better, where no leaderboard tells: a perfect submission and the sample are graded.
+
+        None where the grader can't tell them apart, or one of them isn't there.
+        """
+        try:
+            perfect, sample = (
+                float(self._raw_score(Path(getattr(self._competition, name))))
+                for name in ("gold_submission", "sample_submission")
+            )
+        except MemoryError:
+            raise
+        except Exception:
+            return None
+        return None if perfect == sample or not math.isfinite(perfect - sample) else perfect < sample
 
     def _raw_score(self, source: Any) -> Any:
         problem = _missing(source)
@@ -477,9 +540,11 @@ class MleBench:
         if hasattr(source, "to_csv"):
             frame = source.copy()
         else:
-            if hasattr(source, "seek"):
-                source.seek(0)
-            frame = self._utils.read_csv(source)
+            with open(source, "rb") if isinstance(source, (str, Path)) else contextlib.nullcontext(source) as file:
+                problem = self._shape.problem(file)
+                if problem:
+                    raise InvalidSubmission(problem)
+                frame = self._utils.read_csv(file)
         # a grader may sort or change what it is given
         answers = self._answers.copy() if hasattr(self._answers, "to_csv") else copy.deepcopy(self._answers)
         return self._competition.grader.grade_fn(frame, answers)

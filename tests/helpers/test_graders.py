@@ -216,7 +216,9 @@ def test_a_report_has_mle_benchs_fields(words: graders.OwnTask) -> None:
         submission_path""".split()
     assert set(report) == {*fields, "total_score", "metric", "reference"}
     assert (report["competition_id"], report["metric"], report["reference"]) == ("toy", "accuracy", {"baseline": 0.5})
-    assert (report["is_lower_better"], report["any_medal"], report["gold_threshold"]) == (False, False, None)
+    assert (report["is_lower_better"], report["any_medal"], report["gold_threshold"]) == (False, None, None)
+    # what nobody can know is null
+    assert {report[f"{medal}_medal"] for medal in ("gold", "silver", "bronze")} == {report["above_median"]} == {None}
     json.dumps(report, allow_nan=False)
 
 
@@ -333,9 +335,9 @@ def test_a_hundred_thousand_rows_are_quick(tmp_path: Path) -> None:
 
     grader = make_task(tmp_path, "accuracy", ["a", "b"] * 50_000, list(range(100_000)))
     for content in (csv(["a"] * 100_000, list(range(100_000))), csv(["a"] * 100_000, [*range(99_999), 0])):
-        started = time.monotonic()
+        started = time.process_time()
         validate(grader, content)
-        assert time.monotonic() - started < 2
+        assert time.process_time() - started < 2
 
 
 def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:
