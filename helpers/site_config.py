@@ -164,6 +164,8 @@ class Limits(Strict):
     gpu_idle_minutes: int | None
     confirm_gpu_hours: float = Field(ge=0)
     upload_mb: int = Field(ge=1)
+    judgement_seconds: int = Field(ge=1)
+    judgement_mb: int = Field(ge=1)
 
 
 class Site(Strict):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from helpers import graders, grading_server
+from helpers import grading_server
 from helpers.graders import INVALID, VALID
-from helpers.grading_server import CallLog, ServerError, create_app
+from helpers.grading_access import Caller, Certificate, Refused, ServerError, Tokens
+from helpers.grading_judge import Bounds, Judge
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = {"GRADING_TOKEN": "agents-token", "GRADING_ADMIN_TOKEN": "hosts-token"}
@@ -89,14 +91,19 @@ class Server:
         self.verify: str | bool = True
         self.port = int(self.url.rpartition(":")[2])
 
-    def workers(self, count: int, without: int = 0) -> list[int]:
-        """Wait for a number of workers."""
+    @property
+    def front(self) -> int:
+        """The process that holds the clients: the first that the server forked."""
+        return min(pid for pid in family(self.process.pid) if pid != self.process.pid)
+
+    def judges(self) -> list[int]:
+        """The judges, once those that knew less are gone and whoever announced the server too."""
         deadline = time.monotonic() + 10
-        while True:
-            found = [pid for pid in family(self.process.pid) if pid not in (self.process.pid, without)]
-            if len(found) == count or time.monotonic() > deadline:
-                return found
-            time.sleep(0.05)
+        expected, before = None, None
+        while expected is None or expected != before or time.monotonic() > deadline:
+            before, expected = expected, sorted(set(family(self.process.pid)) - {self.process.pid, self.front})
+            time.sleep(0.3)
+        return expected
 
     def post(
         self, content: bytes, endpoint: str = "/validate", headers: dict | None = None, name: str = "s.csv", **form
@@ -131,15 +138,13 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("served"), "--max-upload-mb", "4", HAB_INSTANCE="mine", **TOKENS)
     yield server
-    # whatever the tests of this module sent: no traceback, no temporary file, nothing in the home folder
+    # whatever the tests of this module sent: no word, no traceback, no temporary file, nothing in the home folder
     log, temporary, home = server.log.read_text(), list(server.temporary.iterdir()), list(server.home.iterdir())
     server.process.terminate()
     said = server.process.communicate(timeout=10)[1]
     server.end()
-    assert (temporary, home) == ([], [])
+    assert (temporary, home, said) == ([], [], "")
     assert "Traceback" not in log
-    # gunicorn names what isn't HTTP, in one line each
-    assert all("[WARNING] Invalid request from ip=127.0.0.1" in line for line in said.splitlines()), said
 
 
 @pytest.fixture
@@ -247,31 +252,31 @@ def test_a_runs_token_validates_only_and_names_its_run(server: Server) -> None:
 def test_runs_tokens_survive_the_server(server: Server) -> None:
     """They follow from the host's token, so any process, and one started later, knows them."""
     token = server.token("toy_12").json()["token"]
-    again = grading_server.Tokens("agents-token", "hosts-token")
-    assert again.caller(f"Bearer {token}") == grading_server.Caller(is_admin=False, run="toy_12")
-    with pytest.raises(grading_server.Refused):
-        grading_server.Tokens("agents-token", "another").caller(f"Bearer {token}")
+    again = Tokens("agents-token", "hosts-token")
+    assert again.caller(f"Bearer {token}") == Caller(is_admin=False, run="toy_12")
+    with pytest.raises(Refused):
+        Tokens("agents-token", "another").caller(f"Bearer {token}")
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> grading_server.Certificate:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     folder = tmp_path_factory.mktemp("certificate")
     return make_certificate(folder)
 
 
-def make_certificate(folder: Path) -> grading_server.Certificate:
+def make_certificate(folder: Path) -> Certificate:
     certificate, key = folder / "server.crt", folder / "server.key"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=hab"
     options = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run([*command.split(), *options], check=True, capture_output=True)
-    return grading_server.Certificate(certificate, key)
+    return Certificate(certificate, key)
 
 
-def tls_options(certificate: grading_server.Certificate) -> list[str]:
+def tls_options(certificate: Certificate) -> list[str]:
     return ["--tls-cert", str(certificate.certificate), "--tls-key", str(certificate.key)]
 
 
-def test_https_with_a_pinned_certificate(tmp_path: Path, certificate: grading_server.Certificate) -> None:
+def test_https_with_a_pinned_certificate(tmp_path: Path, certificate: Certificate) -> None:
     server = Server(tmp_path, "--workers", "1", *tls_options(certificate), **TOKENS)
     try:
         assert server.url == f"https://127.0.0.1:{server.port}"
@@ -285,14 +290,20 @@ def test_https_with_a_pinned_certificate(tmp_path: Path, certificate: grading_se
         server.end()
 
 
-def test_an_answer_is_no_identity(tmp_path: Path, certificate: grading_server.Certificate) -> None:
+def test_an_answer_is_no_identity(tmp_path: Path, certificate: Certificate) -> None:
     """A stranger on the port who answers /health, with another certificate or none, is not the server."""
     stranger = Server(tmp_path, *tls_options(make_certificate(tmp_path)), HAB_INSTANCE="mine", **TOKENS)
     try:
-        assert grading_server._instance_at("127.0.0.1", stranger.port, certificate) is None
-        assert grading_server._instance_at("127.0.0.1", stranger.port, None) is None
-        theirs = grading_server.Certificate(tmp_path / "server.crt", tmp_path / "server.key")
-        assert grading_server._instance_at("127.0.0.1", stranger.port, theirs) == "mine"
+
+        def is_ready(pinned: Certificate | None, instance: str = "mine", competition: str = "toy") -> bool:
+            tokens = Tokens(*TOKENS.values())
+            return grading_server.is_ready("127.0.0.1", stranger.port, instance, pinned, tokens, [competition])
+
+        assert not is_ready(certificate) and not is_ready(None)
+        theirs = Certificate(tmp_path / "server.crt", tmp_path / "server.key")
+        assert is_ready(theirs) and not is_ready(theirs, instance="other")
+        # ready means that a bad upload is refused, by the grader of each competition
+        assert not is_ready(theirs, competition="nobody")
     finally:
         stranger.end()
 
@@ -446,7 +457,7 @@ def test_a_client_that_sends_on_still_sees_why_it_is_refused(server: Server, tok
 
 
 def test_several_competitions_answers_read_once_and_no_token_on_loopback(own_server: Server) -> None:
-    """Also: kill -9 of a worker, and of everything's parent with clients that stall."""
+    """Also: kill -9 of a judge, and of everything's parent with clients that stall."""
     server = own_server
     for private in server.private:
         for path in private.iterdir():
@@ -462,9 +473,10 @@ def test_several_competitions_answers_read_once_and_no_token_on_loopback(own_ser
     assert server.post(large, competition="toy").json() == {"result": VALID}
     assert list(server.temporary.iterdir()) == []
 
-    first = server.workers(2)
-    os.kill(first[0], signal.SIGKILL)
-    assert len(server.workers(2, without=first[0])) == 2
+    judges = server.judges()
+    assert len(judges) == 3  # one is left to small uploads
+    for judge in judges:
+        os.kill(judge, signal.SIGKILL)
     for _ in range(10):
         assert server.post(csv(ANSWERS), competition="toy").json() == {"result": VALID}
 
@@ -483,21 +495,91 @@ def test_several_competitions_answers_read_once_and_no_token_on_loopback(own_ser
 
 
 class ImpatientServer(Server):
-    CODE = "import helpers.grading_server as server; server.STALLED_UPLOAD_SECONDS = 1; server.main()"
+    CODE = (
+        "import helpers.grading_front as front, helpers.grading_server as server; "
+        "front.SECONDS_FOR_HEAD = front.SECONDS_FOR_BODY = 2; server.main()"
+    )
 
 
-def test_stalled_clients_do_not_keep_the_threads(tmp_path: Path) -> None:
-    server = ImpatientServer(tmp_path, "--workers", "1")
+STRANGERS = {
+    "idle": b"",
+    "half a head": HEAD[:40],
+    "a byte now and then": HEAD,
+    "a handshake that stops": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+}
+
+
+@pytest.mark.parametrize("is_https", [False, True], ids=["http", "https"])
+def test_strangers_cost_a_socket_and_no_thread(tmp_path: Path, certificate: Certificate, is_https: bool) -> None:
+    options = tls_options(certificate) if is_https else []
+    server = ImpatientServer(tmp_path, "--workers", "1", *options, **TOKENS)
+    server.verify = str(certificate.certificate)
+    began = time.monotonic()
     try:
-        halves = [request(PART, length=5000), HEAD[:40]] * grading_server.THREADS
-        with ThreadPoolExecutor(len(halves) + 1) as pool:
-            answers = pool.map(lambda half: server.raw(half, half_close=False), halves)
-            time.sleep(0.3)
-            assert server.post(csv(ANSWERS)).json() == {"result": VALID}
-            for half, answer in zip(halves, answers, strict=True):
-                assert answer == b"" if half == HEAD[:40] else b"the upload broke off before its end" in answer
+        with contextlib.ExitStack() as stack:
+            strangers = []
+            for kind, content in list(STRANGERS.items()) * 50:
+                stranger = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+                if is_https and content in (HEAD, HEAD[:40]):
+                    stranger = stack.enter_context(certificate.client_context().wrap_socket(stranger))
+                stranger.sendall(content if kind != "a byte now and then" else content[:1])
+                strangers.append((kind, stranger))
+            for number in range(8):
+                asked = time.monotonic()
+                assert server.post(csv(ANSWERS)).json() == {"result": VALID}
+                assert time.monotonic() - asked < 2
+                for kind, stranger in strangers:
+                    if kind == "a byte now and then":
+                        with contextlib.suppress(OSError):
+                            stranger.sendall(HEAD[number + 1 : number + 2])
+            assert "Threads:\t1\n" in Path(f"/proc/{server.front}/status").read_text()
+            for kind, stranger in strangers:
+                with contextlib.suppress(OSError):
+                    answer = b"".join(iter(lambda stranger=stranger: stranger.recv(65536), b""))
+                    assert answer == b"" or answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 400 ", b"\x15")), kind
+        # who was sent away was sent away by the deadline
+        assert time.monotonic() - began < 15
+        assert server.post(csv(ANSWERS)).json() == {"result": VALID}
         server.process.terminate()
         assert server.process.communicate(timeout=10)[1] == ""
+    finally:
+        server.end()
+
+
+def test_a_run_that_sends_too_much_at_once_is_told_and_the_others_notice_nothing(server: Server) -> None:
+    token = server.token("greedy").json()["token"].encode()
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stalled = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            stalled.sendall(request(PART, length=2**21).replace(b"agents-token", token))
+        answers = {b""}
+        deadline = time.monotonic() + 10
+        while not any(b" 429 " in answer for answer in answers) and time.monotonic() < deadline:
+            answers = {server.raw(request(PART, length=2**21).replace(b"agents-token", token))}
+        assert any(b"8 uploads of this token wait for their answers already" in answer for answer in answers)
+        greedy = {"Authorization": f"Bearer {token.decode()}"}
+        for headers in (AGENT, HOST, greedy):  # a small one is none of them
+            assert server.post(csv(ANSWERS), headers=headers).json() == {"result": VALID}
+
+
+def test_a_front_that_dies_ends_the_server(tmp_path: Path) -> None:
+    server = Server(tmp_path, "--workers", "1")
+    try:
+        os.kill(server.front, signal.SIGKILL)
+        assert server.process.communicate(timeout=10)[1] == "grading_server: the front died (code -9)\n"
+        assert server.process.returncode == 3 and gone(server.process.pid, 5)
+    finally:
+        server.end()
+
+
+def test_a_stalled_upload_is_told_and_ends(tmp_path: Path) -> None:
+    server = ImpatientServer(tmp_path, "--workers", "1", "--max-upload-mb", "1")
+    try:
+        halves = [request(PART, length=5000)] * 20
+        with ThreadPoolExecutor(len(halves)) as pool:
+            answers = list(pool.map(lambda half: server.raw(half, half_close=False), halves))
+        assert all(b"the upload broke off before its end: it was not there after 2 s" in answer for answer in answers)
+        assert server.post(csv(ANSWERS)).json() == {"result": VALID}
     finally:
         server.end()
 
@@ -506,7 +588,7 @@ def test_stalled_clients_do_not_keep_the_threads(tmp_path: Path) -> None:
 def test_a_signal_ends_all_of_it(tmp_path: Path, number: int) -> None:
     server = Server(tmp_path, "--workers", "3")
     try:
-        assert len(server.workers(3)) == 3
+        assert len(server.judges()) == 4
         with contextlib.ExitStack() as stack:
             if number == signal.SIGTERM:
                 stalled = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
@@ -582,9 +664,9 @@ def test_check_says_ready_and_help_is_quick(tmp_path: Path) -> None:
     make_task(tmp_path, "toy")
     result = run("--competition-id", "toy", "--data-dir", tmp_path, "--check")
     assert (result.returncode, result.stdout) == (0, "grading_server: ready to serve toy\n")
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert "--competition-id" in run("--help").stdout
-    assert time.monotonic() - started < 0.5
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 0.5
 
 
 class Stub:
@@ -600,63 +682,168 @@ class Stub:
         return self.does(source)
 
 
-def client(tmp_path: Path, does):
-    log = CallLog(os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY | os.O_APPEND))
-    return create_app({"toy": Stub(does)}, log=log).test_client()
+def judged(does, endpoint: str) -> dict:
+    judge = Judge({"toy": Stub(does)}, Tokens(None, None), 2**20, Bounds(megabytes=100))
+    with tempfile.TemporaryFile() as upload:
+        upload.write(PART + b"x\r\n--b--\r\n")
+        return judge.answer(endpoint, "multipart/form-data; boundary=b", upload)
 
 
-def send(client, endpoint: str):
-    return client.post(endpoint, data={"file": (io.BytesIO(b"x"), "s.csv")})
-
-
-@pytest.mark.parametrize(
-    "error", [RuntimeError("secret answer 42"), MemoryError(), OSError(28, "No space left on device")]
-)
-def test_an_unexpected_error_is_a_500_without_details(tmp_path: Path, error: Exception) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("secret answer 42"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("endpoint", ["/validate", "/grade"])
+def test_an_unexpected_error_is_a_500_without_details(endpoint: str, error: Exception) -> None:
     def fail(_source):
         raise error
 
-    browser = client(tmp_path, fail)
-    for endpoint in ("/validate", "/grade"):
-        answer = send(browser, endpoint)
-        assert (answer.status_code, answer.json) == (500, {"error": "internal error, see the server's log"})
-        call = json.loads((tmp_path / "log").read_text().splitlines()[-1])
-        assert (call["verdict"], call["status"], call["endpoint"]) == ("error", 500, endpoint)
-        assert "Traceback" in call["traceback"] and type(error).__name__ in call["traceback"]
+    reply = judged(fail, endpoint)
+    assert (reply["status"], reply["answer"]) == (500, {"error": "internal error, see the server's log"})
+    assert reply["entry"]["verdict"] == "error" and type(error).__name__ in reply["entry"]["traceback"]
 
 
-def test_a_report_is_json_even_with_a_score_that_is_no_number(tmp_path: Path) -> None:
-    browser = client(tmp_path, lambda _source: {"score": float("nan"), "valid_submission": True, "x": float("inf")})
-    assert json.loads(send(browser, "/grade").data, parse_constant=pytest.fail) == {
-        "score": None,
-        "valid_submission": True,
-        "x": None,
-    }
+def test_want_of_memory_is_the_submissions_fault() -> None:
+    def fail(_source):
+        raise MemoryError
 
-
-def test_graders_are_called_one_at_a_time(tmp_path: Path) -> None:
-    inside, most = [], []
-
-    def slow(_source):
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(0.02)
-        inside.pop()
-        return True, VALID
-
-    browser = client(tmp_path, slow).application
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: send(browser.test_client(), "/validate"), range(16)))
-    assert len(most) == 16 and max(most) == 1
+    words = "judging it needs more than 100 MB of memory (limits.judgement_mb of the site)."
+    assert judged(fail, "/validate")["answer"] == {"result": INVALID + words}
+    report = judged(fail, "/grade")
+    assert (report["answer"]["valid_submission"], report["answer"]["note"]) == (False, INVALID + words)
+    assert (report["entry"]["verdict"], report["entry"]["stopped"]) == ("invalid", words)
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    make_task(tmp_path, "toy")
-    full = os.open("/dev/full", os.O_WRONLY)
-    app = create_app({"toy": graders.load("toy", tmp_path)}, log=CallLog(full))
-    answer = app.test_client().post("/validate", data={"file": (io.BytesIO(csv(ANSWERS)), "s.csv")})
-    assert answer.json == {"result": VALID}
-    os.close(full)
+    server = Server(tmp_path, "--log", "/dev/full")
+    try:
+        assert server.post(csv(ANSWERS)).json() == {"result": VALID}
+    finally:
+        server.end()
+
+
+MLEBENCH = {
+    "utils": "import functools, pandas\nread_csv = functools.partial(pandas.read_csv, float_precision='round_trip')\n"
+    "load_answers = read_csv\n",
+    "registry": """
+import os, time
+from pathlib import Path
+from types import SimpleNamespace
+import numpy
+
+def grade(submission, answers):
+    if len(submission) != len(answers):
+        raise ValueError(f"{len(submission)} rows")
+    does = str(submission["target"].iloc[0])
+    while does == "hangs":
+        pass
+    if does == "eats":
+        numpy.ones(2**40)
+    if does == "dies":
+        os.abort()
+    if does == "nan":
+        return float("nan")
+    return float((submission["target"] == answers["target"]).mean())
+
+class Registry:
+    def __init__(self, data=None):
+        self.data = data
+    def set_data_dir(self, data):
+        return Registry(data)
+    def get_competition(self, name):
+        prepared = Path(self.data, name, "prepared")
+        return SimpleNamespace(
+            answers=prepared / "private/answers.csv", gold_submission=prepared / "private/answers.csv",
+            sample_submission=prepared / "public/sample_submission.csv", leaderboard=Path("/nowhere"),
+            grader=SimpleNamespace(grade_fn=grade, is_lower_better=lambda board: board["score"]),
+        )
+registry = Registry()
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def pandas_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves a competition of mle-bench, by names like the real ones, whose grader can misbehave."""
+    folder = tmp_path_factory.mktemp("pandas")
+    for name, source in MLEBENCH.items():
+        path = folder / "package" / "mlebench" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    prepared = folder / "data" / "theirs" / "prepared"
+    for half, name, values in (("private", "answers", ANSWERS), ("public", "sample_submission", ["a"] * len(IDS))):
+        (prepared / half).mkdir(parents=True)
+        (prepared / half / f"{name}.csv").write_bytes(csv(values))
+    options = ["--competition-id", "theirs", "--workers", "2", "--judgement-seconds", "2", "--judgement-mb", "500"]
+    server = Server(folder, *options, PYTHONPATH=str(folder / "package"), **TOKENS)
+    yield server
+    server.process.terminate()
+    said = server.process.communicate(timeout=10)[1]
+    server.end()
+    assert said == ""
+
+
+def misbehaving(what: str) -> bytes:
+    return csv([what, *ANSWERS[1:]])
+
+
+def test_20_mb_of_one_line_hold_nobody_up(pandas_server: Server) -> None:
+    line = b"a," * 10_000_000 + b"a\n"
+    with ThreadPoolExecutor(8) as pool:
+        hostile = [pool.submit(pandas_server.post, line, competition="theirs") for _ in range(4)]
+        while not all(upload.done() for upload in hostile):
+            asked = time.monotonic()
+            assert pandas_server.post(csv(ANSWERS), competition="theirs").json() == {"result": VALID}
+            assert time.monotonic() - asked < 10  # this very process encodes 80 MB; by pandas it would be minutes
+    for upload in hostile:
+        said = upload.result().json()["result"]
+        assert said.startswith(f"{INVALID}It has a row of ") and said.endswith(
+            " or more columns, at most 104 are read."
+        )
+    small = pandas_server.post(b"a," * 50_000 + b"a\n", "/grade", HOST, competition="theirs").json()
+    assert (small["valid_submission"], small["note"].split("; ")[-1]) == (
+        False,
+        "It has a row of 50001 or more columns, at most 104 are read.",
+    )
+
+
+def test_a_judgement_without_end_is_ended_and_the_others_notice_nothing(pandas_server: Server) -> None:
+    words = "judging it took longer than 2 s (limits.judgement_seconds of the site)."
+    run = {"Authorization": f"Bearer {pandas_server.token('hostile').json()['token']}"}
+    with ThreadPoolExecutor(8) as pool:
+        hostile = [pool.submit(pandas_server.post, misbehaving("hangs"), "/validate", run, competition="theirs")] * 2
+        hostile.append(pool.submit(pandas_server.post, misbehaving("hangs"), "/grade", HOST, competition="theirs"))
+        while not all(upload.done() for upload in hostile):
+            asked = time.monotonic()
+            assert pandas_server.post(csv(ANSWERS), competition="toy").json() == {"result": VALID}
+            assert time.monotonic() - asked < 2
+    assert hostile[0].result().json() == {"result": INVALID + words}
+    report = hostile[-1].result().json()
+    assert (report["competition_id"], report["valid_submission"], report["score"]) == ("theirs", False, None)
+    assert report["note"] == INVALID + words and report["submission_exists"] is True
+    stopped = [call for call in pandas_server.calls() if call.get("stopped") == words]
+    assert {(call["verdict"], call["competition"], call["bytes"]) for call in stopped} == {
+        ("invalid", "theirs", len(misbehaving("hangs")))
+    }
+    assert "hostile" in {call["run"] for call in stopped}
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("eats", "judging it needs more than 500 MB of memory (limits.judgement_mb of the site)."),
+        ("dies", "judging it broke down, twice; if it was memory, the limit is 500 MB (limits.judgement_mb)."),
+    ],
+)
+def test_a_judge_that_does_not_survive_says_why(pandas_server: Server, what: str, words: str) -> None:
+    assert pandas_server.post(misbehaving(what), competition="theirs").json() == {"result": INVALID + words}
+    assert pandas_server.post(csv(ANSWERS), competition="theirs").json() == {"result": VALID}
+
+
+def test_a_score_that_is_no_number_is_null_with_a_note(pandas_server: Server) -> None:
+    answer = pandas_server.post(misbehaving("nan"), "/grade", HOST, competition="theirs")
+    report = json.loads(answer.text, parse_constant=pytest.fail)
+    assert (report["score"], report["total_score"], report["valid_submission"]) == (None, None, True)
+    assert "the score is nan: the metric has no finite value for this submission" in report["note"]
+    assert report["is_lower_better"] is False  # the perfect submission scores more than the sample
+    assert report["gold_medal"] is report["any_medal"] is report["above_median"] is None
 
 
 def test_tokens_are_both_or_none() -> None:

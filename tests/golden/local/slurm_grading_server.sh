@@ -45,6 +45,8 @@ CLEANUP=off
 DATA=/checkout/data
 VENV=/checkout/.venv-core
 UPLOAD_MB=512
+JUDGEMENT_SECONDS=120
+JUDGEMENT_MB=2048
 
 JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
 
@@ -84,6 +86,7 @@ start_server() {
     python3 -m helpers.grading_server "${options[@]}" --data-dir "$(container::inside "$DATA" /data)" \
     --host "$(service::bind_host)" --port "$PORT" --workers "$CPUS" --max-upload-mb "$UPLOAD_MB" \
     --tls-cert "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --tls-key "$(container::inside "$JOB_TMP/tls" /tls)/key.pem" \
+    --judgement-seconds "$JUDGEMENT_SECONDS" --judgement-mb "$JUDGEMENT_MB" \
     --ready-file "$(container::inside "$JOB_TMP/tmp" /tmp)/port"
 }
 

@@ -1,0 +1,430 @@
+"""The grading server's front: takes requests in whole, and hands them to judges. One process, no thread waits for anybody.
+
+It holds no answers, no grader and no pandas, and it reads nothing of an upload: what a stranger or an agent sends can
+cost it a socket, a file, and the time to copy bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import socket
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any, BinaryIO
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from helpers.grading_access import Caller, Certificate, Refused, Tokens
+from helpers.grading_judge import LARGEST_MESSAGE, SMALL_UPLOAD, Bounds, noted, refusal, spool, too_large
+
+SECONDS_FOR_HEAD = 10  # also for a TLS handshake
+SECONDS_FOR_BODY = 30  # and one more for each megabyte
+SECONDS_TO_REFUSE = 2
+SECONDS_TO_STOP = 3
+SECONDS_KEPT_ALIVE = 5
+LARGEST_HEAD = 2**16
+MOST_DESCRIPTORS = 2**16
+PAUSE_OF_LARGE = 0.001
+MOST_UPLOADS, MOST_LARGE_UPLOADS = 256, 8  # of one run at a time: they take memory, and the large ones disk
+
+
+class CallLog:
+    """Append one JSON line a call to a file descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def write(self, **entry: Any) -> None:
+        line = json.dumps({"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **entry}) + "\n"
+        with contextlib.suppress(OSError):  # a full disk must not stop the grading
+            os.write(self.descriptor, line.encode())
+
+
+class Stopped(Exception):
+    """A judge ended before it had answered; `entry`: what it had told of its upload, None where it had not begun."""
+
+    def __init__(self, entry: dict[str, Any] | None, seconds: float) -> None:
+        super().__init__()
+        self.entry, self.seconds = entry, seconds
+
+
+class Judges:
+    """The judges that are there: who is idle, and who waits for one.
+
+    New ones come as descriptors over `control`. Small uploads go first and large ones leave a judge to them; a run has
+    one judgement at a time, so that none can take all judges.
+    """
+
+    def __init__(self, control: socket.socket, count: int) -> None:
+        self.control, self.most_large = control, max(count - 1, 1)
+        self.idle: list[socket.socket] = []
+        self.large, self.runs = 0, set()
+        self.waiting: list[tuple[asyncio.Future, bool, str | None]] = []
+        self.generation = 0
+        control.setblocking(False)
+        asyncio.get_running_loop().add_reader(control, self._welcome)
+
+    def _welcome(self) -> None:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.control, 16, 1)
+        except BlockingIOError:
+            return
+        if not message:  # the keeper is gone
+            asyncio.get_running_loop().remove_reader(self.control)
+            return
+        if message == b"renew":  # those that follow know more than those that are here
+            self.generation += 1
+            while self.idle:
+                self.idle.pop().close()
+        for descriptor in descriptors:
+            judge = socket.socket(fileno=descriptor)
+            judge.setblocking(False)
+            self.idle.append(judge)
+            self._assign()
+
+    def _assign(self) -> None:
+        """Give idle judges to those who wait: the small first, then in the order of their coming."""
+        for waiter in sorted(self.waiting, key=lambda waiter: waiter[1]):
+            future, is_large, run = waiter
+            if not self.idle:
+                return
+            if run in self.runs or (is_large and self.large >= self.most_large):
+                continue
+            self.waiting.remove(waiter)
+            if not future.done():
+                self.large += is_large
+                if run:
+                    self.runs.add(run)
+                future.set_result(self.idle.pop())
+
+    async def ask(self, endpoint: str, kind: str, upload: BinaryIO, is_large: bool, run: str | None) -> dict[str, Any]:
+        """Have an upload judged. Raises Stopped where the judge didn't survive it."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self.waiting.append((future, is_large, run))
+        self._assign()
+        judge = await future
+        generation, reply, entry = self.generation, None, None
+        began = time.monotonic()
+        try:
+            request = json.dumps({"endpoint": endpoint, "kind": kind, "large": is_large}).encode()
+            with contextlib.suppress(OSError):
+                socket.send_fds(judge, [request], [upload.fileno()])
+                while message := await loop.sock_recv(judge, LARGEST_MESSAGE):
+                    reply = json.loads(message)
+                    if "status" in reply:
+                        break
+                    entry, reply = reply, None
+        finally:
+            self.large -= is_large
+            self.runs.discard(run)
+            if reply and not reply["last"] and generation == self.generation:
+                self.idle.append(judge)
+            else:
+                judge.close()
+            self._assign()
+        if reply is None:
+            raise Stopped(entry, time.monotonic() - began)
+        return reply
+
+
+class Front:
+    """The ASGI application: checks who asks, takes the upload, has it judged, logs the call."""
+
+    def __init__(
+        self,
+        competitions: list[str],
+        tokens: Tokens,
+        judges: Judges,
+        log: CallLog,
+        instance: str,
+        limit: int,
+        bounds: Bounds,
+    ) -> None:
+        self.competitions, self.tokens, self.judges, self.log = competitions, tokens, judges, log
+        self.instance, self.limit, self.bounds = instance, limit, bounds
+        self.large_one = asyncio.Lock()
+        self.places: Counter[tuple[Caller, bool]] = Counter()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        upload = Body(receive)
+        status, answer = await self._answer(scope, upload)
+        body = json.dumps(answer).encode() + b"\n"
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if not upload.is_complete:
+            # a client that is still sending sees the answer; without this the connection is reset under it
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            with contextlib.suppress(asyncio.TimeoutError, Refused):
+                await asyncio.wait_for(upload.discard(), SECONDS_TO_REFUSE)
+            body = b""
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any]]:
+        path, method = scope["path"], scope["method"]
+        allowed = {"/health": "GET", "/validate": "POST", "/grade": "POST", "/token": "POST"}.get(path)
+        if allowed is None:
+            return 404, {"error": f"not found: {path[:100]}"}
+        if method != allowed and (method, allowed) != ("HEAD", "GET"):
+            return 405, {"error": f"method not allowed: {path} takes {allowed}"}
+        if path == "/health":
+            names = self.competitions
+            return 200, {
+                "status": "running",
+                "competition": names[0],
+                "competitions": names,
+                "instance": self.instance,
+            }
+        return await self._logged(path, scope, body)
+
+    async def _logged(self, path: str, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any]]:
+        started = time.monotonic()
+        entry: dict[str, Any] = {"endpoint": path, "run": None, "remote": (scope["client"] or [None])[0]}
+        entry["verdict"], status = "error", 200
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            caller = self._caller(path, headers, entry)
+            status, answer = await self._judged(path, headers, body, caller, entry)
+        except Refused as error:
+            status, answer = error.status, {"error": str(error)}
+        except Exception:  # no room for the upload, say
+            status, answer = 500, {"error": "internal error, see the server's log"}
+            entry["traceback"] = traceback.format_exc()
+        if status != 200:
+            entry["error"] = answer["error"]
+        self.log.write(**entry, status=status, ms=round((time.monotonic() - started) * 1000, 1))
+        return status, answer
+
+    def _caller(self, path: str, headers: dict[bytes, str], entry: dict[str, Any]) -> Caller:
+        caller = self.tokens.caller(headers.get(b"authorization", ""))
+        # a name that anybody can send is believed of nobody but the host
+        entry["run"] = _run_id(headers) if caller.is_admin else caller.run
+        if path != "/validate" and not caller.is_admin:
+            raise Refused(403, "this token may validate, but not grade")
+        return caller
+
+    async def _judged(
+        self, path: str, headers: dict[bytes, str], body: Body, caller: Caller, entry: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        length = int(headers.get(b"content-length", self.limit))
+        if length > self.limit and b"content-length" in headers:
+            raise Refused(413, too_large(self.limit))
+        with self._place(caller, length > SMALL_UPLOAD), spool(length <= SMALL_UPLOAD) as upload:
+            size = await self._take(body, upload)
+            kind = headers.get(b"content-type", "")
+            reply, tries = None, 0
+            while not reply:
+                try:
+                    reply = await self.judges.ask(path, kind, upload, size > SMALL_UPLOAD, caller.run)
+                except Stopped as stop:
+                    # one that was killed from outside says nothing about the submission
+                    tries += stop.entry is not None
+                    if tries == 2 or stop.seconds >= self.bounds.seconds:
+                        reply = self._stopped(path, stop)
+        entry.update(reply["entry"])
+        return reply["status"], reply["answer"]
+
+    @contextlib.contextmanager
+    def _place(self, caller: Caller, is_large: bool) -> Iterator[None]:
+        """Count an upload as one of a run's, until it is answered. Raises Refused where the run has too many; the host may."""
+        key, most = (caller, is_large), MOST_LARGE_UPLOADS if is_large else MOST_UPLOADS
+        if self.places[key] >= most and not caller.is_admin:
+            raise Refused(429, f"{most} uploads of this token wait for their answers already: wait for them first")
+        self.places[key] += 1
+        try:
+            yield
+        finally:
+            self.places[key] -= 1
+            self.places += Counter()  # drops what is zero
+
+    def _stopped(self, path: str, stop: Stopped) -> dict[str, Any]:
+        """Answer for a judge that was killed: by the deadline, or twice by something else."""
+        is_late = stop.seconds >= self.bounds.seconds
+        reason = self.bounds.too_long if is_late else self.bounds.broke_down
+        if "competition" not in (stop.entry or {}):  # the form itself was too much
+            return {"status": 400, "answer": {"error": f"the upload can't be read: {reason}"}, "entry": {}}
+        answer = refusal(path, stop.entry, reason)
+        return {"status": 200, "answer": noted(path, stop.entry, answer), "entry": stop.entry}
+
+    async def _take(self, body: Body, upload: BinaryIO) -> int:
+        """Write a body to a file, large ones in turns. Returns its size in bytes. Raises Refused."""
+        size = 0
+        while not body.is_complete:
+            data = await body.read()
+            size += len(data)
+            if size > self.limit:
+                raise Refused(413, too_large(self.limit))
+            upload.write(data)
+            if size > SMALL_UPLOAD:
+                async with self.large_one:
+                    await asyncio.sleep(PAUSE_OF_LARGE)
+        upload.flush()
+        return size
+
+
+class Body:
+    """The body of a request, in the pieces in which it comes."""
+
+    def __init__(self, receive: Any) -> None:
+        self.receive, self.is_complete = receive, False
+
+    async def read(self) -> bytes:
+        """Read a piece. Raises Refused where the client is gone before the end."""
+        message = await self.receive()
+        if message["type"] != "http.request":
+            raise Refused(400, "the upload broke off before its end")
+        self.is_complete = not message.get("more_body")
+        return message["body"]
+
+    async def discard(self) -> None:
+        while not self.is_complete:
+            await self.read()
+
+
+def _run_id(headers: dict[bytes, str]) -> str | None:
+    return re.sub(r"[^A-Za-z0-9._:-]", "", headers.get(b"x-run-id", ""))[:128] or None
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with deadlines: for the head of a request, and for the whole of it."""
+
+    most_connections = MOST_DESCRIPTORS
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            transport.abort()
+            return
+        self._expect(SECONDS_FOR_HEAD, "the head of the request")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._expect(SECONDS_FOR_HEAD, "the head of the request")  # whatever it is that came between two requests
+        if self._in_head:
+            self._head += len(data)
+            if self._head > LARGEST_HEAD and not self.transport.is_closing():
+                self._refuse(431, f"the head of the request is larger than {LARGEST_HEAD} bytes")
+
+    def eof_received(self) -> bool:
+        """Keep a connection whose request is there in whole: the client waits for the answer."""
+        cycle = self.cycle
+        return self.scheme == "http" and cycle is not None and not (cycle.more_body or cycle.response_complete)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        if self._timer is None:
+            self._expect(SECONDS_FOR_HEAD, "the head of the request")
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._in_head, self._head = False, 0
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        megabytes = int(length) / 2**20 if length.isdigit() else self.config.largest / 2**20
+        self._expect(SECONDS_FOR_BODY + min(megabytes, self.config.largest / 2**20), "the upload")
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._expect(None)
+
+    def on_response_complete(self) -> None:
+        if self.cycle.more_body and not self.transport.is_closing():
+            self.transport.close()  # refused, and still sending
+        super().on_response_complete()
+
+    def leave(self) -> None:
+        """Close once the answer that is due is out; who is still sending gets none."""
+        if self.cycle and self.cycle.more_body:
+            self.transport.abort()
+        self.shutdown()
+
+    def _expect(self, seconds: float | None, what: str = "") -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None:
+            self._timer = self.loop.call_later(
+                seconds, self._refuse, 408, f"{what} broke off before its end: it was not there after {seconds:.0f} s"
+            )
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Say why and close, whoever reads it."""
+        self._expect(None)
+        if not (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
+            body = json.dumps({"error": message}).encode()
+            head = b"HTTP/1.1 %d \r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            self.transport.write(head % (status, len(body)) + body)
+        self.transport.close()
+        self.loop.call_later(SECONDS_TO_REFUSE, self.transport.abort)
+
+
+def serve(
+    listener: socket.socket, control: socket.socket, make: Any, judges: int, limit: int, certificate: Certificate | None
+) -> None:
+    """Serve until SIGTERM; make(judges) gives the application. In the process that was forked for it."""
+    asyncio.run(_serve(listener, control, make, judges, limit, certificate))
+
+
+async def _serve(listener, control, make, judges, limit, certificate) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    config = Config(
+        make(Judges(control, judges)),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_keep_alive=SECONDS_KEPT_ALIVE,
+        server_header=False,
+    )
+    config.load()
+    config.largest = limit
+    Protocol.most_connections = _raise_descriptors() - 256
+    state = ServerState()
+    tls = {"ssl": certificate.server_context(), "ssl_handshake_timeout": SECONDS_FOR_HEAD} if certificate else {}
+    server = await loop.create_server(lambda: Protocol(config, state, {}), sock=listener, backlog=1024, **tls)
+    await stop.wait()
+    server.close()
+    for connection in list(state.connections):
+        connection.leave()
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_finished(state), SECONDS_TO_STOP)
+
+
+async def _finished(state: ServerState) -> None:
+    while state.tasks:
+        await asyncio.wait(set(state.tasks))
+
+
+def _raise_descriptors() -> int:
+    """Allow as many sockets as this process may have. Returns their number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    most = max(most, soft)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
