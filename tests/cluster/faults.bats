@@ -227,10 +227,9 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   expect_in "$private can't be read: Permission denied (paths.data of site site)" "$error"
   chmod 755 "$private"
   chmod 000 "$private/answers.csv"
-  start one classification_basic --agent waiter --set "paths.data=$WORK/data"
-  finish one 60
-  expect_status 3
-  expect_state one lost
+  try scripts_hpc/run_workflow.sh classification_basic --agent waiter --set "paths.data=$WORK/data"
+  expect_status 2
+  expect_in "$private/answers.csv can't be read: Permission denied" "$error"
   expect_nothing_left 20
 }
 
