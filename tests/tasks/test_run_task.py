@@ -717,7 +717,9 @@ def make_run(folder: Path, workflow: Path, data: Path) -> Path:
     times = {"agent_started_at": "2026-01-01T00:00:00Z", "agent_ended_at": "2026-01-01T00:01:30Z"}
     state = {"state": "scored", "competition": "tiny", "agent": "x", "seed": 0}
     runs.write_json(run / "run_metadata.json", {**state, "job_id": "7", **times})
-    runs.write_json(run / "grading_report.json", {"score": 0.5, "total_score": 0.5, "metric": "accuracy"})
+    runs.write_json(
+        run / "grading_report.json", {"score": 0.5, "total_score": 0.5, "metric": "accuracy", "is_lower_better": False}
+    )
     (workflow / "answer").write_text(json.dumps({"run": str(folder), "exit_code": 0, "results": []}))
     return run
 
