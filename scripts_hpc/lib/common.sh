@@ -117,6 +117,9 @@ common::room() { # common::room FOLDER
   return 1
 }
 
+# Why a write to a folder has just failed, in words.
+common::lacking() { ! common::room "$1" || printf 'it is not known why, for a megabyte can be written there now'; } # common::lacking FOLDER
+
 json::string() { # json::string TEXT: quoted, in UTF-8; control characters become blanks, what was cut within a character goes
   local text=$1 LC_ALL=C
   if [[ $text == *[$'\200'-$'\377']* ]]; then
@@ -145,6 +148,15 @@ json::object() { # json::object KEY VALUE …; KEY:=VALUE (key ends in ':') take
     fi
   done
   printf '}\n'
+}
+
+# The first string that JSON on stdin has under a key: on one line, printable, at most 300 characters; nothing where there is none.
+json::text() { # json::text KEY
+  local text
+  text=$(LC_ALL=C tr -cd ' -~\n' | sed -n "s/.*\"$1\": *\"\(\([^\"\\\\]\|\\\\.\)*\)\".*/\1/p" | head -n 1)
+  text=${text//\\[nrt]/ }
+  text=${text//\\\"/\"}
+  printf '%s' "${text:0:300}"
 }
 
 # Sleeps up to SECONDS, but returns at once when PID ends. A trapped signal interrupts it too.

@@ -14,7 +14,23 @@ container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone whe
   mkdir "$JOB_TMP/tmp" "$JOB_TMP/shm"
 }
 
-container::_clean() { [[ -z $JOB_TMP ]] || rm -rf "$JOB_TMP"; }
+container::empty_tmp() { # what the command in the container has written to its /tmp and /dev/shm
+  container::_remove "$JOB_TMP/tmp" "$JOB_TMP/shm"
+  mkdir -p "$JOB_TMP/tmp" "$JOB_TMP/shm"
+}
+
+container::_clean() { [[ -z $JOB_TMP ]] || container::_remove "$JOB_TMP"; }
+
+# Neither rights nor depth nor number stop it. (All files are the user's own: only with fakeroot could there be other owners.)
+container::_remove() { # container::_remove FOLDER…
+  local try
+  for ((try = 0; try < 3; try++)); do
+    rm -rf -- "$@" 2>/dev/null && return
+    # its owner can't look into a folder without rights; -execdir, as a path may be longer than the system takes
+    find "$@" -type d ! -perm -u=rwx -execdir chmod u+rwx {} \; 2>/dev/null || true
+  done
+  log "can't remove all of $*"
+}
 
 container::isolated() { [[ $RUNTIME != none ]]; }
 

@@ -3,6 +3,7 @@
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT=''
 
 run::create() {
   if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_${AGENT//\//-}; fi
@@ -12,8 +13,10 @@ run::create() {
   # which data the result is about; a workflow has made it, and a job by hand may find none
   DATA_FINGERPRINT=$(sed -n 's/.*"data_fingerprint": *"\([0-9a-f]*\)".*/\1/p' "$DATA/$COMPETITION/prepared/fingerprint.json" 2>/dev/null) || true
   { mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
-    cp -RL "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/"; } ||
-    die 3 "can't make the run's folder $RUN: $(df -Ph "$RUNS" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
+    cp -RL "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/" &&
+    # room for the last words: an agent that fills the disk must not take them away
+    head -c 262144 /dev/urandom >"$RUN/.reserve"; } ||
+    die 3 "can't make the run's folder $RUN: $(common::lacking "$RUNS")"
 }
 
 run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomically
@@ -30,6 +33,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
 }
 
 run::finish() { # run::finish STATE REASON
+  rm -f "$RUN/.reserve"
   run::record "$1" "$2" || log "can't write $RUN/run_metadata.json"
   log "$COMPETITION: $1: $2"
 }
@@ -337,11 +341,16 @@ run::check_reach() {
 }
 REACHED=0
 
-# Until the agent ends, its time is up, or a server's job is gone for good. The agent stops itself at the deadline; a minute later we do.
+# Until the agent ends, its time is up, or a server's job is gone for good. What counts is what was there at the deadline. The agent
+# stops itself then; a minute later we do.
 run::supervise() {
-  local now
+  local now next
   while run::_agent_running; do
     now=$(date +%s)
+    if ((now >= AGENT_DEADLINE)); then
+      [[ -n $SUBMISSION_KEPT ]] || run::_keep_submission
+      TIME_LIMIT_REACHED=true
+    fi
     if ((now >= AGENT_DEADLINE + 60)); then
       log "the agent didn't stop at its time limit of $TIME_LIMIT s"
       common::end_group "$AGENT_PID" 15
@@ -350,7 +359,8 @@ run::supervise() {
     run::_check_servers
     run::refresh_endpoints
     run::check_reach
-    common::pause "$((AGENT_DEADLINE + 60 - now < 10 ? AGENT_DEADLINE + 60 - now : 10))" "$AGENT_PID"
+    next=$(((now < AGENT_DEADLINE ? AGENT_DEADLINE : AGENT_DEADLINE + 60) - now))
+    common::pause "$((next < 10 ? next : 10))" "$AGENT_PID"
   done
   AGENT_CODE=0
   wait "$AGENT_PID" 2>/dev/null || AGENT_CODE=$?
@@ -359,62 +369,139 @@ run::supervise() {
   common::end_group "$AGENT_PID" 5
 }
 
-# Sends the submission to the grading server with the token that no agent sees. A link could point at the answers: refused.
-run::grade_and_finish() {
-  local submission=$RUN/submission/submission.csv
-  if [[ -L $submission || (-e $submission && ! -f $submission) ]]; then
-    run::finish invalid_submission "submission.csv is a link or no regular file: refused"
-    exit 4
-  elif [[ ! -e $submission ]]; then
-    if [[ $TIME_LIMIT_REACHED == true ]]; then
-      run::finish timed_out "no submission within the time limit of $TIME_LIMIT s"
-    elif ((AGENT_CODE)); then
-      run::finish agent_failed "the agent ended with code $AGENT_CODE and left no submission: see the job's log"
-    else
-      run::finish no_submission "the agent ended without writing a submission"
-    fi
-    exit 4
+# Takes a copy of the submission, out of the agent's reach. SUBMISSION is the copy, or empty; SUBMISSION_PROBLEM says why what lies
+# there is none; SUBMISSION_KEPT is what the file looked like then.
+run::_keep_submission() {
+  local folder=$RUN/submission code try
+  SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT=$(agent::_seen "$folder/submission.csv")
+  if [[ -L $folder || (-e $folder && ! -d $folder) ]]; then
+    SUBMISSION_PROBLEM="the folder of the submission was replaced by something else: refused"
+  elif [[ -d $folder && ! (-r $folder && -x $folder) ]]; then
+    SUBMISSION_PROBLEM="the folder of the submission can't be read: its rights were taken away"
+  elif [[ -e $folder/submission.csv || -L $folder/submission.csv ]]; then
+    for ((try = 0; try < 2; try++)); do
+      # the run's own disk may be full where the node's is not
+      for SUBMISSION in "$JOB_TMP/submission.csv" "$RUN/.submission.csv"; do
+        code=0
+        SUBMISSION_PROBLEM=$(agent::copy "$folder/submission.csv" $((UPLOAD_MB * 1048576)) "$SUBMISSION") || code=$?
+        ((code == 3)) || break 2
+        rm -f "$SUBMISSION"
+      done
+      # what the agent has filled it has filled in vain
+      common::end_group "$AGENT_PID" 5
+      container::empty_tmp
+    done
+    ((code != 3)) || run::lose "$SUBMISSION_PROBLEM; the submission is kept"
+    ((code == 0)) || SUBMISSION=''
   fi
-  run::_grade "$submission"
-  if grep -qE '"valid_submission": *true' "$RUN/grading_report.json"; then
-    run::finish scored "graded"
-    exit 0
-  fi
-  run::finish invalid_submission "the submission can't be graded: see grading_report.json"
-  exit 4
 }
 
-run::_grade() { # asks again while the server is being restarted; its address is read anew each time
-  local code failure problem
-  local arguments=(--max-time 900 --output "$RUN/.grading_report.json" --write-out '%{http_code}' --header "X-Run-Id: $RUN_NAME"
-    --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv")
+# What is to be said beside the verdict.
+run::_remarks() {
+  if [[ $TIME_LIMIT_REACHED == true && $(agent::_seen "$RUN/submission/submission.csv") != "$SUBMISSION_KEPT" ]]; then
+    printf '; what the agent wrote after its time limit of %s s is ignored' "$TIME_LIMIT"
+  fi
+}
+
+run::_conclude() { # run::_conclude STATE REASON: a verdict on what the agent did; ends the job
+  run::finish "$1" "$2$(run::_remarks)"
+  [[ $1 == scored ]] || exit 4
+  exit 0
+}
+
+run::grade_and_finish() {
+  local note
+  [[ -n $SUBMISSION_KEPT ]] || run::_keep_submission
+  [[ -z $SUBMISSION_PROBLEM ]] || run::_conclude invalid_submission "$SUBMISSION_PROBLEM"
+  [[ -n $SUBMISSION ]] || run::_without_submission
+  common::room "$JOB_TMP" >/dev/null || container::empty_tmp
+  run::_grade "$SUBMISSION"
+  run::_keep_report
+  note=$(json::text note <"$RUN/grading_report.json")
+  grep -qE '"valid_submission": *true' "$RUN/grading_report.json" ||
+    run::_conclude invalid_submission "the submission can't be graded${note:+: $note}"
+  # JSON's numbers are finite
+  grep -qE '"total_score": *-?[0-9]' "$RUN/grading_report.json" ||
+    run::_conclude invalid_submission "the submission has no score that is a number${note:+: $note}"
+  run::_conclude scored graded
+}
+
+# The report, and with it what was graded where that isn't what lies there any more.
+run::_keep_report() {
+  local path=$RUN/submission/submission.csv
+  rm -f "$RUN/.reserve"
+  if [[ $(agent::_seen "$path") != "$SUBMISSION_KEPT" ]]; then
+    path=$RUN/graded_submission.csv
+    mv -f "$SUBMISSION" "$path" || log "can't keep what was graded in $path: $(common::lacking "$RUN")"
+  fi
+  # the server knows the upload, not where it came from
+  sed "s|\"submission_path\": *\"\"|\"submission_path\": \"$path\"|" "$JOB_TMP/report.json" |
+    common::write_atomic "$RUN/grading_report.json" ||
+    run::lose "can't write to $RUN: $(common::lacking "$RUN"); the submission is kept"
+}
+
+run::_without_submission() {
+  if [[ $TIME_LIMIT_REACHED == true ]]; then
+    run::_conclude timed_out "no submission within the time limit of $TIME_LIMIT s"
+  elif ((AGENT_CODE)); then
+    run::_conclude agent_failed "the agent ended with code $AGENT_CODE and left no submission: see the job's log"
+  fi
+  run::_conclude no_submission "the agent ended without writing a submission"
+}
+
+# Has the copy graded; asks again while the server is being restarted.
+run::_grade() { # run::_grade FILE: the report is $JOB_TMP/report.json
+  local code
   WAIT_TOLD=$SECONDS
   for (( ; ; )); do
-    failure=0
-    if [[ -n $GRADING_JOB ]]; then
-      code=$(service::ask "$GRADING_JOB" admin_token /grade "${arguments[@]}" 2>"$JOB_TMP/problem") || failure=$?
-    else
-      code=$(service::curl "${GRADING_ADMIN_TOKEN:-}" "${arguments[@]}" "$GRADING/grade" 2>"$JOB_TMP/problem") || failure=$?
-    fi
-    problem=$(head -n 1 "$JOB_TMP/problem")
-    # 23: curl could not write the answer (https://curl.se/libcurl/c/libcurl-errors.html); 26: nor read the submission
-    ((failure != 23)) || run::lose "can't write to $RUN ($(df -Ph "$RUN" | awk 'NR==2 {print $4 " free"}')); the submission is kept"
-    ((failure != 26)) || run::lose "can't read the submission $1 to send it to the grading server"
-    ((failure == 0)) || code=000
-    if [[ $code == 200 ]]; then
-      # the server knows the upload, not where it came from
-      sed "s|\"submission_path\": *\"\"|\"submission_path\": \"$1\"|" "$RUN/.grading_report.json" |
-        common::write_atomic "$RUN/grading_report.json" ||
-        run::lose "can't write to $RUN ($(df -Ph "$RUN" | awk 'NR==2 {print $4 " free"}')); the submission is kept"
-      rm -f "$RUN/.grading_report.json"
-      return 0
-    fi
-    [[ $code == 000 && -n $GRADING_JOB ]] ||
-      run::lose "the grading server refused to grade (HTTP $code: $(head -c 300 "$RUN/.grading_report.json" 2>/dev/null)${problem:+ $problem}); the submission is kept"
+    code=$(run::_send "$1") || run::lose "$code; the submission is kept"
+    [[ $code != 200 ]] || return 0
+    [[ $code == 000 && -n $GRADING_JOB ]] || run::_not_graded "$code"
     # no address: it is being started again, for as long as its job lives
-    [[ ! -e $ADDRESS_DIR/$GRADING_JOB ]] || run::_silent "$GRADING_JOB" "$problem"
+    [[ ! -e $ADDRESS_DIR/$GRADING_JOB ]] || run::_silent "$GRADING_JOB" "$(head -n 1 "$JOB_TMP/problem")"
     run::_check_servers
     run::_bound_silence
     common::pause 1
   done
+}
+
+# Sends a file to be graded, with the token that no agent sees; the address is read anew each time. Prints the HTTP code, 000 without
+# an answer (curl's words are in $JOB_TMP/problem); code 1 with a sentence where this node is to blame.
+run::_send() { # run::_send FILE
+  local code failure=0
+  local arguments=(--max-time 900 --output "$JOB_TMP/report.json" --write-out '%{http_code}' --header "X-Run-Id: $RUN_NAME"
+    --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv")
+  rm -f "$JOB_TMP/report.json"
+  if [[ -n $GRADING_JOB ]]; then
+    code=$(service::ask "$GRADING_JOB" admin_token /grade "${arguments[@]}" 2>"$JOB_TMP/problem") || failure=$?
+  else
+    code=$(service::curl "${GRADING_ADMIN_TOKEN:-}" "${arguments[@]}" "$GRADING/grade" 2>"$JOB_TMP/problem") || failure=$?
+  fi
+  case $failure in
+    0) printf '%s' "$code" ;;
+    # https://curl.se/libcurl/c/libcurl-errors.html
+    23) printf "can't write to %s: %s" "$JOB_TMP" "$(common::lacking "$JOB_TMP")" && return 1 ;;
+    26) printf "can't read %s to send it to the grading server" "$1" && return 1 ;;
+    *) printf 000 ;;
+  esac
+}
+
+# A refusal is the submission's own where it names its size, or where the server grades another one.
+run::_not_graded() { # run::_not_graded HTTP_CODE
+  local said other
+  said=$(json::text error <"$JOB_TMP/report.json" 2>/dev/null) || true
+  said="HTTP $1: ${said:-$(head -n 1 "$JOB_TMP/problem")}"
+  case $1 in
+    413) run::_conclude invalid_submission "the grading server doesn't take the submission ($said)" ;;
+    400 | 408 | 415 | 422 | 431 | 5??)
+      for other in "$PUBLIC"/sample_submission*.csv; do break; done
+      if [[ ! -r $other ]]; then
+        other=$JOB_TMP/other.csv
+        printf 'id\n0\n' >"$other"
+      fi
+      [[ $(run::_send "$other") != 200 ]] ||
+        run::_conclude invalid_submission "the grading server can't judge the submission, but others ($said)"
+      ;;
+  esac
+  run::lose "the grading server refused to grade ($said); the submission is kept"
 }

@@ -204,7 +204,7 @@ service::_await_ready() { # service::_await_ready MINUTES KEY
 service::publish() { # service::publish [KEY=VALUE…]: the URL, these, and the certificate that proves the server
   { printf '%s\n' "https://$HOST:$PORT" "$@" "epoch=$SERVICE_EPOCH" && cat "$JOB_TMP/tls/cert.pem"; } |
     common::write_atomic "$ADDRESS_FILE" 0600 ||
-    die 3 "can't write the address file $ADDRESS_FILE: $(df -Ph "$ADDRESS_DIR" | awk 'NR==2 {print $4 " free"}')"
+    die 3 "can't write the address file $ADDRESS_FILE: $(common::lacking "$ADDRESS_DIR")"
   service::record ready_at
   log "$SERVICE ready at https://$HOST:$PORT"
 }

@@ -52,6 +52,7 @@ NEEDS_MODEL=1
 MODEL_LABEL=''
 STEP_LIMIT=500
 TIME_LIMIT=900
+UPLOAD_MB=512
 declare -A CONTAINER_ENV=(
 )
 # external models, by role: base URL, served name, and the variable (of the environment or .env) that holds the key
@@ -74,6 +75,8 @@ for folder in "$ADDRESS_DIR" ${RUN_GROUP:+"$RUN_GROUP"}; do
 done
 # shellcheck source=scripts_hpc/lib/run.sh
 source "$ROOT/scripts_hpc/lib/run.sh"
+# shellcheck source=scripts_hpc/lib/agent.sh
+source "$ROOT/scripts_hpc/lib/agent.sh"
 
 (($# >= 2)) || die 2 "usage: sbatch slurm_agent_$AGENT.sh COMPETITION auto:GRADING_JOB|URL [MODEL …]"
 COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0}

@@ -75,7 +75,7 @@ container::check experiment
 container::isolated || [[ -x $VENV/bin/jupyter-lab ]] || die 2 "there is no JupyterLab in $VENV"
 container::scratch "$SCRATCH"
 { mkdir -p "$NOTEBOOKS" && ln -sfn "$(container::inside "$PUBLIC" /home/data)" "$NOTEBOOKS/data"; } ||
-  die 3 "can't write to $NOTEBOOKS (paths.notebooks of site $SITE): $(df -Ph "${NOTEBOOKS%/*}" 2>/dev/null | awk 'NR==2 {print $4 " free"}')"
+  die 3 "can't write to $NOTEBOOKS (paths.notebooks of site $SITE): $(common::lacking "${NOTEBOOKS%/*}")"
 TOKEN=$(service::token)
 
 choose_port() { PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT"); }

@@ -1,0 +1,169 @@
+# The end of a run, from the job's side: whatever an agent did to its submission is its own result, and only the job says `lost`.
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load common.bash
+  # rights mean nothing to root: the job runs as somebody else, in a folder that both reach
+  WORK=$(mktemp -d)
+  AS=()
+  ((UID)) || AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  mkdir "$WORK/lib" "$WORK/run" "$WORK/tmp" "$WORK/data"
+  cp "$ROOT"/scripts_hpc/lib/*.sh "$WORK/lib/"
+  echo id,target >"$WORK/data/sample_submission.csv"
+  echo '{"valid_submission": true, "score": 0.5, "total_score": 0.5, "submission_path": ""}' >"$WORK/report"
+  echo 200 >"$WORK/code"
+  cat >"$WORK/job" <<'JOB'
+set -euo pipefail
+cd "$WORK"
+for lib in common scheduler service container run agent; do source "lib/$lib.sh"; done
+RUN=$WORK/run RUN_NAME=toy_7 RUN_GROUP=$WORK RUNS=$WORK JOB_ID=7 JOB_TMP=$WORK/tmp PUBLIC=$WORK/data SITE=here RUNTIME=none CPUS=1
+COMPETITION=toy AGENT=one MODEL_LABEL='' SEED=0 ROLLOUT=0 STEP_LIMIT=1 GRADING=http://grading GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
+NEEDS_MODEL=0 UPLOAD_MB=1 TIME_LIMIT=${LIMIT:-100} AGENT_CODE=0 AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))
+mkdir -p run/submission run/logs tmp/tmp tmp/shm
+# stands for curl: notes what was sent, answers what the test has laid there
+service::curl() {
+  local token=$1 output='' file=''
+  shift
+  while (($#)); do
+    case $1 in
+      --max-time | --write-out | --header) shift 2 ;;
+      --output) output=$2 && shift 2 ;;
+      --form) [[ $2 != file=@* ]] || { file=${2#file=@} && file=${file%%;*}; } && shift 2 ;;
+      http://grading/grade) shift ;;
+      *) echo "fake curl: unknown argument $1" >&2 && exit 99 ;;
+    esac
+  done
+  printf '%s\n' "$(head -c 20 "$file")" >>"$WORK/sent"
+  if [[ $file == "$PUBLIC/"* ]]; then cp "$WORK/other" "$output" && command cat "$WORK/other_code" && return; fi
+  cp "$WORK/report" "$output"
+  command cat "$WORK/code"
+}
+S=$RUN/submission/submission.csv
+echo id,1 >"$S"
+work() { # work COMMAND: an agent that does this
+  set -m
+  bash -c "S=$S; $1" &
+  AGENT_PID=$!
+  set +m
+}
+eval "$DO"
+run::grade_and_finish
+JOB
+  ((UID)) || chown -R 65534:65534 "$WORK"
+}
+
+teardown() {
+  chmod -R u+rwX "$WORK"
+  rm -rf "$WORK"
+}
+
+finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
+  rm -rf "$WORK/run" "$WORK/sent"
+  WORK=$WORK DO=$1 LIMIT=${LIMIT:-} try "${AS[@]}" bash "$WORK/job"
+  expect_status "$2"
+  expect_in "\"state\": \"$3\"" "$(<"$WORK/run/run_metadata.json")"
+  expect_in "\"reason\": \"$4" "$(<"$WORK/run/run_metadata.json")"
+}
+
+@test "a submission that is one is graded, from a copy" {
+  finishes : 0 scored 'graded"'
+  [[ $(<"$WORK/sent") == id,1 ]]
+  expect_in "\"submission_path\": \"$WORK/run/submission/submission.csv\"" "$(<"$WORK/run/grading_report.json")"
+  [[ -z $(find "$WORK/run" -name '.reserve' -o -name 'graded*') ]]
+}
+
+@test "what an agent did to its submission is its own result" {
+  echo private >"$WORK/private"
+  finishes 'truncate -s 600M "$S"' 4 invalid_submission 'submission.csv has 600MB, more than the 1.0MB that may be submitted'
+  finishes 'chmod 000 "$S"' 4 invalid_submission "submission.csv can't be read: Permission denied"
+  finishes 'ln -sf $WORK/private "$S"' 4 invalid_submission 'submission.csv is a link or no regular file: refused'
+  finishes 'ln -sf /nowhere "$S"' 4 invalid_submission 'submission.csv is a link or no regular file: refused'
+  finishes 'rm "$S"; mkfifo "$S"' 4 invalid_submission 'submission.csv is a link or no regular file: refused'
+  finishes 'rm "$S"; mkdir "$S"' 4 invalid_submission 'submission.csv is a link or no regular file: refused'
+  finishes 'rm -r "${S%/*}"; ln -s $WORK "${S%/*}"' 4 invalid_submission 'the folder of the submission was replaced by something else'
+  finishes 'chmod 000 "${S%/*}"' 4 invalid_submission "the folder of the submission can't be read"
+  finishes 'rm -r "${S%/*}"' 4 no_submission 'the agent ended without writing a submission'
+  finishes '(while :; do echo more >>"$S"; done) & W=$!; on_exit "kill $W"' 4 invalid_submission 'submission.csv'
+  [[ ! -e $WORK/sent ]]
+}
+
+@test "a link that takes the file's place in the last moment is not followed" {
+  echo private >"$WORK/private"
+  # as seen before it is opened it is a file
+  finishes 'agent::_seen() { echo "regular file|5|1|1"; }; ln -sf $WORK/private "$S"' 4 invalid_submission \
+    "submission.csv can't be read: Too many levels of symbolic links"
+  [[ ! -e $WORK/sent ]]
+}
+
+@test "a disk that fails is nobody's result" {
+  finishes 'dd() { echo "dd: error reading x: Input/output error" >&2; return 1; }; timeout() { shift; "$@"; }' 3 lost \
+    "submission.csv can't be read: Input/output error"
+}
+
+@test "a scratch folder that the agent filled: its submission is copied all the same; one that others filled is nobody's result" {
+  local full='cat() { [[ ${FUNCNAME[1]} != agent::copy || ! -e $WORK/tmp/tmp/much ]] && command cat "$@"; }; touch $WORK/tmp/tmp/much'
+  finishes "$full" 0 scored graded
+  finishes "$full; container::empty_tmp() { :; }" 3 lost "can't write $WORK/run/.submission.csv: "
+}
+
+@test "what the grading server says of an upload: too large, unreadable, or its own fault" {
+  echo '{"error": "the upload is larger than 1 MB"}' >"$WORK/report"
+  echo 413 >"$WORK/code"
+  finishes : 4 invalid_submission "the grading server doesn't take the submission (HTTP 413: the upload is larger than 1 MB)"
+  echo '{"valid_submission": false}' >"$WORK/other"
+  echo 200 >"$WORK/other_code"
+  for code in 400 422 500 503; do
+    echo "$code" >"$WORK/code"
+    finishes : 4 invalid_submission "the grading server can't judge the submission, but others (HTTP $code"
+    [[ $(<"$WORK/sent") == $'id,1\nid,target' ]]
+  done
+  # one that grades nothing at all
+  echo 500 >"$WORK/other_code"
+  for code in 400 500; do
+    echo "$code" >"$WORK/code"
+    finishes : 3 lost "the grading server refused to grade (HTTP $code"
+  done
+  echo 200 >"$WORK/other_code"
+  for code in 401 403 404; do
+    echo "$code" >"$WORK/code"
+    finishes : 3 lost "the grading server refused to grade (HTTP $code"
+  done
+}
+
+@test "scored means a score that is a number" {
+  echo '{"valid_submission": true, "score": null, "total_score": null, "note": "the metric of a constant column is \"NaN\""}' >"$WORK/report"
+  finishes : 4 invalid_submission 'the submission has no score that is a number: the metric of a constant column is \"NaN\""'
+  echo '{"valid_submission": false, "total_score": null, "note": "no column id"}' >"$WORK/report"
+  finishes : 4 invalid_submission "the submission can't be graded: no column id"
+  echo '{"valid_submission": true, "total_score": -1.5e-07}' >"$WORK/report"
+  finishes : 0 scored graded
+}
+
+@test "what counts was there at the deadline" {
+  local late='; what the agent wrote after its time limit of 1 s is ignored'
+  LIMIT=1
+  # late, but in time to be ended as usual
+  finishes 'work "echo id,2 >\$S; sleep 2.5; echo id,3 >\$S"; run::supervise' 0 scored "graded$late"
+  [[ $(<"$WORK/sent") == id,2 && $(<"$WORK/run/graded_submission.csv") == id,2 && $(<"$WORK/run/submission/submission.csv") == id,3 ]]
+  expect_in "\"submission_path\": \"$WORK/run/graded_submission.csv\"" "$(<"$WORK/run/grading_report.json")"
+  expect_in '"time_limit_reached": true' "$(<"$WORK/run/run_metadata.json")"
+  finishes 'rm $S; work "sleep 2.5; echo id,3 >\$S"; run::supervise' 4 timed_out "no submission within the time limit of 1 s$late"
+  finishes 'work "sleep 2.5; chmod 000 \$S"; run::supervise' 0 scored "graded$late"
+  # it ends at its time limit, as asked
+  finishes 'work "sleep 1.2"; run::supervise' 0 scored 'graded"'
+  finishes 'rm $S; work "sleep 1.2; exit 9"; run::supervise' 4 timed_out 'no submission within the time limit of 1 s"'
+}
+
+@test "without a submission the exit code tells, as long as there was time" {
+  finishes 'rm $S; work "exit 9"; run::supervise' 4 agent_failed 'the agent ended with code 9 and left no submission'
+  finishes 'rm $S; work true; run::supervise' 4 no_submission 'the agent ended without writing a submission"'
+  expect_in '"time_limit_reached": false' "$(<"$WORK/run/run_metadata.json")"
+}
+
+@test "neither rights nor depth nor names keep a job's scratch folder on the node" {
+  DO='cd "$JOB_TMP/tmp"; mkdir closed "a
+b"; touch closed/file; chmod 000 closed
+for ((i = 0; i < 1200; i++)); do mkdir deeper && cd -P deeper; done; mkdir closed && chmod 000 closed . ; cd "$WORK"
+SCRATCH=$JOB_TMP; container::_clean; [[ ! -e $SCRATCH ]] && mkdir "$SCRATCH"'
+  finishes "$DO" 0 scored graded
+}
