@@ -7,7 +7,7 @@ JOB_TMP=''
 
 container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone when the job ends
   local base=$1 lacking
-  mkdir -p "$base" 2>/dev/null || true
+  mkdir -p "$base" 2>/dev/null || die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE)"
   lacking=$(common::room "$base") || die 3 "no room in $base (paths.scratch of site $SITE): $lacking. Free some, or choose another folder"
   JOB_TMP=$(mktemp -d "$base/hab-$JOB_ID.XXXXXX") || die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE)"
   on_exit container::_clean

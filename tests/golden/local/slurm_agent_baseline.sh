@@ -84,12 +84,12 @@ COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=
 PUBLIC=$DATA/$COMPETITION/prepared/public
 common::check_prepared "$COMPETITION" public
 container::check "$IMAGE"
+GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
 run::create
 on_exit 'run::close'
 trap 'run::finish cancelled "asked to end by the scheduler or a person (SIGTERM)"; exit 130' TERM INT
 container::scratch "$SCRATCH"
 
-GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
 GRADING_JOB=$(run::server grading_server "$GRADING")
 if ((NEEDS_MODEL)); then
   MODEL_JOB=$(run::server 'vllm_*' "$MODEL")
