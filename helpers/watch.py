@@ -134,7 +134,7 @@ class Watch:
             alive = self.alive(self.server_ids)
             folder = Path(self.record["config"]["paths"]["address_dir"])
             for job in set(self.server_ids) - set(alive):
-                for path in folder.glob(f"*_{job}"):
+                for path in (*folder.glob(f"*_{job}"), *folder.glob(f"*_{job}.failed")):
                     path.unlink(missing_ok=True)
                 for path in folder.glob(f"*_{job}.consumers"):
                     shutil.rmtree(path, ignore_errors=True)
