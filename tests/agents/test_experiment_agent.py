@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,24 @@ from helpers import render, site_config
 from helpers.site_config import ConfigError
 
 FOLDER = AGENTS / "experiment"
+# the agent, told to stop at the very moment when its script has been started
+STOPPED_AT_THE_START = """
+import os, runpy, signal, subprocess, sys
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        if "-u" in arguments[0]:
+            os.kill(os.getpid(), signal.SIGTERM)
+subprocess.Popen = Popen
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 
 
 class Local:
     """The agent as a process with plain variables, without start.sh and services."""
 
-    def __init__(self, base: Path, data: Path, **variables: str):
+    def __init__(self, base: Path, data: Path, options: Sequence[str] = (), **variables: str):
         self.results, self.logs, self.code = (base / name for name in ("results", "logs", "code"))
         self.variables = {
             "PATH": os.environ["PATH"],
@@ -36,7 +49,7 @@ class Local:
             **variables,
         }
         self.process = subprocess.Popen(
-            [sys.executable, FOLDER / "experiment.py"],
+            [sys.executable, *options, FOLDER / "experiment.py"],
             cwd=base,
             env=self.variables,
             stdout=subprocess.PIPE,
@@ -189,6 +202,13 @@ def test_a_signal_ends_it_with_a_status(tmp_path, data, script):
     assert run.process.stdout.readline() == "on\n"
     run.process.terminate()
     code, _, err = run.finish()
+    assert (code, err) == (1, "experiment: stopped by SIGTERM\n")
+    assert run.result("error_status")["status"] == "stopped"
+
+
+def test_a_signal_while_the_script_is_started_leaves_nothing_behind(tmp_path, data, script):
+    run = Local(tmp_path, data, ("-c", STOPPED_AT_THE_START), AGENT_SCRIPT=script("import time; time.sleep(60)"))
+    code, _, err = run.finish()  # waits for whoever holds the agent's output
     assert (code, err) == (1, "experiment: stopped by SIGTERM\n")
     assert run.result("error_status")["status"] == "stopped"
 

@@ -121,22 +121,24 @@ class Experiment:
     def run(self) -> None:
         """Run the command until it ends or the time is over. Raises Failed."""
         command = self.command()
-        process = subprocess.Popen(
-            command,
-            env=os.environ | {name: str(path) for name, path in self.folders.items()},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
-        errors = Errors(process.stderr, self.folders["LOGS_DIR"] / "stderr.txt", show=self.script is not None)
-        try:
+        errors = None
+        try:  # a signal may come while the process is being started
+            process = subprocess.Popen(
+                command,
+                env=os.environ | {name: str(path) for name, path in self.folders.items()},
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+            errors = Errors(process.stderr, self.folders["LOGS_DIR"] / "stderr.txt", show=self.script is not None)
             code = process.wait(None if self.deadline is None else max(0.0, self.deadline - time.time()))
         except subprocess.TimeoutExpired:
             raise Failed(f"{Path(command[-1]).name} had not ended when its time was over", "timed_out") from None
         finally:
             end_descendants()
-            errors.thread.join()
+            if errors:
+                errors.thread.join()
         if code:
             ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             raise Failed(f"{Path(command[-1]).name} {ended}{errors.last and f': {errors.last}'}", code=code)
