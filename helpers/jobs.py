@@ -24,7 +24,9 @@ LOG_LINES, LOG_BYTES = 40, 64 * 1024
 NEWEST = 5
 JOB_ID = re.compile(r"\d+(_\d+)?")
 RUN_NAME = re.compile(r".+_\d+")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # an agent's output could drive the terminal
+# an agent's output could drive the terminal, or turn the order of what is shown
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+AGENT_LOG = "agent.log"  # in a run's folder: what the agent printed, which only `logs` repeats, as the agent's
 # `<script>: message`, as die of scripts_hpc/lib/common.sh says it; Slurm runs every script under the name slurm_script
 LAST_WORDS = re.compile(r"^(?:\S*/)?(?:slurm_script|[\w.-]+\.sh): (?!line \d+:)(.+)$", re.MULTILINE)
 
@@ -305,6 +307,12 @@ class Group:
     def run_of(self, job: str) -> Run | None:
         return next((run for run in self.runs if run.job_id == job), None)
 
+    def agent_log(self, entry: Entry) -> Path | None:
+        """What an agent printed; while there is more than the job keeps of the beginning, the newest part of it."""
+        run = self.run_of(entry.id) if entry.part == "agent" else None
+        paths = [run.directory / f"{AGENT_LOG}{end}" for end in (".last", "")] if run else []
+        return next((Path(os.path.abspath(path)) for path in paths if path.is_file()), None)
+
     @property
     def shown_runs(self) -> list[Run]:
         return [run for run in self.runs if run.job_id not in self.others]
@@ -365,6 +373,10 @@ def _tail(path: Path | None) -> str:
             return ""
         file.seek(max(0, status.st_size - LOG_BYTES))
         return _clean(file.read(LOG_BYTES).decode("utf-8", "replace"))
+
+
+def _last_lines(path: Path | None) -> list[str]:
+    return _tail(path).splitlines()[-LOG_LINES:]
 
 
 # ---- which run is meant
@@ -514,13 +526,17 @@ def logs(group: Group, part: str | None) -> tuple[list[dict[str, Any]], list[str
     for entry in sorted(group.entries, key=lambda entry: PARTS.index(entry.part)):
         if part in (None, entry.part):
             path = group.log(entry)
-            text = _tail(path).splitlines()[-LOG_LINES:]
+            text = _last_lines(path)
             data.append({"name": entry.name, "id": entry.id, "path": str(path) if path else None, "lines": text})
             lines += [
                 f"== {entry}: {path or 'no log: it has not started, or its log is not below ' + str(group.path)}",
                 *text,
                 "",
             ]
+            if own := group.agent_log(entry):
+                said = _last_lines(own)
+                data[-1] |= {"agent_path": str(own), "agent_lines": said}
+                lines += [f"== what {entry} printed itself: {own}", *(f"| {line}" for line in said), ""]
     if not data:
         lines = [f"{group.path.name} has no {part or ''} jobs".replace("  ", " ")]
     return data, lines
@@ -648,6 +664,12 @@ class _Why:
         cause, advice = _literal(cause), _literal(runs.END_STATES.get(run.state, "see its log"))
         if run.state in ("agent_failed", "lost") and (hint := self._from_log(entry)):
             return f"{cause}; {hint[0]}", hint[1]
+        if run.state == "agent_failed":
+            # what an agent prints chooses one of our sentences at most, and none is believed to be the job's
+            said = _tail(self.group.agent_log(entry)).splitlines()
+            if hint := _hint("\n".join(line[:500] for line in said)):
+                return f"{cause}; the agent itself says that {hint[0]}", hint[1]
+            advice = f"{advice} (`{{logs}}`)"
         return cause, advice
 
     def _dead(self, entry: Entry, job: Job) -> tuple[str, str] | None:
@@ -674,13 +696,19 @@ class _Why:
             return f"it says '{_literal(said)}'", _literal(advice.rstrip(".")) or "read its log: `{logs}`"
         if fault := container_faults.find(text):
             return f"its log says that {_literal(fault[0])}", _literal(fault[1])
-        matches = ((match.start(), hint) for hint in HINTS for match in re.finditer(hint[0], text))
-        last = max(matches, default=None, key=lambda pair: pair[0])
-        return (f"its log says that {last[1][1]}", last[1][2]) if last else None
+        hint = _hint(text)
+        return (f"its log says that {hint[0]}", hint[1]) if hint else None
 
     def _ending(self, entry: Entry) -> tuple[str, str] | None:
         ending = _tail(self.group.log(entry)).strip().rpartition("\n")[2][:300]
         return (f"its log ends with '{_literal(ending)}'", "read it: `{logs}`") if ending else None
+
+
+def _hint(log: str) -> tuple[str, str] | None:
+    """What was the matter, and what to do, by the last of the HINTS in a log."""
+    matches = ((match.start(), hint) for hint in HINTS for match in re.finditer(hint[0], log))
+    last = max(matches, default=None, key=lambda pair: pair[0])
+    return (last[1][1], last[1][2]) if last else None
 
 
 def _literal(text: str) -> str:

@@ -2,7 +2,8 @@
 # Usage: scripts_hpc/jobs.sh status|logs|stop|why [RUN] [options]
 #
 #   status             a line for each job (state, queue reason, time, node), and the state of each run
-#   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
+#   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three.
+#                      What an agent printed itself comes after its job's log, each line marked with |
 #   stop               cancel what still runs of a run, and wait until it is gone
 #   why                one sentence on each job that waits or died, and what to do
 #

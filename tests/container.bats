@@ -145,3 +145,10 @@ TOKEN=a $b `c`
 USER=me
 L
 }
+
+@test "a file that the job has open is none of the command's" {
+  exec 7>>"$BATS_TEST_TMPDIR/precious"
+  start none aide --contained -- "$BASH" -c 'for file in /proc/self/fd/*; do printf "%s\n" "${file##*/}"; done'
+  exec 7>&-
+  [[ $(grep -cvx '[0-3]' <<<"$output") == 0 && $(grep -cx '[012]' <<<"$output") == 3 ]]
+}

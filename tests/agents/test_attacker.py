@@ -26,7 +26,7 @@ def attack(make_world):
     """Runs the attacker and returns its world and its results."""
 
     def run(grading, **variables):
-        world = make_world(folder=ATTACKER, AGENT_PYTHON=sys.executable, **variables)
+        world = make_world(folder=ATTACKER, **({"AGENT_PYTHON": sys.executable} | variables))
         world.publish(GRADING_SERVER=grading.url, GRADING_TOKEN=grading.token)
         world.start()
         code, out, err = world.finish()
@@ -52,7 +52,9 @@ def test_everything_succeeds_where_nothing_is_closed(attack, tmp_path):
     commands = tmp_path / "bin"
     commands.mkdir()
     (commands / "squeue").write_text("#!/bin/sh\n")
-    (commands / "squeue").chmod(0o755)
+    (commands / "python").write_text(f'#!/bin/sh\nexec 7>>{tmp_path}/log\nexec {sys.executable} "$@"\n')
+    for name in ("squeue", "python"):
+        (commands / name).chmod(0o755)
     victim = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)", "--api-key=sk-1"],
         env={"OPENAI_API_KEY": "not-the-agents"},
@@ -61,6 +63,7 @@ def test_everything_succeeds_where_nothing_is_closed(attack, tmp_path):
     try:
         world, results = attack(
             grading,
+            AGENT_PYTHON=str(commands / "python"),
             ATTACK_PATHS=f"{private}:{address}/file",
             ATTACK_SOCKETS=place,
             ATTACK_SYMLINK=str(private / "file"),
@@ -73,7 +76,7 @@ def test_everything_succeeds_where_nothing_is_closed(attack, tmp_path):
         os.unlink(place)
         grading.close()
     assert set(results) - succeeded(results) == set(), results
-    assert len(results) == 2 + 11 + 1
+    assert len(results) == 2 + 12 + 1
     assert "not-the-agents" not in str(results) and "sk-1" not in str(results)
     assert world.submission.is_symlink()
 

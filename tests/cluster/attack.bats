@@ -38,6 +38,17 @@ expect_all_failed() { # expect_all_failed NAME
   [[ $output != *score\ 0* && ! -e $(run_of link)/grading_report.json ]]
   expect_all_failed attack
   expect_all_failed link
+  # the job's log holds the job's words alone
+  local log
+  log=$(cat "$(group attack)"/logs/agent_attacker-*.out)
+  expect_in 'classification_basic: scored: graded' "$log"
+  [[ $log != *licence* ]]
+  grep -q '^slurm_script: the licence has ended' "$(run_of attack)/agent.log"
+  try scripts_hpc/jobs.sh logs "$(group attack)" agent
+  expect_status 0
+  expect_in $'\n| slurm_script: the licence has ended: run ' "$output"
+  try scripts_hpc/jobs.sh why "$(group link)"
+  [[ $output != *licence* ]]
   expect_nothing_left 3
 }
 

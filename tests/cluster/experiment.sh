@@ -111,7 +111,7 @@ failing_script() {
   workflow failing 4 --agent experiment --script "$(printf 'echo "no idea" >&2\nexit 3\n' | script_of bad.sh)"
   [[ $(pick "$run/run_metadata.json" "(d['state'], d['agent_exit_code'])") == "('agent_failed', 1)" ]]
   [[ $(pick "$run/workspaces/results/error_status.json" "d['error']") == 'script.sh ended with code 3: no idea' ]]
-  grep -qF 'experiment: script.sh ended with code 3: no idea' "$(group failing)"/logs/agent_*.out
+  grep -qF 'experiment: script.sh ended with code 3: no idea' "$run/agent.log"
 }
 
 # ---- JupyterLab

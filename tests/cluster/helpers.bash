@@ -31,7 +31,7 @@ site_setup() { # what differs between the two sites of up.sh
 
 cluster_teardown() { # whatever a failed test left; a failure shows the logs
   local name log
-  [[ -n ${BATS_TEST_COMPLETED:-} ]] || for log in "$WORK"/*.err "$WORK"/*.out "$WORK"/runs/*/logs/*.out; do
+  [[ -n ${BATS_TEST_COMPLETED:-} ]] || for log in "$WORK"/*.err "$WORK"/*.out "$WORK"/runs/*/logs/*.out "$WORK"/runs/*/*/agent.log; do
     [[ ! -s $log ]] || { printf -- '--- %s\n' "${log#"$WORK"/}" && tail -n 25 "$log"; }
   done
   for name in "${!STARTED[@]}"; do kill -KILL -- "-${STARTED[$name]}" 2>/dev/null || true; done

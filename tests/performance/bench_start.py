@@ -229,7 +229,7 @@ def useless_gpu(cluster: Cluster, *options: str) -> tuple[float, float]:
     stages = {
         "address gone": lambda: not (cluster.addresses / f"vllm_replay_{job}").exists(),
         "graded": lambda: only(cluster.runs, "*/*/grading_report.json"),
-        "driver done": lambda: b"all steps are done" in only(cluster.runs, "*/logs/agent_aide-*.out").read_bytes(),
+        "driver done": lambda: b"all steps are done" in only(cluster.runs, "*/*/agent.log").read_bytes(),
     }
     seen: dict[str, float] = {}
     asked = 0.0

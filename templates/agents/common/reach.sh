@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Says whether a container like the agent's reaches the run's servers: what can't be reached from there is no fault of the agent. The
 # job runs it in a container of its own, which no agent can touch. Usage: bash reach.sh
-# Prints `ok`, or `unreachable URL: why` after a minute. Only servers with a certificate of the run's are tried; none is sent a token.
+# Prints `here` at once, as a container that can't be made doesn't, then `ok`, or `unreachable URL: why` after a minute. Only servers with a certificate of the run's are tried; none is sent a token.
 set -euo pipefail
 PATIENCE=${REACH_SECONDS:-60}
 
@@ -10,7 +10,7 @@ try() {
   if command -v curl >/dev/null; then
     curl -q --silent --show-error --stderr - --max-time 10 --output /dev/null --noproxy '*' --cacert "$2" --capath "$AGENT_DIR" "$1"
   elif command -v python3 >/dev/null; then
-    python3 - "$1" "$2" <<'PYTHON'
+    python3 -I - "$1" "$2" <<'PYTHON'
 import ssl, sys, urllib.error, urllib.request
 
 context = ssl.create_default_context(cafile=sys.argv[2])
@@ -42,6 +42,7 @@ reach() {
   done
 }
 
+printf 'here\n'
 until [[ -r "$ENDPOINTS_FILE" ]]; do sleep 0.1; done
 for name in GRADING AGENT_CODE AGENT_FEEDBACK; do reach "$name"; done
 printf 'ok\n'

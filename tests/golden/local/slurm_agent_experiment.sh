@@ -102,6 +102,7 @@ fi
 run::enlist
 run::record waiting
 
+# shellcheck disable=SC2329 # agent::start calls it
 start_agent() {
   local name
   CONTAINER_ENV+=(
@@ -128,22 +129,29 @@ run::write_bundle
 for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE; do
   CONTAINER_ENV[$name]=$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/ca.pem
 done
-start_reach() { # sees what the agent's container sees of the network, and is none of the agent's
+start_reach() { # sees what the agent's container sees of the network, and shares nothing with it that can be written to
+  JOB_TMP=$REACH
   CONTAINER_ENV=(
-    [ENDPOINTS_FILE]=$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/env
+    [ENDPOINTS_FILE]=$(container::inside "$ENDPOINTS" /home/agent/endpoints)/env
     [AGENT_DIR]=$(container::inside "$RUN/overlay" /home/agent)
   )
-  container::exec "$IMAGE" --contained --bind "$RUN/overlay:/home/agent:ro" --bind "$JOB_TMP/endpoints:/home/agent/endpoints:ro" -- \
+  container::exec "$IMAGE" --contained --bind "$PUBLIC:/home/data:ro" --bind "$RUN/overlay:/home/agent:ro" \
+    --bind "$ENDPOINTS:/home/agent/endpoints:ro" -- \
     bash "$(container::inside "$RUN/overlay" /home/agent)/reach.sh"
 }
 
+REACH=$JOB_TMP/reach ENDPOINTS=$JOB_TMP/endpoints
+mkdir -p "$REACH/tmp" "$REACH/shm"
+container::hosts
+ln "$JOB_TMP/hosts" "$REACH/hosts" # names are added to it in place
 set -m
-start_agent &
-AGENT_PID=$!
-start_reach >"$JOB_TMP/reach" 2>/dev/null &
-on_exit "common::end_group $! 5"
+start_reach </dev/null >"$REACH/said" 2>"$REACH/problem" &
+REACH_PID=$!
 set +m
-on_exit 'run::stop_agent'
+on_exit "common::end_group $REACH_PID 5"
+run::await_container
+agent::start "$RUN/agent.log" start_agent
+on_exit run::stop_agent
 
 run::await_services
 run::begin_time
