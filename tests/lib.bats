@@ -35,6 +35,11 @@ setup() {
   [[ $(json::string "$reason!") == '"gr?!"' ]]
 }
 
+@test "json::text gives the first string under a key" {
+  [[ $(json::text id <<<'{"data": [{"id":"a \"b\": c", "permission": [{"id": "d"}]}, {"id": "e"}]}') == 'a "b": c' ]]
+  [[ -z $(json::text id <<<'{"id": 5}') ]]
+}
+
 @test "json::object quotes what needs it" {
   output=$(json::object text $'say "no" \\ tab\tend' number: 5 none '' list: '[1]' missing: '')
   "${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}" -c '
@@ -99,10 +104,10 @@ s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True
 @test "a key comes from the environment, else from .env, and nothing else of .env is read" {
   ROOT=$BATS_TEST_TMPDIR
   printf '%s\n' "# A_KEY=wrong" 'export A_KEY="in file"' "B_KEY='b'" 'EVIL=$(touch '"$BATS_TEST_TMPDIR"'/evil)' >"$ROOT/.env"
-  [[ $(run::_key A_KEY) == "in file" ]]
-  [[ $(run::_key B_KEY) == b ]]
-  [[ $(A_KEY=env run::_key A_KEY) == env ]]
-  [[ -z $(run::_key C_KEY) ]]
+  [[ $(common::key A_KEY) == "in file" ]]
+  [[ $(common::key B_KEY) == b ]]
+  [[ $(A_KEY=env common::key A_KEY) == env ]]
+  [[ -z $(common::key C_KEY) ]]
   [[ ! -e $BATS_TEST_TMPDIR/evil ]]
 }
 

@@ -47,6 +47,24 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   nothing_left
 }
 
+@test "an endpoint that refuses AIDE after it has let its job in: lost, with the endpoint's words" {
+  local reason="the agent had no answer of a model, and its job has none either: model 'm' at http"
+  python3 "$ROOT/tests/fakes/model_server.py" "$BATS_TEST_TMPDIR/asked" >"$BATS_TEST_TMPDIR/port" 3>&- &
+  wait_for 10 test -s "$BATS_TEST_TMPDIR/port"
+  # asked before anything is submitted, by the job, by the agent, and by the job
+  MODEL_BASE_URL=http://127.0.0.1:$(<"$BATS_TEST_TMPDIR/port")/answers,answers,quota/v1 MODEL_NAME=m MODEL_API_KEY=sk-very-secret \
+    workflow classification_basic endpoint
+  kill $!
+  expect_status 3
+  expect_in "lost: $reason" "$output"
+  expect_in "refuses: HTTP 429: You exceeded your current quota (its quota is used up)" "$output"
+  state_is lost
+  expect_in '"cut_short": "code model' "$(<"$(run_of)/run_metadata.json")"
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/asked") == 4 ]]
+  refuse grep -r sk-very-secret "$BATS_TEST_TMPDIR/runs"
+  nothing_left
+}
+
 @test "rollouts share their servers, --json tells all, tokens are nowhere" {
   workflow classification_basic --agent baseline --rollouts 2 --json
   expect_status 0

@@ -15,7 +15,7 @@ setup() {
   cat >"$WORK/job" <<'JOB'
 set -euo pipefail
 cd "$WORK"
-for lib in common scheduler service container run agent; do source "lib/$lib.sh"; done
+for lib in common scheduler service container run agent endpoint; do source "lib/$lib.sh"; done
 RUN=$WORK/run RUN_NAME=toy_7 RUN_GROUP=$WORK RUNS=$WORK JOB_ID=7 JOB_TMP=$WORK/tmp PUBLIC=$WORK/data SITE=here RUNTIME=none VENV=/nowhere CPUS=1
 COMPETITION=toy AGENT=one MODEL_LABEL='' SEED=0 ROLLOUT=0 STEP_LIMIT=1 GRADING=http://grading GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
 NEEDS_MODEL=0 UPLOAD_MB=1 TIME_LIMIT=${LIMIT:-100} AGENT_CODE=0 ENDPOINTS_AT='' AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))
@@ -43,6 +43,12 @@ echo id,1 >"$S"
 work() { # work COMMAND: an agent that does this
   agent::start "$RUN/agent.log" container::exec one --contained -- bash -c "S=$S; $1"
 }
+model() { # model MANNER…: the run's model is somebody else's endpoint, which answers so
+  NEEDS_MODEL=1 MODEL=external FEEDBACK=external ENDPOINT_SECONDS=1 ENDPOINT_PAUSES=(0 0) URL=http://127.0.0.1:$(<"$WORK/port")/$1/v1
+  EXTERNAL=([CODE_url]=$URL [CODE_name]=m [CODE_key]=A_KEY [FEEDBACK_url]=$URL [FEEDBACK_name]=m [FEEDBACK_key]=A_KEY)
+  export A_KEY=sk-secret
+}
+used() { printf '%s' "$1" >"$RUN/logs/usage.json"; } # used USAGE: the agent says so
 eval "$DO"
 run::grade_and_finish
 JOB
@@ -50,8 +56,15 @@ JOB
 }
 
 teardown() {
+  [[ ! -s $WORK/server ]] || kill "$(<"$WORK/server")" 2>/dev/null || true
   chmod -R u+rwX "$WORK"
   rm -rf "$WORK"
+}
+
+start_endpoint() { # start_endpoint [CERT KEY]: a stand-in for somebody's endpoint
+  "${HAB_CORE_PYTHON:-python3}" "$ROOT/tests/fakes/model_server.py" "$WORK/asked" "$@" >"$WORK/port" 3>&- &
+  echo $! >"$WORK/server"
+  wait_for 10 test -s "$WORK/port"
 }
 
 finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
@@ -224,4 +237,111 @@ SCRATCH=$JOB_TMP; container::_clean; [[ ! -e $SCRATCH ]] && mkdir "$SCRATCH"'
   finishes "$reach sleep 5 & REACH_PID=\$!; CONTAINER_SECONDS=0 HOSTNAME=n1 IMAGES=/images; on_exit 'kill \$REACH_PID'; run::await_container" 3 lost \
     "the agent's container wasn't there after 0 s on n1: is /images slow or away there?"
   finishes "$reach (echo here >tmp/reach/said) & REACH_PID=\$!; run::await_container" 0 scored graded
+}
+
+@test "an endpoint that refuses us is found before the agent starts" {
+  local manner words never='run::ask_endpoints; : >"$WORK/began"'
+  start_endpoint
+  while IFS='|' read -r manner words; do
+    finishes "model $manner; $never" 3 lost "model 'm' at http://127.0.0.1:$(<"$WORK/port")/$manner/v1 refuses: HTTP $words"
+    [[ ! -e $WORK/began && $(wc -l <"$WORK/asked") == 1 ]]
+    expect_in "POST /$manner/v1/chat/completions Bearer sk-secret {\"model\": \"m\"," "$(<"$WORK/asked")"
+    rm "$WORK/asked"
+    refuse grep -r sk-secret "$WORK/run" "$BATS_TEST_TMPDIR/stderr"
+  done <<'WORDS'
+401|401: Incorrect API key provided: ***. You can find it. (check A_KEY)
+402|402: Insufficient Balance (its quota is used up)
+403|403: <html> <head><title>403 Forbidden</title></head> </html> (check A_KEY)
+404|404: The model `m` does not exist. (check its name and address)
+quota|429: You exceeded your current quota (its quota is used up)
+credit|400: Your credit balance is too low to access the API. (its quota is used up)
+budget|400: Budget has been exceeded! Current cost: 1.2, Max budget: 1.0 (its quota is used up)
+gemini|400: API key not valid. Please pass a valid API key. (check A_KEY)
+WORDS
+}
+
+@test "an endpoint that is busy or away is the agent's to try again" {
+  local manner
+  start_endpoint
+  for manner in 429 500 503 html error none hang endless; do
+    finishes "model $manner; run::ask_endpoints" 0 scored 'graded"'
+    expect_in "model 'm' at http://127.0.0.1:$(<"$WORK/port")/$manner/v1 gives no answer: " "$error"
+    expect_in "; the agent will try again" "$error"
+  done
+  finishes 'model answers; EXTERNAL[CODE_url]=http://127.0.0.1:9/v1; run::ask_endpoints' 0 scored 'graded"'
+  expect_in "http://127.0.0.1:9/v1 gives no answer: curl: (7)" "$error"
+  for manner in answers reasoner; do
+    finishes "model $manner; run::ask_endpoints" 0 scored 'graded"'
+    [[ -z ${error//*'scored: graded'/} ]]
+  done
+}
+
+@test "an address without a name: the first model that the endpoint lists, or no run" {
+  local given='MODEL=${URL%/v1} FEEDBACK=$MODEL; run::ask_endpoints; run::_endpoint CODE "" >"$WORK/lines"'
+  start_endpoint
+  finishes "model answers; $given" 0 scored graded
+  expect_in "AGENT_CODE_MODEL='served/first'" "$(<"$WORK/lines")"
+  finishes "model html; $given" 3 lost "http://127.0.0.1:$(<"$WORK/port")/html/v1, asked for its models (MODEL_NAME would name one), gives no answer: HTTP 200: <html>log in"
+  finishes "model 401; $given" 3 lost "http://127.0.0.1:$(<"$WORK/port")/401/v1, asked for its models (MODEL_NAME would name one), refuses: HTTP 401"
+  finishes "MODEL_NAME=mine; model answers; $given" 0 scored graded
+  expect_in "AGENT_CODE_MODEL='mine'" "$(<"$WORK/lines")"
+  WORK=$WORK DO='model answers; EXTERNAL=(); run::ask_endpoints' try "${AS[@]}" bash "$WORK/job"
+  expect_status 2
+  expect_in "MODEL is 'external', but this script was rendered without a model" "$error"
+}
+
+@test "an agent without an answer is lost where its job has none either, and else has its own result" {
+  local manner none="rm \$S; used '{\"requests\": 7, \"answers\": 0, \"cut_short\": \"HTTP 429\"}'; AGENT_CODE=9"
+  local lost="the agent had no answer of a model, and its job has none either: model 'm' at http"
+  start_endpoint
+  for manner in 429 500 hang 401 403 404 quota html; do
+    finishes "model $manner; $none" 3 lost "$lost"
+  done
+  expect_in "asking again in 0 s" "$error"
+  finishes "model 429; TIME_LIMIT_REACHED=true; $none" 3 lost "$lost"
+  finishes "model answers; $none" 4 agent_failed 'the agent ended with code 9 and left no submission'
+  finishes "model 429,500,answers; $none" 4 agent_failed 'the agent ended with code 9 and left no submission'
+  finishes "model 500; rm \$S; used '{\"requests\": 0, \"answers\": 0}'; AGENT_CODE=9" 4 agent_failed 'the agent ended with code 9'
+  finishes "model 401; rm \$S; used '{\"requests\": 7, \"answers\": 1, \"cut_short\": \"HTTP 401\"}'" 4 no_submission \
+    'the agent ended without writing a submission; cut short: HTTP 401"'
+}
+
+@test "what an agent lays in place of its own count decides nothing" {
+  local lay
+  start_endpoint
+  for lay in 'used nonsense' : 'mkfifo $RUN/logs/usage.json' 'ln -s /etc/passwd $RUN/logs/usage.json' 'rm -r $RUN/logs; ln -s $WORK $RUN/logs' \
+    'truncate -s 1G $RUN/logs/usage.json' 'used {}; chmod 000 $RUN/logs/usage.json'; do
+    finishes "model answers; rm \$S; $lay" 4 no_submission 'the agent ended without writing a submission"'
+    finishes "model 500; rm \$S; $lay" 3 lost 'the agent had no answer'
+    finishes "model 500; $lay" 0 scored 'graded"'
+  done
+}
+
+@test "a run that was cut short keeps its score, and says so" {
+  local said="HTTP 429: You have\\n\\u001b[31mno quota\\\\\" left of sk-secret"
+  start_endpoint
+  finishes "model quota; used '{\"steps\": 1, \"requests\": 3, \"answers\": 2, \"cut_short\": \"$said$(printf 'x%.0s' {1..900})\"}'" 0 scored \
+    'graded; cut short: HTTP 429: You have '
+  expect_in '"cut_short": "HTTP 429: You have' "$(<"$WORK/run/run_metadata.json")"
+  [[ $(wc -c <"$WORK/run/run_metadata.json") -lt 2500 && ! -e $WORK/asked ]]
+  refuse grep -r sk-secret "$WORK/run/run_metadata.json"
+  "${HAB_CORE_PYTHON:-python3}" -m json.tool "$WORK/run/run_metadata.json" >/dev/null
+  finishes "used '{\"cut_short\": null}'" 0 scored 'graded"'
+  expect_in '"cut_short": null' "$(<"$WORK/run/run_metadata.json")"
+}
+
+@test "a server of the run's own that gives no answer is asked in the same way" {
+  local manner own='source lib/service.sh; model 500; MODEL_JOB=vllm_x_7 FEEDBACK_JOB=vllm_x_7 ADDRESS_DIR=$WORK/addresses; sched::alive_in() { printf "7\n"; }; rm $S'
+  (JOB_TMP=$WORK SERVICE=vllm JOB_ID=7 HOST=127.0.0.1 && source "$ROOT/scripts_hpc/lib/common.sh" && source "$ROOT/scripts_hpc/lib/service.sh" && service::make_certificate)
+  start_endpoint "$WORK/tls/cert.pem" "$WORK/tls/key.pem"
+  mkdir "$WORK/addresses"
+  for manner in 500 answers; do
+    { printf '%s\n' "https://127.0.0.1:$(<"$WORK/port")/$manner" token=own-token served_name=mine && cat "$WORK/tls/cert.pem"; } >"$WORK/addresses/vllm_x_7"
+    if [[ $manner == 500 ]]; then
+      finishes "$own" 3 lost "the agent had no answer of a model, and its job has none either: model 'mine' of job 7 gives no answer: HTTP 500: The server had an error"
+    else
+      finishes "$own" 4 no_submission 'the agent ended without writing a submission"'
+    fi
+  done
+  expect_in 'POST /500/v1/chat/completions Bearer own-token {"model": "mine"' "$(<"$WORK/asked")"
 }

@@ -39,6 +39,23 @@ common::check_env_file() { # a word on keys that others can read; needs ROOT
     printf '%s: others on this machine can read the keys in %s: chmod 600 %q\n' "${0##*/}" "$ROOT/.env" "$ROOT/.env" >&2
 }
 
+common::key() { # common::key VARIABLE: a key, from the environment, else from .env; nothing else of .env is read; needs ROOT
+  local name=$1 line
+  if [[ -n ${!name:-} ]]; then
+    printf '%s' "${!name}"
+    return
+  fi
+  [[ -r $ROOT/.env ]] || return 0
+  line=$(grep -E "^(export +)?$name=" "$ROOT/.env" | tail -n 1) || return 0
+  line=${line#*=}
+  line=${line%$'\r'}
+  case $line in
+    \"*\") line=${line:1:-1} ;;
+    \'*\') line=${line:1:-1} ;;
+  esac
+  printf '%s' "$line"
+}
+
 # What helpers/tasks/layout.py asks of a task before its jobs are submitted, for scripts that are submitted by hand. Needs DATA and SITE.
 common::check_prepared() { # common::check_prepared TASK public|private…
   local folder=$DATA/$1/prepared half problem=''
@@ -153,7 +170,9 @@ json::object() { # json::object KEY VALUE …; KEY:=VALUE (key ends in ':') take
 # The first string that JSON on stdin has under a key: on one line, printable, at most 300 characters; nothing where there is none.
 json::text() { # json::text KEY
   local text
-  text=$(LC_ALL=C tr -cd ' -~\n' | sed -n "s/.*\"$1\": *\"\(\([^\"\\\\]\|\\\\.\)*\)\".*/\1/p" | head -n 1)
+  text=$(LC_ALL=C tr -cd ' -~\n' | grep -oE "\"$1\": *\"([^\"\\\\]|\\\\.)*\"" | head -n 1) || true
+  text=${text#*:*\"}
+  text=${text%\"}
   text=${text//\\[nrt]/ }
   text=${text//\\\"/\"}
   printf '%s' "${text:0:300}"

@@ -3,7 +3,8 @@
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
-SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' CUT_SHORT=''
+declare -gA EXTERNAL # the job script has filled it, for models whose endpoint is somebody else's
 
 run::create() {
   if [[ -z $RUN_GROUP ]]; then RUN_GROUP=$RUNS/$(date -u +%Y-%m-%dT%H-%M-%S-UTC)_run-group_${AGENT//\//-}; fi
@@ -25,7 +26,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
   case $RUN_STATE in waiting | running) ;; *) ended=$(common::now) ;; esac
   json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
     seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
-    time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" step_limit: "$STEP_LIMIT" \
+    time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" cut_short "$CUT_SHORT" step_limit: "$STEP_LIMIT" \
     data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
     grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" feedback_job "${FEEDBACK_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
     agent_started_at "$AGENT_STARTED" agent_ended_at "$AGENT_ENDED" ended_at "$ended" |
@@ -50,7 +51,7 @@ run::close() { # the last word of a job script that died on the way, and of ever
 }
 
 run::lose() { # run::lose REASON: ends the job, infrastructure's fault
-  AGENT_ENDED=$(common::now)
+  AGENT_ENDED=${AGENT_ENDED:-$(common::now)}
   run::finish lost "$1"
   exit 3
 }
@@ -197,36 +198,75 @@ run::await_services() {
   done
 }
 
-run::_key() { # run::_key VARIABLE: from the environment, else from .env; nothing else of .env is read
-  local name=$1 line
-  if [[ -n ${!name:-} ]]; then
-    printf '%s' "${!name}"
-    return
-  fi
-  [[ -r $ROOT/.env ]] || return 0
-  line=$(grep -E "^(export +)?$name=" "$ROOT/.env" | tail -n 1) || return 0
-  line=${line#*=}
-  line=${line%$'\r'}
-  case $line in
-    \"*\") line=${line:1:-1} ;;
-    \'*\') line=${line:1:-1} ;;
-  esac
-  printf '%s' "$line"
+run::_external_roles() { # the roles of models whose endpoint is somebody else's, and how it was given: a line each
+  ((NEEDS_MODEL)) || return 0
+  [[ -n $MODEL_JOB ]] || printf 'CODE %s\n' "$MODEL"
+  [[ -n $FEEDBACK_JOB ]] || printf 'FEEDBACK %s\n' "$FEEDBACK"
 }
 
-run::_endpoint() { # run::_endpoint ROLE SERVICE_JOB GIVEN: four lines for the agent
-  local role=$1 server=$2 given=$3 url name key
+# Asks the endpoints that are somebody else's for one token, before any of the agent's time is spent: one that refuses us will refuse
+# the agent too. One that is busy or away may come back, and the agent will try. (A server of ours has answered its own job's request
+# before it told its address, and every client since.)
+run::ask_endpoints() {
+  local role given code asked=''
+  while read -r role given <&3; do
+    if [[ $given == external ]]; then
+      [[ -n ${EXTERNAL[${role}_url]:-} ]] || die 2 "MODEL is 'external', but this script was rendered without a model: give MODEL as auto:JOB or a URL"
+    else
+      EXTERNAL[${role}_url]=${given%/} EXTERNAL[${role}_name]=${MODEL_NAME:-} EXTERNAL[${role}_key]=MODEL_API_KEY
+      [[ $given == */v1 || $given == */v1/ ]] || EXTERNAL[${role}_url]+=/v1
+      run::_name_model "$role"
+    fi
+    [[ $asked != "${EXTERNAL[${role}_url]} ${EXTERNAL[${role}_name]}" ]] || continue
+    asked="${EXTERNAL[${role}_url]} ${EXTERNAL[${role}_name]}"
+    code=0
+    run::_in_reach endpoint::ask "${EXTERNAL[${role}_url]}" "${EXTERNAL[${role}_name]}" "$(run::_model_key "$role")" "${EXTERNAL[${role}_key]}" || code=$?
+    case $code in
+      0) ;;
+      4) run::lose "$SAID" ;;
+      *) log "$SAID; the agent will try again" ;;
+    esac
+  done 3< <(run::_external_roles)
+}
+
+# An address without a name: the agent can't begin without one.
+run::_name_model() { # run::_name_model ROLE
+  local role=$1 try code
+  [[ -z ${EXTERNAL[${role}_name]} ]] || return 0
+  for ((try = 0; ; try++)); do
+    code=0
+    run::_in_reach endpoint::first_model "${EXTERNAL[${role}_url]}" "$(run::_model_key "$role")" MODEL_API_KEY || code=$?
+    ((code)) || break
+    ((code == 5 && try < ${#ENDPOINT_PAUSES[@]})) || run::lose "$SAID"
+    common::pause "${ENDPOINT_PAUSES[try]}"
+  done
+  EXTERNAL[${role}_name]=$SAID
+}
+ENDPOINT_PAUSES=(15 60) # seconds before a second and a third try
+SAID=''
+
+# Runs a request so that a signal to this job isn't kept waiting; what it printed is SAID.
+run::_in_reach() { # run::_in_reach COMMAND…
+  local code=0 pid
+  "$@" >"$JOB_TMP/said" &
+  pid=$!
+  wait "$pid" || code=$?
+  SAID=$(<"$JOB_TMP/said")
+  return "$code"
+}
+
+run::_model_key() { # run::_model_key ROLE: the key of somebody else's endpoint, or nothing
+  [[ -z ${EXTERNAL[$1_key]:-} ]] || common::key "${EXTERNAL[$1_key]}"
+}
+
+run::_endpoint() { # run::_endpoint ROLE SERVICE_JOB: four lines for the agent
+  local role=$1 server=$2 url name key
   if [[ -n $server ]]; then
     url=$(service::lookup "$server" url)/v1
     name=$(service::lookup "$server" served_name)
     key=$(service::lookup "$server" token)
-  elif [[ $given == external ]]; then
-    url=${EXTERNAL[${role}_url]} name=${EXTERNAL[${role}_name]} key=''
-    [[ -z ${EXTERNAL[${role}_key]} ]] || key=$(run::_key "${EXTERNAL[${role}_key]}")
   else
-    url=${given%/} key=$(run::_key MODEL_API_KEY)
-    [[ $url == */v1 ]] || url=$url/v1
-    name=${MODEL_NAME:-$(service::curl "$key" --max-time 30 "$url/models" | sed -n 's/.*"id": *"\([^"]*\)".*/\1/p' | head -n 1)}
+    url=${EXTERNAL[${role}_url]} name=${EXTERNAL[${role}_name]} key=$(run::_model_key "$role")
   fi
   run::_line "AGENT_${role}_MODEL" "$name"
   run::_line "AGENT_${role}_BASE_URL" "$url"
@@ -298,8 +338,8 @@ run::write_endpoints() {
     run::_line GRADING_CA_FILE "$(run::_certificate "$GRADING_JOB")"
     run::_line AGENT_DEADLINE "$AGENT_DEADLINE"
     if ((NEEDS_MODEL)); then
-      run::_endpoint CODE "$MODEL_JOB" "$MODEL"
-      run::_endpoint FEEDBACK "$FEEDBACK_JOB" "$FEEDBACK"
+      run::_endpoint CODE "$MODEL_JOB"
+      run::_endpoint FEEDBACK "$FEEDBACK_JOB"
     fi
     run::_proxies "$url"
   } | common::write_atomic "$JOB_TMP/endpoints/env" 0600
@@ -421,6 +461,7 @@ run::_remarks() {
   if [[ $TIME_LIMIT_REACHED == true && $(agent::_seen "$RUN/submission/submission.csv") != "$SUBMISSION_KEPT" ]]; then
     printf '; what the agent wrote after its time limit of %s s is ignored' "$TIME_LIMIT"
   fi
+  [[ -z $CUT_SHORT ]] || printf '; cut short: %s' "$CUT_SHORT"
 }
 
 run::_conclude() { # run::_conclude STATE REASON: a verdict on what the agent did; ends the job
@@ -432,6 +473,7 @@ run::_conclude() { # run::_conclude STATE REASON: a verdict on what the agent di
 run::grade_and_finish() {
   local note
   [[ -n $SUBMISSION_KEPT ]] || run::_keep_submission
+  run::_read_usage
   [[ -z $SUBMISSION_PROBLEM ]] || run::_conclude invalid_submission "$SUBMISSION_PROBLEM"
   [[ -n $SUBMISSION ]] || run::_without_submission
   common::room "$JOB_TMP" >/dev/null || container::empty_tmp
@@ -460,7 +502,51 @@ run::_keep_report() {
     run::lose "can't write to $RUN: $(common::lacking "$RUN"); the submission is kept"
 }
 
+# What an agent says of its use of models. It is only words: none of it decides a state.
+run::_read_usage() { # sets CUT_SHORT, and NO_ANSWER where it isn't said that models answered, or that none was asked
+  local copy=$JOB_TMP/usage.json keys=() role server
+  CUT_SHORT='' NO_ANSWER=$NEEDS_MODEL
+  rm -f "$copy"
+  [[ -d $RUN/logs && ! -L $RUN/logs ]] && agent::copy "$RUN/logs/usage.json" 65536 "$copy" >/dev/null || return 0
+  for role in CODE FEEDBACK; do keys+=("$(run::_model_key "$role")"); done
+  for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
+    [[ -z $server ]] || keys+=("$(service::lookup "$server" token || true)")
+  done
+  CUT_SHORT=$(endpoint::words "$(json::text cut_short <"$copy")" "${keys[@]}" "${GRADING_TOKEN:-}")
+  if grep -qaE '"answers": *[1-9]|"requests": *0[^0-9]' "$copy"; then NO_ANSWER=0; fi
+}
+NO_ANSWER=0
+
+# Whether the models answer this job, where the agent may have had no answer of any: asked here, as the agent is not believed. One that
+# floods an endpoint, or uses up its quota, to be `lost` instead of without a result has to do so at its owner's cost, until after its
+# own end, for longer than a limit by the minute lasts, and every time it is run again; a server of ours drops the requests of the dead.
+run::_check_models() {
+  local try code
+  ((NO_ANSWER)) || return 0
+  for ((try = 0; ; try++)); do
+    code=0
+    run::_models_answer || code=$?
+    ((code)) || return 0
+    run::_check_servers
+    ((code == 5 && try < ${#ENDPOINT_PAUSES[@]})) || break
+    log "$SAID; asking again in ${ENDPOINT_PAUSES[try]} s"
+    common::pause "${ENDPOINT_PAUSES[try]}"
+  done
+  run::lose "the agent had no answer of a model, and its job has none either: $SAID"
+}
+
+run::_models_answer() { # asks each for one token; the code and SAID of the first that doesn't answer
+  local server role
+  for server in "$MODEL_JOB" ${FEEDBACK_JOB:+"$FEEDBACK_JOB"}; do
+    [[ -z $server ]] || run::_in_reach endpoint::ask_server "$server" || return
+  done
+  while read -r role _ <&3; do
+    run::_in_reach endpoint::ask "${EXTERNAL[${role}_url]}" "${EXTERNAL[${role}_name]}" "$(run::_model_key "$role")" "${EXTERNAL[${role}_key]}" || return
+  done 3< <(run::_external_roles)
+}
+
 run::_without_submission() {
+  run::_check_models
   if [[ $TIME_LIMIT_REACHED == true ]]; then
     run::_conclude timed_out "no submission within the time limit of $TIME_LIMIT s"
   elif ((AGENT_CODE)); then

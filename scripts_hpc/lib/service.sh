@@ -67,17 +67,19 @@ service::free_port() { # service::free_port LOWEST HIGHEST: one that nothing lis
 
 # A request with a bearer token that no process list shows: curl reads it from a file descriptor. With --cacert, nothing is sent
 # before the server has proven to hold that certificate. (--capath: else the system's authorities are believed too.) The person's ~/.curlrc, which might say otherwise, isn't read.
-service::curl() { # service::curl TOKEN CURL_ARGS…
+service::request() { # service::request TOKEN CURL_ARGS…
   local token=$1
   shift
   if command -v curl >/dev/null; then
-    curl --disable --silent --show-error --noproxy '*' --config <(printf 'header = "Authorization: Bearer %s"\n' "$token") "$@"
+    curl --disable --silent --show-error --config <(printf 'header = "Authorization: Bearer %s"\n' "$token") "$@"
   elif [[ -x ${VENV:-}/bin/python ]]; then
     HAB_TOKEN=$token PYTHONPATH=$ROOT "$VENV/bin/python" -m helpers.curl "$@"
   else
     die 3 "there is no curl on ${HOSTNAME:-this node}: jobs need it (environment.modules of site $SITE may bring it)"
   fi
 }
+
+service::curl() { service::request "$1" --noproxy '*' "${@:2}"; } # the run's own servers are reached directly
 
 # A request to the server of a job, found and known by its address file; code 1 while there is no address.
 service::ask() { # service::ask SERVICE_JOB TOKEN_KEY PATH CURL_ARGS…

@@ -77,6 +77,8 @@ done
 source "$ROOT/scripts_hpc/lib/run.sh"
 # shellcheck source=scripts_hpc/lib/agent.sh
 source "$ROOT/scripts_hpc/lib/agent.sh"
+# shellcheck source=scripts_hpc/lib/endpoint.sh
+source "$ROOT/scripts_hpc/lib/endpoint.sh"
 
 (($# >= 2)) || die 2 "usage: sbatch slurm_agent_$AGENT.sh COMPETITION auto:GRADING_JOB|URL [MODEL …]"
 COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0}
@@ -121,6 +123,7 @@ start_agent() {
 
 # The agent starts up while the servers do; it waits for the file of addresses itself.
 (umask 077 && mkdir "$JOB_TMP/endpoints")
+run::ask_endpoints
 run::write_bundle
 for name in SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE; do
   CONTAINER_ENV[$name]=$(container::inside "$JOB_TMP/endpoints" /home/agent/endpoints)/ca.pem

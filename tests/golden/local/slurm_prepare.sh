@@ -64,9 +64,6 @@ source "$ROOT/scripts_hpc/lib/container.sh"
 for folder in "$ADDRESS_DIR" ${RUN_GROUP:+"$RUN_GROUP"}; do
   [[ ! -d $folder ]] || LACKING=$(common::room "$folder") || die 3 "$folder: $LACKING (paths.address_dir and paths.runs of site $SITE)"
 done
-# shellcheck source=scripts_hpc/lib/run.sh
-source "$ROOT/scripts_hpc/lib/run.sh"
-
 (($#)) || [[ -n $RUN_GROUP ]] || die 2 "which tasks? sbatch slurm_prepare.sh TASK…"
 container::check prepare
 container::scratch "$SCRATCH"
@@ -106,7 +103,7 @@ for folder in ${KAGGLE_CONFIG_DIR:+"$KAGGLE_CONFIG_DIR"} "${HOME:-}/.kaggle" "${
       install -D --mode=600 "$folder/$name" "$JOB_TMP/tmp/.kaggle/$name"
   done
 done
-for name in KAGGLE_API_TOKEN KAGGLE_USERNAME KAGGLE_KEY; do CONTAINER_ENV[$name]=$(run::_key "$name"); done
+for name in KAGGLE_API_TOKEN KAGGLE_USERNAME KAGGLE_KEY; do CONTAINER_ENV[$name]=$(common::key "$name"); done
 if [[ -f ${CONTAINER_ENV[KAGGLE_API_TOKEN]} ]]; then # it may name a file that holds the token
   CONTAINER_ENV[KAGGLE_API_TOKEN]=$(<"${CONTAINER_ENV[KAGGLE_API_TOKEN]}")
 fi
