@@ -26,6 +26,8 @@ from helpers.tasks.definitions import open_registry
 LEAST_FREE_MB = 200
 JOB = re.compile(r"^\d+$")
 SCRIPTS = (".py", ".sh", ".ipynb")
+ENDPOINT = ROOT / "scripts_hpc" / "lib" / "endpoint.sh"
+REFUSED = 4  # exit code of endpoint.sh: no second try would help
 
 
 def plan(competition: str | None, model: str | None, dry_run: bool, **options: Any) -> str:
@@ -233,6 +235,8 @@ class _Asked(SiteChecks):
         self._check_times()
         self.check_images()
         self.check_folders()
+        if not self.problems:  # somebody else is asked last
+            self._check_endpoints()
         if self.problems:
             raise ConfigError(self.problems)
         if self.site.scheduler.kind == "slurm":
@@ -301,6 +305,44 @@ class _Asked(SiteChecks):
                 )
             if model.engine == "vllm":
                 self._check_weights(model)
+
+    def _check_endpoints(self) -> None:
+        """Ask the models that are somebody else's for one token. A login node may have no way to them, so silence is only told."""
+        reused = self.options["reuse_model"]
+        asked = [
+            (str(model.base_url), model.served_name, model.api_key_variable or "")
+            for model in self.models
+            if model.engine == "external" and not (reused and model is self.model)
+        ]
+        if reused and not JOB.match(reused) and self.agent and self.agent.needs_model:
+            url = reused.rstrip("/")
+            asked.append(
+                (url if url.endswith("/v1") else f"{url}/v1", os.environ.get("MODEL_NAME", ""), "MODEL_API_KEY")
+            )
+        for endpoint in dict.fromkeys(asked):
+            done = subprocess.run(
+                ["bash", str(ENDPOINT), *endpoint],
+                env=os.environ | self._outside(),
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+            )
+            said = done.stdout.strip() or done.stderr.strip()
+            if done.returncode == REFUSED:
+                self.problems.append(f"{said}.")
+            elif done.returncode:
+                click.echo(f"note: from here, {said}; the agent's job will ask again.", err=True)
+
+    def _outside(self) -> dict[str, str]:
+        """Variables for a request to the outside as a job of the site makes it; for endpoint.sh."""
+        here = self.site.environment
+        variables = {"ROOT": str(ROOT), "VENV": sys.prefix, "SITE": self.site.name, **here.variables}
+        if here.proxy:
+            variables |= {"http_proxy": here.proxy, "https_proxy": here.proxy}
+        if here.no_proxy:
+            known = os.environ.get("no_proxy")
+            variables["no_proxy"] = ",".join([*here.no_proxy, *([known] if known else [])])
+        return variables | ({"CA_BUNDLE": here.ca_bundle} if here.ca_bundle else {})
 
     def _check_weights(self, model: Model) -> None:
         """Whether the weights are there, where no job could fetch them."""

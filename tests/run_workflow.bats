@@ -132,12 +132,84 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   expect_in "OPENAI_API_KEY is neither in the environment nor in" "$error"
 }
 
+start_endpoint() { # a stand-in for somebody's endpoint; endpoint MANNER makes it gpt-mini's
+  "${HAB_CORE_PYTHON:-python3}" "$ROOT/tests/fakes/model_server.py" "$BATS_TEST_TMPDIR/asked" >"$BATS_TEST_TMPDIR/port" 3>&- &
+  SERVER=$!
+  wait_for 10 test -s "$BATS_TEST_TMPDIR/port"
+  PORT=$(<"$BATS_TEST_TMPDIR/port")
+}
+endpoint() {
+  sed -i '/^models:/d' "$SITE_FILE"
+  printf 'models: {gpt-mini: {base_url: "http://127.0.0.1:%s/%s/v1"}}\n' "$PORT" "$1" >>"$SITE_FILE"
+}
+teardown() { [[ -z ${SERVER:-} ]] || kill "$SERVER"; }
+
 @test "an external model needs no server job, and its key goes nowhere" {
+  start_endpoint
+  endpoint answers
   OPENAI_API_KEY=sk-very-secret workflow toy gpt-mini --detach
   expect_status 0
   [[ $(calls) != *vllm* ]]
   expect_in "agent.sh toy auto:101 external  0 0" "$(calls)"
   refuse grep -r sk-very-secret "$output" "$FAKE_SLURM"
+  [[ -z $error || $error == "run: "* ]]
+  # code and feedback are one model
+  [[ $(<"$BATS_TEST_TMPDIR/asked") == 'POST /answers/v1/chat/completions Bearer sk-very-secret {"model": "gpt-4.1-mini",'* ]]
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/asked") == 1 ]]
+}
+
+@test "an external model that refuses us is found before anything is submitted; one that can't be asked from here is only told" {
+  local manner words
+  start_endpoint
+  export OPENAI_API_KEY=sk-very-secret
+  while IFS='|' read -r manner words; do
+    endpoint "$manner"
+    workflow toy gpt-mini --dry-run
+    expect_status 2
+    expect_in "error: model 'gpt-4.1-mini' at http://127.0.0.1:$PORT/$manner/v1 refuses: HTTP $words" "$error"
+    [[ $error != *sk-very-secret* && $error != *Traceback* ]]
+  done <<'WORDS'
+401|401: Incorrect API key provided: ***. You can find it. (check OPENAI_API_KEY).
+402|402: Insufficient Balance (its quota is used up).
+403|403: <html> <head><title>403 Forbidden</title></head> </html> (check OPENAI_API_KEY).
+404|404: The model `m` does not exist. (check its name and address).
+quota|429: You exceeded your current quota (its quota is used up).
+WORDS
+  workflow toy gpt-mini --detach
+  expect_status 2
+  nothing_submitted
+  endpoint 429
+  workflow toy gpt-mini --dry-run
+  expect_status 0
+  expect_in "note: from here, model 'gpt-4.1-mini' at http://127.0.0.1:$PORT/429/v1 gives no answer: HTTP 429: Rate limit reached" "$error"
+  PORT=9 endpoint answers
+  workflow toy gpt-mini --dry-run
+  expect_status 0
+  expect_in "gives no answer: curl: (7)" "$error"
+  expect_in "the agent's job will ask again." "$error"
+  # an address that was given takes the model's place, and has the key of such addresses
+  MODEL_API_KEY=sk-other workflow toy gpt-mini --reuse-model "http://127.0.0.1:$PORT/404" --dry-run
+  expect_status 2
+  expect_in "http://127.0.0.1:$PORT/404/v1, asked for its models (MODEL_NAME would name one), refuses: HTTP 404" "$error"
+  expect_in "GET /404/v1/models Bearer sk-other" "$(<"$BATS_TEST_TMPDIR/asked")"
+}
+
+@test "the way to an external model is the site's proxy, with curl and without" {
+  start_endpoint
+  local tool
+  endpoint x
+  sed -i 's|127.0.0.1:[0-9]*/x|nowhere.invalid/401|' "$SITE_FILE"
+  export OPENAI_API_KEY=sk-very-secret
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  for tool in ${PATH//://* }/*; do
+    [[ ${tool##*/} == curl || -e $BATS_TEST_TMPDIR/bin/${tool##*/} ]] || ln -s "$tool" "$BATS_TEST_TMPDIR/bin/"
+  done
+  for path in "$PATH" "$BATS_TEST_TMPDIR/bin"; do
+    PATH=$path try "$ROOT/scripts_hpc/run_workflow.sh" toy gpt-mini --dry-run --site "$SITE_FILE" --set "environment.proxy=http://127.0.0.1:$PORT/"
+    expect_status 2
+    expect_in "POST http://nowhere.invalid/401/v1/chat/completions Bearer sk-very-secret" "$(<"$BATS_TEST_TMPDIR/asked")"
+    rm "$BATS_TEST_TMPDIR/asked"
+  done
 }
 
 @test "an unreadable half of the data" {
