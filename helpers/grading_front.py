@@ -2,6 +2,12 @@
 
 It holds no answers, no grader and no pandas, and it reads nothing of an upload: what a stranger or an agent sends can
 cost it a socket, a file, and the time to copy bytes.
+
+Why this one: uvicorn's protocol class, on asyncio, gives an idle or slow connection no thread, and takes our deadlines for
+the head and the whole of a request (with gunicorn's threads, some strangers made all of them wait). What an upload may cost
+is bounded by its judge: a process that the kernel ends, forked by a keeper that has neither thread nor client. Not Pebble's
+pool: its workers are forked by the process that serves, so they would inherit the clients' sockets, and the loaded answers
+only if the front held them, too.
 """
 
 from __future__ import annotations
@@ -414,6 +420,7 @@ async def _serve(listener, control, make, judges, limit, certificate) -> None:
         connection.leave()
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_finished(state), SECONDS_TO_STOP)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what isn't finished is cancelled, which is no error
 
 
 async def _finished(state: ServerState) -> None:

@@ -210,9 +210,10 @@ def _fork(work: Callable[..., Any], *arguments: Any) -> int:
 
 def _await(process: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # then it waits to be asked for
     with contextlib.suppress(ChildProcessError):
-        while not os.waitpid(process, os.WNOHANG)[0] and time.monotonic() < deadline:
-            time.sleep(0.01)
+        while not os.waitpid(process, os.WNOHANG)[0] and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
 
 
 def announce(
@@ -231,7 +232,7 @@ def announce(
         if time.monotonic() > deadline:
             print(f"grading_server: no right answer in {SECONDS_TO_START} s", file=sys.stderr, flush=True)
             return 3
-        time.sleep(0.01)
+        time.sleep(0.01)  # after a wrong answer: the right one is waited for, from the first request on
     try:
         if settings.ready_file:
             _write(settings.ready_file, f"{port}\n")

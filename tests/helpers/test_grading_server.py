@@ -572,6 +572,21 @@ def test_a_front_that_dies_ends_the_server(tmp_path: Path) -> None:
         server.end()
 
 
+def test_an_end_with_an_upload_unjudged_is_no_error(tmp_path: Path) -> None:
+    server = Server(tmp_path, "--workers", "1", **TOKENS)
+    try:
+        for judge in server.judges():
+            os.kill(judge, signal.SIGSTOP)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            client.sendall(request(PART + csv(ANSWERS) + b"\r\n--b--\r\n"))
+            # the front reads what came first first
+            assert requests.get(f"{server.url}/health", timeout=20).status_code == 200
+            server.process.terminate()
+            assert server.process.communicate(timeout=20)[1] == ""
+    finally:
+        server.end()
+
+
 def test_a_stalled_upload_is_told_and_ends(tmp_path: Path) -> None:
     server = ImpatientServer(tmp_path, "--workers", "1", "--max-upload-mb", "1")
     try:
