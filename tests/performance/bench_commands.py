@@ -14,6 +14,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from figure import figure
+
 ROOT = Path(__file__).resolve().parents[2]
 HELP_LIMIT, RENDER_LIMIT, FIRST_LIMIT = 0.1, 1.0, 60.0
 
@@ -36,8 +38,7 @@ def best(repeats: int, *command: str | Path) -> float:
 
 
 def told(name: str, own: float, other: float, what: str, limit: float) -> bool:
-    print(f"{name}: ours {own:.3f} s, alternative {other:.3f} s ({what}), ratio {other / own:.2f}, limit {limit:g} s")
-    return own <= limit
+    return figure(name, f"{own:.3f} s", f"{other:.3f} s ({what})", other / own, f"{limit:g} s", own <= limit)
 
 
 def agent_seconds(runs: Path) -> float:

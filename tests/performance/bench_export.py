@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from figure import figure
+
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS, RATIO = 10.0, 5.0
 LOOPED = 200
@@ -94,9 +96,13 @@ def main() -> int:
     ratio = loop / seconds
     passed = right and seconds <= SECONDS and ratio >= RATIO
     tool = reader.split()[0].rpartition("/")[2]
-    print(
-        f"export: {count} runs in {seconds:.1f} s (goal {SECONDS:g} s), {ratio:.0f} x faster than a loop with {tool} "
-        f"(goal {RATIO:g} x), rows {'right' if right else 'WRONG'}: {'ok' if passed else 'FAILED'}"
+    figure(
+        f"export of {count} runs, rows {'right' if right else 'WRONG'}",
+        f"{seconds:.1f} s",
+        f"{loop:.1f} s (a loop with {tool})",
+        ratio,
+        f"{SECONDS:g} s and at least {RATIO:g}",
+        passed,
     )
     return 0 if passed else 1
 

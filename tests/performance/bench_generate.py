@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from figure import figure
+
 ROOT = Path(__file__).resolve().parents[2]
 TIME_RATIO, MEMORY_RATIO = 1.5, 3.0
 ROUNDS = 2
@@ -92,10 +94,13 @@ def main() -> int:
     )
     ratio = seconds / reference
     passed = ratio <= TIME_RATIO and used <= MEMORY_RATIO
-    print(
-        f"generate: {arguments.rows} x {FEATURES} prepared in {seconds:.1f} s, make_classification and to_csv take "
-        f"{reference:.1f} s: ratio {ratio:.2f} (limit {TIME_RATIO:g}); memory {used:.2f} x the array (limit "
-        f"{MEMORY_RATIO:g}; theirs {reference_memory:.2f}): {'ok' if passed else 'FAILED'}"
+    figure(
+        f"generate {arguments.rows} x {FEATURES}",
+        f"{seconds:.1f} s and {used:.2f} x the array",
+        f"{reference:.1f} s and {reference_memory:.2f} x (make_classification and to_csv)",
+        ratio,
+        f"{TIME_RATIO:g} and {MEMORY_RATIO:g} x the array",
+        passed,
     )
     return 0 if passed else 1
 

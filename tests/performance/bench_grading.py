@@ -1,29 +1,44 @@
-"""Compare the grading server with a one-process Flask development server that grades the way mle-bench's does.
+"""Compare the grading server with a one-process Flask development server that grades the way mle-bench's does; and attack it.
 
-Both validate the same submissions (870 rows, like spaceship-titanic; half invalid) for 32 concurrent clients, on
-the same two cores as the clients. Prints one line; exits 1 below the goal of 2 x, or after a wrong verdict.
+Both validate the same submissions (870 rows, like spaceship-titanic; half invalid) for 32 concurrent clients, in turns, on
+the same two cores as the clients. Then the clients' waiting time, with and without hostile uploads and strangers, in turns:
+eight at a time send 20 MB in one line `a,a,a,…` to a competition of mle-bench's (a package with its names, tests/prepare/fakes);
+200 without a token send nothing, half a head, or a byte every 5 s. One line a figure; exits 1 beyond a limit.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import random
+import re
 import secrets
+import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from figure import figure
+
 ROOT = Path(__file__).resolve().parents[2]
-GOAL = 2.0
+FAKE_PACKAGE = ROOT / "tests/prepare/fakes/python"
+GOAL = 4.0
+MOST_GROWTH = 1.1
+MOST_WAITING = 2.0
 CLIENTS, CLIENT_PROCESSES = 32, 4
+HOSTILE, STRANGERS = 8, 200
+ROUNDS = 4
 ROWS = 870
+FORK = multiprocessing.get_context("fork")
 
 
 def make_data(folder: Path) -> list[tuple[bytes, bool]]:
@@ -96,9 +111,19 @@ def reference(answers: Path, port: int) -> None:
     app.run("127.0.0.1", port)
 
 
-def encoded(body: bytes, token: str) -> bytes:
+def make_known(folder: Path) -> None:
+    """Prepare a competition of the package with mle-bench's names."""
+    for half, name in (("private", "test"), ("public", "sample_submission")):
+        (folder / "known" / "prepared" / half).mkdir(parents=True)
+        (folder / "known" / "prepared" / half / f"{name}.csv").write_text("id,y\n2,0\n3,1\n")
+
+
+def encoded(body: bytes, token: str, competition: str = "spaceship-titanic") -> bytes:
     """Make the bytes of a whole request."""
-    content = b'--x\r\nContent-Disposition: form-data; name="file"; filename="s.csv"\r\n\r\n' + body + b"\r\n--x--\r\n"
+    content = b'--x\r\nContent-Disposition: form-data; name="competition"\r\n\r\n' + competition.encode()
+    content += (
+        b'\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="s.csv"\r\n\r\n' + body + b"\r\n--x--\r\n"
+    )
     head = (
         "POST /validate HTTP/1.1\r\nHost: bench\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         f"Authorization: Bearer {token}\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -137,17 +162,19 @@ class Client:
 
 
 def client_process(port: int, requests: list[tuple[bytes, bool]], share: int, threads: int, start, results) -> None:
-    """Send a share of the requests from several threads. Puts the number of wrong verdicts into results."""
-    wrong = []
+    """Send a share of the requests from several threads. Puts the number of wrong verdicts, and each wait, into results."""
+    wrong, waits = [], []
 
     def work(number: int) -> None:
         client, bad = Client(port), 0
         for turn in range(share // threads + (number < share % threads)):
             request, valid = requests[(turn * 7 + number) % len(requests)]
+            began = time.perf_counter()
             try:
                 bad += (b"is valid" in client.ask(request)) != valid
             except (OSError, ValueError, IndexError):
                 bad, client = bad + 1, Client(port)
+            waits.append(time.perf_counter() - began)
         wrong.append(bad)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
@@ -156,42 +183,44 @@ def client_process(port: int, requests: list[tuple[bytes, bool]], share: int, th
         worker.start()
     for worker in workers:
         worker.join()
-    results.put(sum(wrong))
+    results.put((sum(wrong), waits))
 
 
-def measure(port: int, requests: list[tuple[bytes, bool]], count: int) -> tuple[float, int]:
-    """Send `count` requests from all clients. Returns requests per second and the number of wrong verdicts."""
-    context = multiprocessing.get_context("fork")
-    start, results = context.Barrier(CLIENT_PROCESSES + 1), context.Queue()
-    shares = [count // CLIENT_PROCESSES + (number < count % CLIENT_PROCESSES) for number in range(CLIENT_PROCESSES)]
-    processes = [
-        context.Process(
-            target=client_process, args=(port, requests, share, CLIENTS // CLIENT_PROCESSES, start, results)
-        )
-        for share in shares
-    ]
-    for process in processes:
-        process.start()
-    start.wait()
-    began = time.perf_counter()
-    wrong = sum(results.get() for _ in processes)
-    seconds = time.perf_counter() - began
-    for process in processes:
-        process.join()
-    return count / seconds, wrong
+class Measured:
+    """What clients saw: requests per second, wrong verdicts, and the wait for each answer in seconds."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.wrong, self.waits = 0, []
+
+    def add(self, port: int, requests: list[tuple[bytes, bool]], count: int) -> None:
+        """Send `count` requests from all clients."""
+        start, results = FORK.Barrier(CLIENT_PROCESSES + 1), FORK.Queue()
+        shares = [count // CLIENT_PROCESSES + (number < count % CLIENT_PROCESSES) for number in range(CLIENT_PROCESSES)]
+        threads = CLIENTS // CLIENT_PROCESSES
+        processes = [
+            FORK.Process(target=client_process, args=(port, requests, share, threads, start, results))
+            for share in shares
+        ]
+        for process in processes:
+            process.start()
+        start.wait()
+        began = time.perf_counter()
+        for wrong, waits in [results.get() for _ in processes]:
+            self.wrong += wrong
+            self.waits += waits
+        self.rates.append(count / (time.perf_counter() - began))
+        for process in processes:
+            process.join()
+
+    def wait(self, share: float) -> float:
+        """The wait, in ms, that a share of the requests stays below."""
+        return statistics.quantiles(self.waits, n=100)[round(share * 100) - 1] * 1000
 
 
-def await_port(port: int, process) -> None:
-    for _ in range(600):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit(f"bench_grading: no server on port {port} ({process})")
-
-
-def bench_reference(folder: Path, requests: list[tuple[bytes, bool]], count: int) -> tuple[float, int]:
+@contextlib.contextmanager
+def reference_server(folder: Path) -> Iterator[int]:
+    """Run the alternative; gives its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -199,45 +228,188 @@ def bench_reference(folder: Path, requests: list[tuple[bytes, bool]], count: int
     process = multiprocessing.get_context("spawn").Process(target=reference, args=(answers, port), daemon=True)
     process.start()
     try:
-        await_port(port, process)
-        measure(port, requests, 200)
-        return measure(port, requests, count)
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            time.sleep(0.05)
+        else:
+            raise SystemExit(f"bench_grading: no server on port {port} ({process})")
+        yield port
     finally:
         process.terminate()
         process.join()
 
 
-def bench_ours(folder: Path, requests: list[tuple[bytes, bool]], count: int, tokens: dict) -> tuple[float, int]:
-    command = [sys.executable, "-m", "helpers.grading_server", "--competition-id", "spaceship-titanic"]
-    command += ["--data-dir", str(folder), "--log", str(folder / "calls.jsonl")]
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | tokens, stdout=subprocess.PIPE, text=True) as process:
+@contextlib.contextmanager
+def our_server(folder: Path, tokens: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """Run the grading server; gives its port and its process."""
+    command = [sys.executable, "-m", "helpers.grading_server", "--data-dir", str(folder)]
+    command += [
+        "--competition-id",
+        "spaceship-titanic",
+        "--competition-id",
+        "known",
+        "--log",
+        str(folder / "calls.jsonl"),
+    ]
+    env = os.environ | tokens | {"PYTHONPATH": str(folder / "package")}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
-            port = int(process.stdout.readline().rpartition(":")[2])
-            measure(port, requests, 200)
-            return measure(port, requests, count)
+            yield int(process.stdout.readline().rpartition(":")[2]), process.pid
         finally:
             process.terminate()
+
+
+def children(process: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+def memory(server: int) -> float:
+    """Megabytes that a server's processes hold together; what they share counts once, files not at all (proc(5), Pss)."""
+    kilobytes = 0
+    for process in (server, *children(server)):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{process}/smaps_rollup").read_text()
+            kilobytes += sum(map(int, re.findall(r"^Pss_(?:Anon|Shmem): +(\d+)", text, re.MULTILINE)))
+    return kilobytes / 1024
+
+
+def warm_up(port: int, server: int, requests: list[tuple[bytes, bool]]) -> None:
+    """Send requests until the first judges have made way for those that know all, and these have worked."""
+    first = set(children(server))
+    for _ in range(100):
+        Measured().add(port, requests, 200)
+        if len(first.intersection(children(server))) <= 1:  # the front stays
+            break
+    Measured().add(port, requests, 400)
+
+
+def hostile_process(port: int, request: bytes, stop, sent) -> None:
+    """Send hostile uploads, eight at a time, and keep strangers' connections, until told to stop."""
+
+    def upload() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                answer = Client(port).ask(request)
+                with sent.get_lock():
+                    sent.value += b"or more columns" in answer
+
+    def strange(number: int) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.settimeout(5)
+                if number % 3 == 1:
+                    connection.sendall(b"POST /validate HTTP/1.1\r\nHost: b")
+                while not stop.is_set():
+                    if number % 3 == 2:
+                        connection.sendall(b"P")
+                    with contextlib.suppress(TimeoutError):
+                        if not connection.recv(4096):
+                            break
+
+    for _ in range(HOSTILE):
+        threading.Thread(target=upload, daemon=True).start()
+    for number in range(STRANGERS):
+        threading.Thread(target=strange, args=(number,), daemon=True).start()
+    stop.wait()
+
+
+@contextlib.contextmanager
+def under_attack(port: int, request: bytes, sent) -> Iterator[None]:
+    """Let the hostile work; begins once the first of their uploads is answered."""
+    stop, before = FORK.Event(), sent.value
+    process = FORK.Process(target=hostile_process, args=(port, request, stop, sent), daemon=True)
+    process.start()
+    try:
+        for _ in range(600):
+            if sent.value > before:
+                break
+            time.sleep(0.05)
+        else:
+            raise SystemExit("bench_grading: no hostile upload was refused in 30 s")
+        yield
+    finally:
+        stop.set()
+        process.join(1)
+        process.kill()
+        process.join()
+
+
+def bench_requests(server: tuple[int, int], folder: Path, requests: list[tuple[bytes, bool]], count: int) -> bool:
+    """Both servers in turns, so that the machine's other work hits both; and what ours holds before and after."""
+    ours, theirs = Measured(), Measured()
+    port, process = server
+    warm_up(port, process, requests)
+    before = memory(process)
+    with reference_server(folder) as other:
+        Measured().add(other, requests, 200)
+        for _ in range(ROUNDS):
+            theirs.add(other, requests, max(count // 5, 200) // ROUNDS)
+            ours.add(port, requests, count // ROUNDS)
+    after, sent = memory(process), len(ours.waits)
+    if theirs.wrong:
+        print(f"  the reference itself gave {theirs.wrong} wrong verdicts")
+    own, other = statistics.median(ours.rates), statistics.median(theirs.rates)
+    ratio = statistics.median(one / two for one, two in zip(ours.rates, theirs.rates, strict=True))
+    clients = f"{CLIENTS} clients, {len(os.sched_getaffinity(0))} cores"
+    more = f"at least {GOAL:g}, and 0 wrong ({ours.wrong} of {sent})"
+    good = figure(
+        f"grading ({clients})",
+        f"{own:.0f}/s",
+        f"{other:.0f}/s (a Flask development server)",
+        ratio,
+        more,
+        ratio >= GOAL and not ours.wrong,
+    )
+    what = f"grading's memory after {sent} uploads"
+    growth = after / before
+    return (
+        figure(what, f"{after:.0f} MB", f"{before:.0f} MB (before)", growth, f"{MOST_GROWTH:g}", growth <= MOST_GROWTH)
+        and good
+    )
+
+
+def bench_attack(server: tuple[int, int], requests: list[tuple[bytes, bool]], token: str, count: int) -> bool:
+    """The clients' waits with the hostile and without, in turns."""
+    quiet, attacked = Measured(), Measured()
+    port, process = server
+    hostile, sent = encoded(b"a," * 10_000_000 + b"a\n", token, "known"), FORK.Value("i", 0)
+    for _ in range(ROUNDS):
+        quiet.add(port, requests, count // ROUNDS)
+        with under_attack(port, hostile, sent):
+            attacked.add(port, requests, count // ROUNDS)
+    wrong = quiet.wrong + attacked.wrong
+    print(
+        f"  {sent.value} hostile uploads were refused; {wrong} wrong verdicts of {len(attacked.waits)}; {memory(process):.0f} MB after it"
+    )
+    good = not wrong
+    for name, share in (("median", 0.5), ("p95", 0.95)):
+        own, other = attacked.wait(share), quiet.wait(share)
+        what = f"grading's {name} wait among {HOSTILE} hostile uploads and {STRANGERS} strangers"
+        ratio = own / other
+        good &= figure(
+            what, f"{own:.0f} ms", f"{other:.0f} ms (without them)", ratio, f"{MOST_WAITING:g}", ratio <= MOST_WAITING
+        )
+    return good
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000, help="for our server; the other gets a fifth")
     count = parser.parse_args().requests
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     tokens = {"GRADING_TOKEN": secrets.token_hex(16), "GRADING_ADMIN_TOKEN": secrets.token_hex(16)}
+    token = tokens["GRADING_TOKEN"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        requests = [(encoded(body, tokens["GRADING_TOKEN"]), valid) for body, valid in make_data(folder)]
-        theirs, their_wrong = bench_reference(folder, requests, max(count // 5, 200))
-        ours, wrong = bench_ours(folder, requests, count, tokens)
-    if their_wrong:
-        print(f"bench_grading: the reference itself gave {their_wrong} wrong verdicts", file=sys.stderr)
-    print(
-        f"grading: {ours / theirs:.1f} x the requests/s of a Flask development server "
-        f"({ours:.0f} against {theirs:.0f}; {CLIENTS} clients, {len(cores)} cores), {wrong} wrong of {count}"
-    )
-    return 1 if wrong or ours < GOAL * theirs else 0
+        shutil.copytree(FAKE_PACKAGE, folder / "package")
+        requests = [(encoded(body, token), valid) for body, valid in make_data(folder)]
+        make_known(folder)
+        with our_server(folder, tokens) as server:
+            good = bench_requests(server, folder, requests, count)
+            good &= bench_attack(server, requests, token, count // 2)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

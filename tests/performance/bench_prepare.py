@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from figure import figure
+
 ROOT = Path(__file__).resolve().parents[2]
 WAITING, WAITERS = 64, 16  # tasks of a second, and how many at once
 COMPUTING, CPUS = 8, 2
@@ -96,17 +98,13 @@ def alone(data: Path, names: Path) -> list[object]:
     return ["mlebench", "prepare", "-c", "task-00", "--data-dir", data]
 
 
-def figure(what: str, ours: float, alternative: float, name: str, ratio: float, limit: float, good: bool) -> bool:
-    print(
-        f"{what}: ours {ours:.2f} s, alternative {alternative:.2f} s ({name}), ratio {ratio:.3f}, limit {limit:g}: "
-        f"{'ok' if good else 'MISSED'}"
-    )
-    return good
+def told(what: str, ours: float, alternative: float, name: str, ratio: float, limit: float, good: bool) -> bool:
+    return figure(what, f"{ours:.2f} s", f"{alternative:.2f} s ({name})", ratio, f"{limit:g}", good)
 
 
 def slower(what: str, ours: float, alternative: float, name: str) -> bool:
     ratio = ours / alternative
-    return figure(what, ours, alternative, name, ratio, OVERHEAD, ratio <= OVERHEAD)
+    return told(what, ours, alternative, name, ratio, OVERHEAD, ratio <= OVERHEAD)
 
 
 def has_parallel() -> bool:
@@ -132,7 +130,7 @@ def main() -> int:
         work = bench.count_for_a_second()
         one, two, *theirs = bench.best(work, COMPUTING, ours(1), ours(CPUS), *(side(CPUS) for side in others))
         what = f"{COMPUTING} tasks that compute, {CPUS} at once"
-        good.append(figure(what, two, one, "one at once", one / two, SPEEDUP, one / two >= SPEEDUP))
+        good.append(told(what, two, one, "one at once", one / two, SPEEDUP, one / two >= SPEEDUP))
         good += [slower("the same against GNU parallel", two, seconds, "parallel") for seconds in theirs]
     if not other:
         print("against GNU parallel: not measured, it is not on the PATH (Debian: apt-get install parallel)")

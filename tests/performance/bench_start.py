@@ -5,7 +5,8 @@ itself; beside the predecessor's scheme (serial.sh), with the same jobs, images 
 with one pretended GPU, before the first and after the last answer, less the model's load; and after kill -9 of the agent.
 The replay model is ready in a second, before grading server and agent: so it also runs with 10 s of pretended loading,
 less than any real model takes, and the limit is for that.
-Needs the cluster and what run.sh prepares on it. Exits 1 above a limit: 2 s, 3 s, the grace period.
+And the grading server by itself: from submission to its address.
+Needs the cluster and what run.sh prepares on it. Exits 1 above a limit: 2 s, 3 s, the grace period, 2 s.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-START_LIMIT, GPU_LIMIT = 2.0, 3.0
+from figure import figure
+
+START_LIMIT, ALONE_LIMIT, GPU_LIMIT = 2.0, 2.0, 3.0
 COMPETITION = "classification_basic"
 POLL = 0.02
 LOADING = "environment.setup=['[[ $SLURM_JOB_PARTITION != gpu ]] || sleep 10']"
@@ -200,21 +203,32 @@ def serial(cluster: Cluster) -> float:
 
 
 def bench_start(cluster: Cluster, repeats: int) -> bool:
-    alone, started = [], []
+    grading, model, started = [], [], []
     for _ in range(repeats):
-        grading = ready_alone(cluster, "slurm_grading_server.sh", COMPETITION)
-        alone.append(max(grading, model := ready_alone(cluster, "slurm_vllm_replay.sh")))
-        print(f"  alone: grading server {grading:.2f}, model server {model:.2f}")
+        grading.append(ready_alone(cluster, "slurm_grading_server.sh", COMPETITION))
+        model.append(ready_alone(cluster, "slurm_vllm_replay.sh"))
+        print(f"  alone: grading server {grading[-1]:.2f}, model server {model[-1]:.2f}")
         started.append(ours(cluster))
+    alone = list(map(max, grading, model))
     other = serial(cluster)
     more = [whole - slowest for whole, slowest in zip(started, alone, strict=True)]
     own, theirs = min(more), other - min(alone)
     print(f"  slowest service alone {shown(alone)}; ours {shown(started)}, {shown(more)} more; serial {other:.2f} s")
-    print(
-        f"start (command to first answer, less the slowest service): ours {own:.2f} s, alternative {theirs:.2f} s "
-        f"(serial, 5 s polls, 12 s of sleeps), ratio {theirs / max(own, 0.01):.1f}, limit {START_LIMIT:g} s"
+    good = figure(
+        "start (command to first answer, less the slowest service)",
+        f"{own:.2f} s",
+        f"{theirs:.2f} s (serial, 5 s polls, 12 s of sleeps)",
+        theirs / max(own, 0.01),
+        f"{START_LIMIT:g} s",
+        own <= START_LIMIT,
     )
-    return own <= START_LIMIT
+    own, other = min(grading), min(model)
+    what = "the grading server by itself (submission to address)"
+    limit = f"{ALONE_LIMIT:g} s"
+    return (
+        figure(what, f"{own:.2f} s", f"{other:.2f} s (the replay model)", own / other, limit, own <= ALONE_LIMIT)
+        and good
+    )
 
 
 def useless_gpu(cluster: Cluster, *options: str) -> tuple[float, float]:
@@ -287,16 +301,19 @@ def bench_gpu(cluster: Cluster, repeats: int) -> bool:
     useless, load = min(measured, key=lambda pair: pair[0] - pair[1])
     more = useless - load
     print(f"  beyond the load: {shown([one - own for one, own in measured])}")
-    print(
-        f"GPU without use (before the first and after the last answer): ours {useless:.2f} s, alternative {load:.2f} s "
-        f"(the model's load), ratio {useless / load:.2f}, {more:.2f} s more, limit {GPU_LIMIT:g} s"
+    good = figure(
+        "GPU without use (before the first and after the last answer)",
+        f"{useless:.2f} s",
+        f"{load:.2f} s (the model's load)",
+        useless / load,
+        f"{GPU_LIMIT:g} s more",
+        more <= GPU_LIMIT,
     )
     held, grace = gpu_after_kill(cluster)
-    print(
-        f"GPU held after kill -9 of the agent's job: ours {held:.1f} s, alternative {grace} s (the grace period), "
-        f"ratio {held / grace:.2f}"
+    what, most = "GPU held after kill -9 of the agent's job", grace + 5
+    return (
+        figure(what, f"{held:.1f} s", f"{grace} s (the grace period)", held / grace, f"{most} s", held <= most) and good
     )
-    return more <= GPU_LIMIT and held <= grace + 5
 
 
 def shown(values: list[float]) -> str:
