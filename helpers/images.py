@@ -36,8 +36,10 @@ def fingerprint(text: str, source: str) -> str:
     """A hash of all that an image is made of: definition, requirements, base, and mle-bench where it holds it.
 
     The comments at its top name the site that it was rendered for: sites that share a folder of images share the images.
+    Below, a line with # may be part of what the image holds.
     """
-    digest = hashlib.sha256(COMMENT.sub("", text).encode())
+    top, section, rest = text.partition("\n%")
+    digest = hashlib.sha256((COMMENT.sub("", top + "\n").removesuffix("\n") + section + rest).encode())
     for name in sorted(set(USED_REQUIREMENTS.findall(text))):
         digest.update((REQUIREMENTS / name).read_bytes())
     if text.startswith("Bootstrap: localimage"):

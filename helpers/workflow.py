@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -11,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -181,7 +183,7 @@ class _Asked(SiteChecks):
     @property
     def needs_preparation(self) -> bool:
         """Whether the data are made first: of a task of ours that has none yet, and of any with --prepare."""
-        if not self.options["prepare"] and (self.prepared.exists() or not self.own_task):
+        if not self.options["prepare"] and (self._is_there or not self.own_task):
             return False
         return self._unprepared() is not None
 
@@ -189,22 +191,29 @@ class _Asked(SiteChecks):
     def prepared(self) -> Path:
         return layout.prepared(self.site.paths.data, self.competition)
 
+    @property
+    def _is_there(self) -> bool:
+        with self._readable():
+            return self.prepared.exists()
+
     def _unprepared(self) -> str | None:
-        try:
+        with self._readable():
             return layout.problem(self.site.paths.data, self.competition)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            return f"{error.filename or self.prepared} can't be read: {error.strerror}"
+            where = f"{error.filename or self.prepared} can't be read: {error.strerror}"
+            raise ConfigError(
+                [f"competition '{self.competition}': {where} (paths.data of site {self.site.name})."]
+            ) from error
 
     @cached_property
     def data_fingerprint(self) -> str:
-        try:
+        with self._readable():
             return fingerprint.known(self.prepared)
-        except OSError as error:
-            raise ConfigError(
-                [
-                    f"competition '{self.competition}': {error.filename or self.prepared} can't be read: {error.strerror}."
-                ]
-            ) from error
 
     def data_note(self) -> str | None:
         """That the newest results on this name were made with other data, where it is so."""
@@ -219,7 +228,7 @@ class _Asked(SiteChecks):
     def offer_preparation(self) -> None:
         """Ask a person at a terminal whether missing data are to be prepared, where --prepare wasn't given."""
         nobody = not (sys.stdin.isatty() and sys.stderr.isatty())
-        if nobody or self.options["prepare"] or self.own_task or self.prepared.exists():
+        if nobody or self.options["prepare"] or self.own_task or self._is_there:
             return
         if not re.fullmatch(layout.TASK_ID, self.competition):
             return
@@ -263,12 +272,17 @@ class _Asked(SiteChecks):
             )
 
     def _check_task(self) -> None:
-        if self.needs_preparation or not re.fullmatch(layout.TASK_ID, self.competition):
+        if not re.fullmatch(layout.TASK_ID, self.competition):
             return
-        if problem := self._unprepared():
+        try:
+            problem = None if self.needs_preparation else self._unprepared()
+        except ConfigError as error:
+            self.problems += error.problems
+            return
+        if problem:
             own = [task.id for task in open_registry(self.site.paths.tasks).list_tasks()]
             near = difflib.get_close_matches(self.competition, own, n=1)
-            meant = f" Did you mean {near[0]}?" if near else ""
+            meant = f" Did you mean {near[0]}?" if near and near[0] != self.competition else ""
             self.problems.append(
                 f"competition '{self.competition}' isn't prepared: {problem} (paths.data of site {self.site.name}). Give --prepare, "
                 f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {', '.join(own)}.{meant}"

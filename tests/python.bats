@@ -96,6 +96,17 @@ works() {
   [[ ! -e $VENV/.stamp ]]
 }
 
+@test "no room for an environment is told as what it is" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  # as GNU dd was seen to say it under a quota; pip's own words vary
+  printf '#!/bin/sh\necho "dd: error writing: Disk quota exceeded" >&2\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/dd"
+  chmod +x "$BATS_TEST_TMPDIR/bin/dd"
+  rm "$HOME/.config/pip/pip.conf"
+  PIP_NO_INDEX=1 PATH=$BATS_TEST_TMPDIR/bin:$PATH start
+  expect_status 3
+  expect_in "setting up $VENV failed: your quota is used up" "$error"
+}
+
 @test "a module from elsewhere is not taken for the environment's own" {
   local site=$BATS_TEST_TMPDIR/site
   mkdir -p "$site"

@@ -87,6 +87,21 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   nothing_submitted
 }
 
+@test "a task that can't be read is not taken for one that isn't prepared" {
+  local manifest=$BATS_TEST_TMPDIR/data/classification_basic/prepared/manifest.json
+  make_task classification_basic
+  mkdir "$manifest" # root can read all else
+  workflow classification_basic 30b
+  expect_status 2
+  [[ $error == "error: competition 'classification_basic': $manifest can't be read: Is a directory (paths.data of site here)." ]]
+  nothing_submitted
+  rm -r "$manifest" "$BATS_TEST_TMPDIR/data/classification_basic/prepared/private"
+  workflow classification_basic 30b
+  expect_status 2
+  expect_in "competition 'classification_basic' isn't prepared: there is no " "$error"
+  refuse grep "Did you mean" <<<"$error"
+}
+
 @test "a partition that the cluster doesn't have" {
   workflow toy 30b gpuu
   expect_status 2

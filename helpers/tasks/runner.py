@@ -305,10 +305,8 @@ def find_results(path: str | Path, task_id: str) -> Results:
     Raises ConfigError when there are none, or those of another task.
     """
     path = Path(path).absolute()
-    if (path / "workflow.json").is_file():
-        path = _only_run(path)
-    run = path.parent if path.name == "submission" else path
-    metadata = runs.read_json(run / "run_metadata.json")
+    run = _run_of(path)
+    metadata = runs.read_json(run / "run_metadata.json") if run else None
     if metadata is None:
         return _own_results(path, task_id)
     if metadata.get("competition") != task_id:
@@ -316,6 +314,17 @@ def find_results(path: str | Path, task_id: str) -> Results:
     workflow = runs.read_json(run.parent / "workflow.json") or {}
     data_dir = workflow.get("config", {}).get("paths", {}).get("data")
     return Results(_folder(run / "submission"), _seconds(metadata), data_dir)
+
+
+def _run_of(path: Path) -> Path | None:
+    """The run whose folder this is, or whose submission; None elsewhere: deeper in a run, its agent wrote what looks like one."""
+    groups = [folder for folder in (path, *path.parents) if (folder / "workflow.json").is_file()]
+    if not groups:
+        return None
+    run, below = groups[-1], path.relative_to(groups[-1]).parts
+    if not below:
+        return _only_run(run)
+    return run / below[0] if below[1:] in ((), ("submission",)) else None
 
 
 def _only_run(group: Path) -> Path:

@@ -59,7 +59,7 @@ python::ensure() { # python::ensure NAME
 }
 
 python::_make() { # python::_make NAME VENV STAMP, one at a time
-  local name=$1 venv=$2 stamp=$3 python output modules asked=("$ROOT/requirements/$1.in")
+  local name=$1 venv=$2 stamp=$3 python output modules lacking asked=("$ROOT/requirements/$1.in")
   python=$(python::_find)
   mkdir -p "${venv%/*}" 2>/dev/null && [[ -w ${venv%/*} ]] ||
     die 2 "can't create the virtual environment $venv: no permission. Set HAB_VENV_DIR to a folder that you can write"
@@ -73,13 +73,14 @@ python::_make() { # python::_make NAME VENV STAMP, one at a time
   log "setting up $venv (once, a minute or two)"
   if ! output=$(python::_install "$name" "$venv" "$python" 2>&1); then
     printf '%s\n' "$output" | tail -n 15 >&2
-    die 3 "setting up $venv failed (above). Free disk there: $(df -Ph "${venv%/*}" | awk 'NR==2 {print $4}'). Behind a proxy or mirror, set PIP_INDEX_URL, PIP_CERT or https_proxy and run again"
+    lacking=$(common::room "${venv%/*}") || die 3 "setting up $venv failed: $lacking. Or set HAB_VENV_DIR to a folder with room"
+    die 3 "setting up $venv failed (above). Behind a proxy or mirror, set PIP_INDEX_URL, PIP_CERT or https_proxy and run again"
   fi
   [[ $name != aide ]] || asked+=("$ROOT/requirements/aide-nodeps.txt")
   modules=$("$venv/bin/python" -I "$ROOT/helpers/environment_check.py" "${asked[@]}") ||
     die 3 "setting up $venv failed: what was installed can't be imported (above). Is $python whole? HAB_PYTHON=/path/to/python3 names another"
   printf '%s\n' "$stamp" "$modules" | common::write_atomic "$venv/.stamp" ||
-    die 3 "can't write $venv/.stamp: is the disk full, or your quota used up?"
+    die 3 "can't write $venv/.stamp: $(common::lacking "$venv")"
   exec {VENV_LOCK}>&-
 }
 

@@ -389,6 +389,22 @@ def test_validate_takes_a_runs_folder(
     assert validator.asked[-1][3] is None  # not known, not 0
 
 
+def test_validate_believes_no_record_that_an_agent_wrote(
+    call: Any, own: str, tmp_path: Path, validator: Any, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "runs" / "one", data=str(prepared))
+    forged = make_run(run / "submission" / "deeper", data=str(tmp_path / "answers of its own"))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    runs.write_json(copy / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
+    (copy / "submission").mkdir()
+    for folder in (forged, forged.parent, forged / "submission", copy):
+        call("validate", "tiny", folder, "--tasks-dir", own, "--data-dir", prepared)
+    assert validator.asked == [
+        (str(prepared), "tiny", str(folder), None) for folder in (forged, forged.parent, forged / "submission", copy)
+    ]
+
+
 def test_validate_refuses_what_are_no_results_of_this_task(
     call: Any, own: str, tmp_path: Path, validator: Any, prepared: Path
 ) -> None:
