@@ -166,6 +166,8 @@ class Limits(Strict):
     upload_mb: int = Field(ge=1)
     judgement_seconds: int = Field(ge=1)
     judgement_mb: int = Field(ge=1)
+    run_gb: float = Field(gt=0)
+    run_files: int = Field(ge=1)
 
 
 class Site(Strict):

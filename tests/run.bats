@@ -18,8 +18,8 @@ cd "$WORK"
 for lib in common scheduler service container run agent endpoint; do source "lib/$lib.sh"; done
 RUN=$WORK/run RUN_NAME=toy_7 RUN_GROUP=$WORK RUNS=$WORK JOB_ID=7 JOB_TMP=$WORK/tmp PUBLIC=$WORK/data SITE=here RUNTIME=none VENV=/nowhere CPUS=1
 COMPETITION=toy AGENT=one MODEL_LABEL='' SEED=0 ROLLOUT=0 STEP_LIMIT=1 GRADING=http://grading GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
-NEEDS_MODEL=0 UPLOAD_MB=1 TIME_LIMIT=${LIMIT:-100} AGENT_CODE=0 ENDPOINTS_AT='' AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))
-mkdir -p run/submission run/logs tmp/tmp tmp/shm
+NEEDS_MODEL=0 UPLOAD_MB=1 RUN_GB=0.02 RUN_FILES=500 PACE=0 TIME_LIMIT=${LIMIT:-100} AGENT_CODE=0 ENDPOINTS_AT='' AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))
+mkdir -p run/submission run/logs run/code tmp/tmp tmp/shm
 # stands for curl: notes what was sent, answers what the test has laid there
 service::curl() {
   local token=$1 output='' file=''
@@ -72,7 +72,8 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   WORK=$WORK DO=$1 LIMIT=${LIMIT:-} try "${AS[@]}" bash "$WORK/job"
   expect_status "$2"
   expect_in "\"state\": \"$3\"" "$(<"$WORK/run/run_metadata.json")"
-  expect_in "\"reason\": \"$4" "$(<"$WORK/run/run_metadata.json")"
+  # shellcheck disable=SC2053 # a pattern
+  [[ $(<"$WORK/run/run_metadata.json") == *"\"reason\": \""$4* ]] || expect_in "\"reason\": \"$4" "$(<"$WORK/run/run_metadata.json")"
 }
 
 @test "a submission that is one is graded, from a copy" {
@@ -170,11 +171,70 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   expect_in '"time_limit_reached": false' "$(<"$WORK/run/run_metadata.json")"
 }
 
+@test "an agent that takes more room than a run may is ended, and what it had submitted is graded" {
+  local ended='; the agent was ended: it had' watched='run::watch_room; run::supervise; container::empty_tmp'
+  # in the run's folder, in its /tmp, in folders that are closed
+  finishes 'work "cd $RUN/logs; head -c 30M /dev/zero >much; sleep 60"; '"$watched" 0 scored "graded$ended written [23][0-9]MB, "
+  expect_in '"agent_exit_code": 143' "$(<"$WORK/run/run_metadata.json")"
+  [[ $error == *'ending the agent: it had written '*', more than limits.run_gb (0.02)'* ]]
+  finishes 'rm $S; work "head -c 30M /dev/zero >$JOB_TMP/tmp/much; sleep 60"; '"$watched" 4 agent_failed \
+    "the agent left no submission$ended written [23][0-9]MB, more than limits.run_gb (0.02)\""
+  finishes 'work "cd $JOB_TMP/shm; mkdir -p a/b; head -c 30M /dev/zero >a/b/much; chmod 000 a/b a; sleep 60"; '"$watched" 0 scored "graded$ended written [23][0-9]MB"
+  # one that is deaf
+  finishes 'work "trap : TERM; cd $RUN/code; mkdir a; touch a/{1..600}; chmod 000 a; while :; do sleep 1; done"; '"$watched" 0 scored \
+    "graded$ended made [56][0-9][0-9] files and folders, more than limits.run_files (500)\""
+}
+
+@test "room that an agent gave back, holes, links and other file systems count nothing" {
+  mkdir "$WORK/other"
+  head -c 30M /dev/zero >"$WORK/other/much"
+  finishes 'head -c 30M /dev/zero >$RUN/logs/much; rm $RUN/logs/much
+    work "cd $RUN/logs; truncate -s 100G holes; ln -s $WORK/other $WORK/other/much /proc .; until [[ -e $WORK/looked ]]; do sleep 0.02; done"
+    agent::pace() { touch $WORK/looked; echo 0; }; run::watch_room; run::supervise' 0 scored 'graded"'
+}
+
+@test "a file with several names takes its room once; a folder can be deep, and closed on the way" {
+  DO='cd "$JOB_TMP/tmp"; head -c 10M /dev/zero >one; for ((i = 0; i < 9; i++)); do ln one "one$i"; done
+for ((i = 0; i < 1200; i++)); do mkdir deeper && cd -P deeper; done; touch file; mkdir closed; touch closed/file; chmod 000 closed .; cd "$WORK"
+read -r bytes files < <(agent::room "$JOB_TMP/tmp"); ((bytes > 10485760 && bytes < 2 * 10485760 && files == 1 + 10 + 1200 + 3)) || die "$bytes $files"
+[[ $(agent::room "$JOB_TMP/none") == "0 0" ]]'
+  finishes "$DO" 0 scored graded
+}
+
+@test "looking at the room takes a fiftieth of the time" {
+  source "$ROOT/scripts_hpc/lib/agent.sh"
+  [[ $(agent::pace 0) == 10 && $(agent::pace 204) == 10 && $(agent::pace 1000) == 49 && $(agent::pace 10000) == 490 && $(agent::pace 120000) == 1800 ]]
+}
+
+@test "a disk that hangs holds up neither the deadline nor the end" {
+  # as a look that never ends
+  LIMIT=1 finishes 'agent::room() { sleep 60; }; work "sleep 1.2"; run::watch_room; run::supervise' 0 scored 'graded"'
+  [[ -z $(find /proc -maxdepth 2 -path '/proc/[0-9]*' -name environ -readable -exec grep -lzs "^WORK=$WORK\$" {} +) ]]
+}
+
 @test "neither rights nor depth nor names keep a job's scratch folder on the node" {
-  DO='cd "$JOB_TMP/tmp"; mkdir closed "a
-b"; touch closed/file; chmod 000 closed
-for ((i = 0; i < 1200; i++)); do mkdir deeper && cd -P deeper; done; mkdir closed && chmod 000 closed . ; cd "$WORK"
-SCRATCH=$JOB_TMP; container::_clean; [[ ! -e $SCRATCH ]] && mkdir "$SCRATCH"'
+  # 10,000 deep, 20,000 wide, and names that look like options
+  DO='python3 - "$JOB_TMP/tmp" <<'"'PY'"'
+import os, sys
+os.chdir(sys.argv[1])
+for name in ("-rf", "--help", "a\nb", "*", " ", "\udcff"):
+    os.mkdir(name)
+    os.mkdir(f"{name}/closed")
+    os.chmod(f"{name}/closed", 0)
+    os.chmod(name, 0)
+os.mkdir("wide")
+for number in range(20000):
+    os.mkdir(f"wide/{number}", 0)
+for level in range(10000):
+    os.mkdir("deeper" * 10)
+    os.chdir("deeper" * 10)
+    if level % 1000 == 0:
+        os.mkdir("closed")
+        open("closed/file", "w").close()
+        os.chmod("closed", 0)
+os.chmod(".", 0)
+PY
+SCRATCH=$JOB_TMP; PATH=.:$PATH; container::_clean; [[ ! -e $SCRATCH ]] && mkdir "$SCRATCH"'
   finishes "$DO" 0 scored graded
 }
 

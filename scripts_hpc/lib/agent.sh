@@ -39,7 +39,7 @@ agent::copy() { # agent::copy FILE BYTES COPY
 
 agent::_seen() { LC_ALL=C stat --format='%F|%s|%i|%z' -- "$1" 2>&1 || true; } # kind, bytes, inode and the time of the last change, which nobody can set
 
-agent::_size() { numfmt --to=iec --suffix=B "$1"; }
+agent::_size() { LC_ALL=C numfmt --to=iec --suffix=B "$1"; }
 
 agent::_unreadable() { # agent::_unreadable FILE ERROR: says why; code 3 where the disk is to blame
   printf "%s can't be read: %s" "${1##*/}" "${2##*: }"
@@ -145,3 +145,41 @@ agent::_join() { # agent::_join FILE BYTES_LEFT_OUT
   }
   rm -f "$file.previous" "$file.last"
 }
+
+# ---- the room that it takes
+
+# Bytes on disk and number of names in folders; no link is followed, no other file system entered, and after two minutes what was seen
+# so far counts. A folder that its owner can't look into is opened first, on the way: the next moment the agent may have closed it again.
+# (-execdir, as a path may be longer than the system takes; it refuses a PATH with folders that aren't absolute.)
+agent::room() { # agent::room FOLDER…: prints BYTES FILES; a file with several names has its bytes divided among them
+  {
+    PATH=/usr/bin:/bin timeout --foreground --kill-after=5 "$ROOM_SECONDS" \
+      find "$@" -xdev \( -type d ! -perm -u=rx -execdir chmod u+rx {} \; -o -true \) -printf '%b %n %y\n' 2>/dev/null || true
+  } | LC_ALL=C awk '{bytes += 512 * $1 / ($3 == "d" ? 1 : $2)} END {printf "%.0f %.0f\n", bytes, NR}'
+}
+ROOM_SECONDS=120
+
+# Looks again and again at the room that an agent takes, until it is too much: then says so in one line, and ends.
+agent::watch() { # agent::watch GB FILES FOLDER…
+  local gb=$1 most=$2 began bytes files
+  shift 2
+  while kill -0 "$$" 2>/dev/null; do
+    began=$(date +%s%N)
+    read -r bytes files < <(agent::room "$@")
+    if ! LC_ALL=C awk -v bytes="$bytes" -v gb="$gb" 'BEGIN {exit bytes > gb * 2 ^ 30}'; then
+      printf 'it had written %s, more than limits.run_gb (%s)\n' "$(agent::_size "$bytes")" "$gb"
+      return
+    elif ((files > most)); then
+      printf 'it had made %s files and folders, more than limits.run_files (%s)\n' "$files" "$most"
+      return
+    fi
+    sleep "$(agent::pace $((($(date +%s%N) - began) / 1000000)))"
+  done
+}
+
+# How long to rest after a look: looking takes a fiftieth of the time, for the file system may be slow and is everybody's.
+agent::pace() { # agent::pace MILLISECONDS_OF_THE_LOOK: prints seconds, at most half an hour
+  local seconds=$(($1 * 49 / 1000))
+  printf '%s' "$((seconds < PACE ? PACE : seconds > 1800 ? 1800 : seconds))"
+}
+PACE=10 # seconds, at least

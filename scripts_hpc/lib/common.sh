@@ -178,12 +178,12 @@ json::text() { # json::text KEY
   printf '%s' "${text:0:300}"
 }
 
-# Sleeps up to SECONDS, but returns at once when PID ends. A trapped signal interrupts it too.
-common::pause() { # common::pause SECONDS [PID]
-  local seconds=$1 pid=${2:-} timer
-  sleep "$seconds" &
+# Sleeps up to SECONDS, but returns at once when a PID ends. A trapped signal interrupts it too.
+common::pause() { # common::pause SECONDS [PID…]
+  local timer
+  sleep "$1" &
   timer=$!
-  if [[ -n $pid ]]; then wait -n "$pid" "$timer" 2>/dev/null || true; else wait "$timer" 2>/dev/null || true; fi
+  if (($# > 1)); then wait -n "${@:2}" "$timer" 2>/dev/null || true; else wait "$timer" 2>/dev/null || true; fi
   kill "$timer" 2>/dev/null || true
 }
 

@@ -3,7 +3,7 @@
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
-SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' CUT_SHORT=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
 declare -gA EXTERNAL # the job script has filled it, for models whose endpoint is somebody else's
 
 run::create() {
@@ -15,8 +15,8 @@ run::create() {
   DATA_FINGERPRINT=$(sed -n 's/.*"data_fingerprint": *"\([0-9a-f]*\)".*/\1/p' "$DATA/$COMPETITION/prepared/fingerprint.json" 2>/dev/null) || true
   { mkdir -p "$RUN"/{submission,logs,code,workspaces,overlay/workspaces,overlay/endpoints} &&
     cp -RL "$ROOT/templates/agents/common/." "$AGENT_FILES/." "$RUN/overlay/" &&
-    # room for the last words: an agent that fills the disk must not take them away
-    head -c 262144 /dev/urandom >"$RUN/.reserve"; } ||
+    # room and inodes for the last words: an agent that fills the disk must not take them away
+    mkdir "$RUN/.reserve" && touch "$RUN/.reserve/"{1..8} && head -c 262144 /dev/urandom >"$RUN/.reserve/room"; } ||
     die 3 "can't make the run's folder $RUN: $(common::lacking "$RUNS")"
 }
 
@@ -34,7 +34,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
 }
 
 run::finish() { # run::finish STATE REASON
-  rm -f "$RUN/.reserve"
+  rm -rf "$RUN/.reserve"
   run::record "$1" "$2" || log "can't write $RUN/run_metadata.json"
   log "$COMPETITION: $1: $2"
 }
@@ -181,12 +181,13 @@ run::await_services() {
       [[ -z $server ]] || run::_answers "$server" || ready=0
     done
     ((ready == 0)) || return 0
+    run::_check_room || true
     run::_agent_running || {
       AGENT_CODE=0
       wait "$AGENT_PID" || AGENT_CODE=$?
       AGENT_ENDED=$(common::now)
       run::stop_agent
-      run::finish agent_failed "the agent ended with code $AGENT_CODE before its servers were ready: see agent.log"
+      run::finish agent_failed "the agent ended with code $AGENT_CODE before its servers were ready: see agent.log$(run::_remarks)"
       exit 4
     }
     if ((SECONDS - checked >= 10)); then
@@ -401,6 +402,28 @@ run::check_reach() {
 }
 REACHED=0
 
+# Watches the room that the agent takes, from its start, in the background: a slow disk holds nothing up. What was found comes through
+# a pipe, as there may be no room for a file. What the run's own folder holds counts, and the node's disk, which is everybody's too.
+run::watch_room() {
+  mkfifo -m 0600 "$JOB_TMP/room" && exec {ROOM_PIPE}<>"$JOB_TMP/room" && rm "$JOB_TMP/room"
+  set -m
+  agent::watch "$RUN_GB" "$RUN_FILES" "$RUN" "$JOB_TMP/tmp" "$JOB_TMP/shm" 1>&"$ROOM_PIPE" 2>/dev/null &
+  ROOM_PID=$!
+  set +m
+  on_exit "common::end_group $ROOM_PID 2"
+}
+
+run::_check_room() { # code 0 where the agent has taken more room than a run may: then it is ended
+  [[ -n $ROOM_PIPE ]] || return 1
+  IFS= read -r -t 0.01 -u "$ROOM_PIPE" ROOM_PASSED || {
+    # whatever ended it, it shall not be waited for
+    kill -0 "$ROOM_PID" 2>/dev/null || ROOM_PID=''
+    return 1
+  }
+  log "ending the agent: $ROOM_PASSED"
+  common::end_group "$AGENT_PID" 5
+}
+
 # Until the agent ends, its time is up, or a server's job is gone for good. What counts is what was there at the deadline. The agent
 # stops itself then; a minute later we do.
 run::supervise() {
@@ -416,11 +439,12 @@ run::supervise() {
       common::end_group "$AGENT_PID" 15
       break
     fi
+    ! run::_check_room || break
     run::_check_servers
     run::refresh_endpoints
     run::check_reach
     next=$(((now < AGENT_DEADLINE ? AGENT_DEADLINE : AGENT_DEADLINE + 60) - now))
-    common::pause "$((next < 10 ? next : 10))" "$AGENT_PID"
+    common::pause "$((next < 10 ? next : 10))" "$AGENT_PID" ${ROOM_PID:+"$ROOM_PID"}
   done
   AGENT_CODE=0
   wait "$AGENT_PID" 2>/dev/null || AGENT_CODE=$?
@@ -462,6 +486,7 @@ run::_remarks() {
     printf '; what the agent wrote after its time limit of %s s is ignored' "$TIME_LIMIT"
   fi
   [[ -z $CUT_SHORT ]] || printf '; cut short: %s' "$CUT_SHORT"
+  [[ -z $ROOM_PASSED ]] || printf '; the agent was ended: %s' "$ROOM_PASSED"
 }
 
 run::_conclude() { # run::_conclude STATE REASON: a verdict on what the agent did; ends the job
@@ -491,7 +516,7 @@ run::grade_and_finish() {
 # The report, and with it what was graded where that isn't what lies there any more.
 run::_keep_report() {
   local path=$RUN/submission/submission.csv
-  rm -f "$RUN/.reserve"
+  rm -rf "$RUN/.reserve"
   if [[ $(agent::_seen "$path") != "$SUBMISSION_KEPT" ]]; then
     path=$RUN/graded_submission.csv
     mv -f "$SUBMISSION" "$path" || log "can't keep what was graded in $path: $(common::lacking "$RUN")"
@@ -546,6 +571,9 @@ run::_models_answer() { # asks each for one token; the code and SAID of the firs
 }
 
 run::_without_submission() {
+  if [[ -n $ROOM_PASSED ]]; then
+    run::_conclude agent_failed "the agent left no submission"
+  fi
   run::_check_models
   if [[ $TIME_LIMIT_REACHED == true ]]; then
     run::_conclude timed_out "no submission within the time limit of $TIME_LIMIT s"

@@ -80,6 +80,8 @@ def test_an_override_is_named_as_the_culprit(write) -> None:
         ("jobs: {agent: {time_limit: 0}}\n", "jobs.agent.time_limit"),
         ("jobs: {grading_server: {time: 24h}}\n", "jobs.grading_server.time"),
         ("network: {ports: [5000, 4000]}\n", "ports must be [lowest, highest]"),
+        ("limits: {run_gb: 0}\n", "limits.run_gb"),
+        ("limits: {run_files: many}\n", "limits.run_files"),
         ("container: {binds: [relative/path]}\n", "container.binds"),
         ("paths: {scratch: '/tmp; rm -rf /'}\n", "paths.scratch"),
         ("environment: {variables: {'A B': x}}\n", "environment.variables.A B"),

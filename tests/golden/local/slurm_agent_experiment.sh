@@ -53,6 +53,8 @@ MODEL_LABEL=''
 STEP_LIMIT=1
 TIME_LIMIT=900
 UPLOAD_MB=512
+RUN_GB=200
+RUN_FILES=1000000
 declare -A CONTAINER_ENV=(
   [DO_NOT_TRACK]=true
   [GIT_PYTHON_REFRESH]=quiet
@@ -155,6 +157,7 @@ on_exit "common::end_group $REACH_PID 5"
 run::await_container
 agent::start "$RUN/agent.log" start_agent
 on_exit run::stop_agent
+run::watch_room
 
 run::await_services
 run::begin_time
