@@ -229,6 +229,12 @@ service::_unused() {
   # not known is not gone: a scheduler that is down says nothing about the jobs
   if ! alive=$(service::_consumers) || [[ -n $alive ]]; then SERVICE_USED=$SECONDS; fi
   ((SECONDS - SERVICE_USED >= GRACE)) || return 1
+  # one look decides nothing
+  common::pause 2 "$SERVICE_PID"
+  if ! alive=$(service::_consumers) || [[ -n $alive ]]; then
+    SERVICE_USED=$SECONDS
+    return 1
+  fi
   log "no job has used $SERVICE for $GRACE s"
   SERVICE_ENDED_EARLY=1
 }
