@@ -179,9 +179,9 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   [[ $error == *'ending the agent: it had written '*', more than limits.run_gb (0.02)'* ]]
   finishes 'rm $S; work "head -c 30M /dev/zero >$JOB_TMP/tmp/much; sleep 60"; '"$watched" 4 agent_failed \
     "the agent left no submission$ended written [23][0-9]MB, more than limits.run_gb (0.02)\""
-  finishes 'work "cd $JOB_TMP/shm; mkdir -p a/b; head -c 30M /dev/zero >a/b/much; chmod 000 a/b a; sleep 60"; '"$watched" 0 scored "graded$ended written [23][0-9]MB"
+  finishes 'work "cd $JOB_TMP/shm; mkdir -m 300 a; mkdir -m 300 a/b; head -c 30M /dev/zero >a/b/much; chmod 000 a/b a; sleep 60"; '"$watched" 0 scored "graded$ended written [23][0-9]MB"
   # one that is deaf
-  finishes 'work "trap : TERM; cd $RUN/code; mkdir a; touch a/{1..600}; chmod 000 a; while :; do sleep 1; done"; '"$watched" 0 scored \
+  finishes 'work "trap : TERM; cd $RUN/code; mkdir -m 300 a; touch a/{1..600}; chmod 000 a; while :; do sleep 1; done"; '"$watched" 0 scored \
     "graded$ended made [56][0-9][0-9] files and folders, more than limits.run_files (500)\""
 }
 

@@ -65,3 +65,40 @@ reaches() { on_node "$1" curl --silent --max-time 5 --noproxy '*' --output /dev/
   expect_in 'Successfully prepared clustering_basic' "$output"
   expect_nothing_left 10
 }
+
+@test "a node whose name doesn't resolve, or is loopback: its server's job ends at once and names network.interface" {
+  local name job log
+  try scripts_hpc/render.sh
+  expect_status 0
+  for name in ghost localhost; do
+    # the node, by another name
+    job=$(as_user sbatch --parsable --time=5 --partition="$CPU" --account=science --qos=day --output="$WORK/$name.log" \
+      --wrap "unshare --map-root-user --uts sh -c 'hostname $name && exec bash $CHECKOUT/rendered/$SITE/slurm_grading_server.sh classification_basic'")
+    await 30 job_is "$job" FAILED
+    [[ $(scontrol show job "$job") == *'ExitCode=3:0'* ]]
+    log=$(<"$WORK/$name.log")
+    expect_in "this node is called '$name'" "$log"
+    expect_in "et network.interface of site $SITE" "$log"
+  done
+  expect_nothing_left 10
+}
+
+@test "the address of a live job that doesn't answer: lost, with the URL and the key to change" {
+  local folder=$CHECKOUT/rendered/$SITE server agent script=$WORK/agent.sh log
+  try scripts_hpc/render.sh --set jobs.agent.time_limit=30
+  expect_status 0
+  server=$(as_user sbatch --parsable "$folder/slurm_grading_server.sh" classification_basic)
+  await 60 test -e "$ADDRESSES/grading_server_$server"
+  sed -i '1s/:[0-9]*$/:9/' "$ADDRESSES/grading_server_$server"
+  # not for three minutes
+  sed '/^run::await_services/i SILENT_SECONDS=5' "$folder/slurm_agent_baseline.sh" >"$script"
+  agent=$(as_user sbatch --parsable "$script" classification_basic "auto:$server")
+  await 60 job_is "$agent" FAILED
+  [[ $(scontrol show job "$agent") == *'ExitCode=3:0'* ]]
+  log=$(cat "$WORK"/runs/logs/agent_baseline-"$agent".out)
+  expect_in ': lost: the job of grading_server lives, but for 5 s' "$log"
+  expect_in '.hab.internal:9: ' "$log"
+  expect_in "set network.interface of site $SITE" "$log"
+  as_user scancel "$server"
+  expect_nothing_left 20
+}
