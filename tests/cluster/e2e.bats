@@ -124,7 +124,8 @@ agents_started() { # agents_started NAME COUNT: lets them end as soon as they wo
 # Compares what the export adds up to with what the accounting says of all jobs of this test, in seconds.
 costs_agree() {
   results "$WORK/runs" || return
-  sacct -nXP --user="$HAB_CLUSTER_USER" --starttime="$TEST_BEGAN" --format=elapsedraw,cputimeraw,alloctres,state >"$WORK/sacct"
+  sacct -nXP --user="$HAB_CLUSTER_USER" --starttime="$TEST_BEGAN" --format=submit,elapsedraw,cputimeraw,alloctres,state |
+    awk -F'|' -v OFS='|' -v began="$TEST_BEGAN" '$1 >= began { print $2, $3, $4, $5 }' >"$WORK/sacct" # --starttime also gives what still ran then
   python3 - "$WORK" <<'PYTHON'
 import csv, re, sys
 rows = list(csv.DictReader(open(f"{sys.argv[1]}/results.csv")))
