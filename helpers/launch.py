@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -50,17 +48,6 @@ def _failed(code: int, *lines: str) -> int:
     for line in lines:
         click.echo(line, err=True)
     return code
-
-
-def catch_signals() -> None:
-    """Make of SIGTERM and a lost terminal what Ctrl-C is, so that children are ended and folders cleaned up."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, _interrupt)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from helpers.backends import BACKENDS, Options
 from helpers.commands import Commands, guard
 from helpers.preparation import Outcome, Preparation, Settings
 from helpers.preparation_report import Report
+from helpers.signals import ctrl_c
 from helpers.tasks import layout
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _collect(results: queue.SimpleQueue[Any], count: int, commands: Commands, re
 @contextlib.contextmanager
 def _signals(tell: Callable[[int], None]) -> Iterator[None]:
     """Hand the signals that end a run to `tell`. One that was ignored (nohup) stays so."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (ctrl_c(), signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: tell(int(number)))

@@ -15,7 +15,8 @@ from typing import IO, Any
 import click
 
 from helpers import runs, site_config
-from helpers.launch import catch_signals, launch
+from helpers.launch import launch
+from helpers.signals import attend, catch_signals
 from helpers.site_config import ROOT, ConfigError, Infrastructure
 from helpers.tasks.cli import JSON, TASKS_DIR, emit, report
 from helpers.tasks.definitions import Task, TaskRegistry, open_registry
@@ -186,26 +187,12 @@ def _child(command: list[str], as_json: bool) -> tuple[int, dict[str, Any]]:
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output)
         try:
-            code = process.wait(
-                1e8
-            )  # with a limit it polls; a signal just before a wait without one would go unnoticed
+            code = attend(process)
         except KeyboardInterrupt:
-            _end(process)
             if as_json:
                 emit(_read(output))
             raise
         return code, _read(output)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """After Ctrl-C, which the workflow got too; or after a signal to us alone, which it is told a moment later."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        process.wait(1)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        process.wait()
 
 
 def _read(output: IO[str]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from helpers import site_config
-from helpers.launch import about, catch_signals, launch
+from helpers.launch import about, launch
+from helpers.signals import catch_signals
 from helpers.site_config import ConfigError
 from helpers.tasks import layout
 from helpers.tasks.create import DIFFICULTIES, definition_options, from_options, from_questions

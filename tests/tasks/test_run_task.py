@@ -636,7 +636,7 @@ START = """
 import sys
 from pathlib import Path
 from helpers import run_task
-from helpers.launch import catch_signals
+from helpers.signals import catch_signals
 run_task.WORKFLOW = Path(sys.argv[1])
 catch_signals()
 sys.exit(run_task.main(sys.argv[2:]))

@@ -1,0 +1,49 @@
+"""What is asked of a command by signals: by a person's Ctrl-C, by a shell that is in charge, by a terminal that is lost."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import Any
+
+
+def ctrl_c() -> signal.Signals:
+    """The signal by which a person's Ctrl-C comes: scripts_hpc/lib/submit.sh starts its children deaf to it, and sends USR1."""
+    return signal.SIGUSR1 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
+
+
+def catch_signals() -> None:
+    """Make of SIGTERM and a lost terminal what Ctrl-C is, so that children are ended and folders cleaned up."""
+    for number in (ctrl_c(), signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, interrupt)
+
+
+def ignore_signals() -> None:
+    """From here on what was begun is finished, whoever wants to end it."""
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def interrupt(*_: Any) -> None:
+    """Raise KeyboardInterrupt, once."""
+    ignore_signals()  # a second one would fall into the clearing up
+    raise KeyboardInterrupt
+
+
+def attend(process: subprocess.Popen[Any]) -> int:
+    """The exit code of a command; raises KeyboardInterrupt where we were interrupted, once it has ended too.
+
+    Ctrl-C has reached it as well; a signal to us alone it is told of a moment later.
+    """
+    try:
+        # with a limit it polls; a signal just before a wait without one would go unnoticed
+        return process.wait(1e8)
+    except KeyboardInterrupt:
+        ignore_signals()
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+        raise
