@@ -35,7 +35,7 @@ script() { # script NAME [TIME], its text on stdin: writes $BATS_TEST_TMPDIR/NAM
 
 submit() { # submit [--after IDS] NAME ARGS…: sets ID. (A job must not hold the descriptor on which bats waits.)
   local options=()
-  if [[ $1 == --after ]]; then options=("$1" "$2") && shift 2; fi
+  if [[ $1 == --after* ]]; then options=("$1" "$2") && shift 2; fi
   ID=$(sched::submit "${options[@]}" "$BATS_TEST_TMPDIR/$1.sh" "${@:2}" 3>&-)
   cut -d' ' -f1 "$LOCAL_JOBS/$ID/pid" >>"$BATS_TEST_TMPDIR/runners"
 }
@@ -124,6 +124,20 @@ release() { echo RUNNING >"$LOCAL_JOBS/1/state"; }
   release
   await 3 COMPLETED
   is 2 RUNNING
+}
+
+@test "a job waits until those before it have ended, however they did" {
+  script long <<<'sleep 30'
+  script fail <<<'exit 4'
+  script short <<<true
+  submit long
+  submit fail
+  submit --after-end 1:2 short
+  await 1 RUNNING
+  await 2 FAILED
+  is 3 PENDING
+  sched::cancel 1
+  await 3 COMPLETED
 }
 
 @test "nobody waits for a job that died or never was" {
@@ -333,6 +347,8 @@ SH
   PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER=slurm
   [[ $(sched::submit --after 7:8 job.sh a 'b c') == 41 ]]
   [[ $(<"$BATS_TEST_TMPDIR/calls") == '--parsable --dependency=after:7:8 --kill-on-invalid-dep=yes job.sh a b c ' ]]
+  [[ $(sched::submit --after 7 --after-end 8:9 --array 50 --at-once 4 job.sh) == 41 ]]
+  expect_in '--parsable --dependency=after:7,afterany:8:9 --kill-on-invalid-dep=yes --array=0-49%4 job.sh ' "$(<"$BATS_TEST_TMPDIR/calls")"
 }
 
 @test "slurm: a scheduler that is down is exit code 3, and no job is taken for dead" {
@@ -356,11 +372,14 @@ SH
 
 @test "slurm: a job that is taken while Ctrl-C is pressed is known" {
   mkdir "$BATS_TEST_TMPDIR/bin"
-  printf '#!/bin/sh\nkill -INT $PPID $$\necho 41\n' >"$BATS_TEST_TMPDIR/bin/sbatch"
+  printf '#!/usr/bin/env bash\nkill -INT -- "-$GROUP"\necho 41\n' >"$BATS_TEST_TMPDIR/bin/sbatch"
   chmod +x "$BATS_TEST_TMPDIR/bin/sbatch"
-  PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER=slurm
-  job=$(sched::submit job.sh)
-  [[ $job == 41 ]]
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER=slurm try setsid --wait env --default-signal=INT bash -c "
+    trap 'echo pressed' INT
+    export GROUP=\$\$
+    source '$ROOT/scripts_hpc/lib/common.sh' && source '$ROOT/scripts_hpc/lib/scheduler.sh'
+    job=\$(sched::submit job.sh) && echo \"job \$job\""
+  [[ $output == $'pressed\njob 41' ]]
 }
 
 @test "slurm: an accounting that doesn't answer is not waited for" {
@@ -368,5 +387,5 @@ SH
   timeout() { printf '%s ' "$@" >"$BATS_TEST_TMPDIR/calls" && return 124; }
   try sched::accounting 7
   expect_status 3
-  expect_in '20 sacct ' "$(<"$BATS_TEST_TMPDIR/calls")"
+  expect_in ' 20 env SLURM_TIME_FORMAT=%s sacct ' "$(<"$BATS_TEST_TMPDIR/calls")"
 }

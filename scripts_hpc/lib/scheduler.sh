@@ -6,27 +6,39 @@
 #   scheduler.sh KIND accounting ID…   a line a job that the accounting knows: id|start (seconds since 1970)|seconds|cpus|gpus
 #   scheduler.sh KIND cancel ID…
 #   scheduler.sh KIND signal NAME ID   to the batch script of a running job
+#   scheduler.sh slurm ask COMMAND…    one of Slurm's own commands, as it is called here
 # KIND is slurm or local. STATE is Slurm's long word (PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT, NODE_FAIL, …),
 # or GONE for a job that the scheduler does not know any more. Exit code 3: the scheduler did not answer; nothing is known.
 # An element of a job array has the id ARRAY_INDEX; an element that was cancelled before it started is GONE at once.
+# Every question has SCHEDULER_SECONDS: a daemon that hangs is one that doesn't answer.
 #
 # The local twin runs the same scripts as processes of this machine. It knows jobs, dependencies, signals and time limits,
 # and will never know queues, priorities or resources: that is what Slurm is for.
 
-sched::submit() { # sched::submit [--after ID[:ID…]] SCRIPT ARGS…: prints the job id
-  local after=''
-  if [[ $1 == --after ]]; then
-    after=$2
+# The id is the last line; what the scheduler says besides goes to stderr. Code 75: a fault of the kind that passes, after which the
+# scheduler may have taken the job all the same; 76: it took the job without saying which; any other: it refused. An array's elements,
+# with indices from 0, run the same script with the same arguments. (The local twin has no arrays.)
+sched::submit() { # sched::submit [--after IDS] [--after-end IDS] [--array ELEMENTS] [--at-once ELEMENTS] SCRIPT ARGS…; IDS: ID[:ID…]
+  local after='' after_end='' elements='' at_once=''
+  while [[ $1 == --* ]]; do
+    case $1 in
+      --after) after=$2 ;; # when they have started, or were cancelled: no job waits for ever on one that never starts
+      --after-end) after_end=$2 ;;
+      --array) elements=$2 ;;
+      --at-once) at_once=$2 ;;
+      *) die 2 "sched::submit: unknown option $1" ;;
+    esac
     shift 2
-  fi
-  "sched::${SCHEDULER}_submit" "$after" "$@"
+  done
+  "sched::${SCHEDULER}_submit" "$@"
 }
-# The elements of an array, with indices from 0, run the same script with the same arguments. (The local twin has no arrays.)
-sched::submit_array() { sched::_sbatch "--array=0-$(($1 - 1))" "${@:2}"; } # sched::submit_array ELEMENTS SCRIPT ARGS…: prints its id
+sched::jobs_of() { "sched::${SCHEDULER}_jobs_of" "$@"; } # sched::jobs_of PREFIX: id|command of the user's jobs whose command begins so; code 3
 sched::states() { (($#)) && "sched::${SCHEDULER}_states" "$@"; }
 sched::accounting() { (($#)) && "sched::${SCHEDULER}_accounting" "$@"; } # what was allocated; code 3 where there is no accounting
 sched::cancel() { (($#)) && "sched::${SCHEDULER}_cancel" "$@"; }
 sched::signal() { "sched::${SCHEDULER}_signal" "$@"; } # sched::signal SIGNAL ID: to the batch script of a running job
+
+: "${SCHEDULER_SECONDS:=20}"
 
 sched::alive_in() { # sched::alive_in ID…: prints those that are pending, running or ending; code 3 when nothing is known
   local states id state rest
@@ -45,20 +57,67 @@ sched::is_alive() { # sched::is_alive STATE
 
 # ---- Slurm
 
-sched::slurm_submit() {
-  local after=$1 options=()
-  shift
-  # after: fires when the others have started or were cancelled, so no job waits for ever on one that never starts
-  [[ -z $after ]] || options+=("--dependency=after:$after" --kill-on-invalid-dep=yes)
-  sched::_sbatch ${options[@]+"${options[@]}"} "$@"
+# One of Slurm's commands, for so long and no longer, and without the variables that give its options other values (SBATCH_PARTITION,
+# SQUEUE_USERS, SLURM_TIME_FORMAT): the site file says what is asked for. Ctrl-C doesn't reach one that changes something.
+sched::_call() ( # sched::_call COMMAND ARGUMENTS…
+  group=(--foreground) code=0
+  [[ $1 != sbatch && $1 != scancel ]] || group=()
+  sched::inputs
+  ((${#INPUTS[@]} == 0)) || unset "${INPUTS[@]}"
+  timeout ${group[@]+"${group[@]}"} --kill-after=5 "$SCHEDULER_SECONDS" "$@" || code=$?
+  ((code != 124 && code != 137)) || printf '%s gave no answer within %s s\n' "$1" "$SCHEDULER_SECONDS" >&2
+  exit "$code"
+)
+
+# Sets INPUTS to the variables that are kept from Slurm's commands: all but those that say which cluster it is, and who asks there.
+sched::inputs() {
+  local name
+  INPUTS=()
+  for name in "${!SBATCH_@}" "${!SQUEUE_@}" "${!SCANCEL_@}" "${!SACCT_@}" "${!SINFO_@}" "${!SCONTROL_@}" "${!SLURM_@}"; do
+    case $name in
+      SLURM_CONF | SLURM_CONF_SERVER | SLURM_CLUSTERS | SLURM_JWT | SLURM_SACK_*) ;;
+      *) INPUTS+=("$name") ;;
+    esac
+  done
 }
 
-sched::_sbatch() { # sched::_sbatch ARGUMENTS OF sbatch…
-  local id
+# Faults that pass (https://github.com/SchedMD/slurm, src/common/slurm_errno.c, and what sbatch.c tries again by itself).
+SCHED_PASSING='Socket timed out|Unable to contact slurm controller|temporarily unable to accept job|Slurm job queue full|Zero Bytes were transmitted'
+SCHED_PASSING+='|Message (send|receive) failure|Communication (connection|shutdown) failure|Connection timed out|Connection (reset|refused)|Rate limit exceeded'
+SCHED_PASSING+='|backup controller in standby mode|Resource temporarily unavailable|not responding|Transport endpoint is not connected|gave no answer within'
+
+sched::slurm_submit() {
+  local options=() dependency='' output code=0 id errors
+  [[ -z $after ]] || dependency=after:$after
+  [[ -z $after_end ]] || dependency+=${dependency:+,}afterany:$after_end
+  [[ -z $dependency ]] || options+=("--dependency=$dependency" --kill-on-invalid-dep=yes)
+  [[ -z $elements ]] || options+=("--array=0-$((elements - 1))${at_once:+%$at_once}")
   # Ctrl-C goes to sbatch too: a job that the scheduler has taken by then would be known to nobody
-  ((BASH_SUBSHELL == 0)) || trap '' INT TERM
-  id=$(sbatch --parsable "$@") || return
+  ((BASH_SUBSHELL == 0)) || trap '' INT TERM HUP
+  errors=$(mktemp) || return
+  # it tries again by itself, for two minutes
+  output=$(SCHEDULER_SECONDS=180 sched::_call sbatch --parsable ${options[@]+"${options[@]}"} "$@" 2>"$errors") || code=$?
+  cat "$errors" >&2
+  if ((code)); then
+    ! grep -qE "$SCHED_PASSING" "$errors" || code=75
+    [[ -z $output ]] || printf '%s\n' "$output" >&2
+  elif ! id=$(grep -xE '[0-9]+(;[^[:space:]]+)?' <<<"$output"); then
+    # a wrapper or a profile of the site may print what it likes, but not instead of the id
+    printf '%s\n' "${output:-(nothing)}" >&2
+    code=76
+  fi
+  rm -f "$errors"
+  ((code == 0)) || return "$code"
+  id=${id##*$'\n'}
   printf '%s\n' "${id%%;*}"
+}
+
+sched::slurm_jobs_of() {
+  local output id command
+  output=$(sched::_call squeue --noheader --states=all --user="$(id -un)" --format='%F|%o') || return 3
+  while IFS='|' read -r id command; do
+    [[ $command != "$1"* ]] || printf '%s|%s\n' "$id" "$command"
+  done < <(sort -u <<<"$output")
 }
 
 # The jobs to ask for, joined by commas: of elements of arrays, each array once (thousands of ids would not fit into one argument).
@@ -74,7 +133,7 @@ sched::slurm_states() {
   ids=$(sched::_slurm_ids "$@")
   [[ $* != *_* ]] || options=(--array) # a line an element, those that wait too
   errors=$(mktemp) || return 3
-  output=$(squeue --noheader --states=all ${options[@]+"${options[@]}"} --jobs="$ids" --format='%i|%T|%r|%M|%N' 2>"$errors") || code=$?
+  output=$(sched::_call squeue --noheader --states=all ${options[@]+"${options[@]}"} --jobs="$ids" --format='%i|%T|%r|%M|%N' 2>"$errors") || code=$?
   if ((code)) && ! grep -q 'Invalid job id' "$errors"; then
     cat "$errors" >&2
     rm -f "$errors"
@@ -100,14 +159,14 @@ sched::_slurm_history() {
   while IFS='|' read -r id state elapsed node; do
     # it lists whole arrays, and lags behind: what squeue knows counts
     [[ -z $id || -n ${known[$id]:-} ]] || known[$id]="$id|${state%% *}||$elapsed|$node"
-  done < <(sacct -X --noheader --parsable2 --jobs="$ids" --format=jobid,state,elapsed,nodelist 2>/dev/null)
+  done < <(sched::_call sacct -X --noheader --parsable2 --jobs="$ids" --format=jobid,state,elapsed,nodelist 2>/dev/null)
 }
 
 sched::slurm_accounting() {
   local ids output id start seconds cpus resources
   ids=$(sched::_slurm_ids "$@")
   # its daemon may be down, and the client waits for it
-  output=$(SLURM_TIME_FORMAT=%s timeout 20 sacct -X --noheader --parsable2 --jobs="$ids" \
+  output=$(sched::_call env SLURM_TIME_FORMAT=%s sacct -X --noheader --parsable2 --jobs="$ids" \
     --format=jobid,start,elapsedraw,alloccpus,alloctres) || return 3
   while IFS='|' read -r id start seconds cpus resources; do
     [[ -n $id ]] || continue
@@ -117,24 +176,28 @@ sched::slurm_accounting() {
   done <<<"$output"
 }
 
-sched::slurm_cancel() { scancel --quiet "$@"; }
-sched::slurm_signal() { scancel --quiet --batch --signal="$1" "$2"; }
+sched::slurm_cancel() { sched::_call scancel --quiet "$@"; }
+sched::slurm_signal() { sched::_call scancel --quiet --batch --signal="$1" "$2"; }
 
 # ---- the local twin: a folder a job, LOCAL_JOBS/<id>/{name,state,pid,after,exit_code}
 
 sched::local_submit() {
-  local after=$1 script=$2 id
-  shift 2
+  local script=$1 id
+  shift
+  ((${elements:-1} == 1)) || { printf 'without Slurm there are no job arrays\n' >&2 && return 1; }
   ((BASH_SUBSHELL == 0)) || trap : INT TERM # the id must be told; the job itself must not inherit it
   (umask 077 && mkdir -p "$LOCAL_JOBS") || return
   id=$(sched::_local_number) || return
   printf '%s\n' "${after//:/ }" >"$LOCAL_JOBS/$id/after"
+  printf '%s\n' "${after_end//:/ }" >"$LOCAL_JOBS/$id/after_end"
   printf 'PENDING\n' >"$LOCAL_JOBS/$id/state"
   LOCAL_JOBS=$LOCAL_JOBS setsid bash "${BASH_SOURCE[0]}" local run "$id" "$script" "$@" </dev/null >/dev/null 2>&1 &
   # the runner writes its process id first of all; until then nobody could tell that the job is alive
   while [[ ! -s $LOCAL_JOBS/$id/pid ]]; do common::pause 0.01; done
   printf '%s\n' "$id"
 }
+
+sched::local_jobs_of() { :; } # whoever submits here is always told the id
 
 sched::_local_number() { # the next free job id; mkdir is the lock
   local id
@@ -179,6 +242,9 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   printf '%s %s\n' "$$" "$(sched::_local_birth "$$")" >"$job/.pid" && mv "$job/.pid" "$job/pid"
   for dependency in $(<"$job/after"); do
     while [[ $(sched::_local_state "$dependency") == PENDING ]]; do common::pause 0.05; done
+  done
+  for dependency in $(<"$job/after_end"); do
+    while sched::is_alive "$(sched::_local_state "$dependency")"; do common::pause 0.05; done
   done
   output=$(sched::_local_directive "$script" output)
   output=${output//%j/$id}
@@ -294,6 +360,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   shift
   case $1 in
     states | accounting | cancel | signal) "sched::$1" "${@:2}" ;;
+    ask) sched::_call "${@:2}" ;;
     run) sched::local_run "${@:2}" ;;
     *) printf 'scheduler.sh: unknown verb %s\n' "$1" >&2 && exit 2 ;;
   esac
