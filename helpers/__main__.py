@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from helpers import site_config
+from helpers.signals import catch_signals
 from helpers.site_config import ConfigError
 
 SITE = click.option(
@@ -43,6 +44,8 @@ def reports(command: Callable[..., Any]) -> Callable[..., Any]:
                 err=True,
             )
             sys.exit(3)
+        except (KeyboardInterrupt, click.Abort):
+            sys.exit(130)
 
     return wrapped
 
@@ -166,6 +169,7 @@ def workflow_plan(**options: Any) -> None:
     """Check everything, make the run's directory and scripts, and print shell assignments for run_workflow.sh."""
     from helpers.workflow import plan
 
+    catch_signals()
     click.echo(plan(**options), nl=False)
 
 

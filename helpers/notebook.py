@@ -12,6 +12,7 @@ import click
 
 from helpers import render
 from helpers.__main__ import SET, SITE, reports
+from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
 from helpers.tasks import layout
 
@@ -25,6 +26,7 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     if problems:
         raise ConfigError(problems)
     logs = Path(site.paths.runs, "logs")
+    ignore_signals()  # who is told of the script removes it
     logs.mkdir(parents=True, exist_ok=True)
     descriptor, script = tempfile.mkstemp(dir=logs, prefix="notebook-", suffix=".sh")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -79,6 +81,7 @@ def _jupyter_problems(site: Site) -> list[str]:
 @reports
 def main(task: str, time_limit: int | None, site: str | None, overrides: tuple[str, ...]) -> None:
     """Check everything and print shell assignments for run_notebook.sh."""
+    catch_signals()
     click.echo(plan(load_site(pick_site(site), list(overrides)), task, time_limit), nl=False)
 
 

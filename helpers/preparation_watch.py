@@ -20,6 +20,7 @@ from helpers import jobs, runs
 from helpers.preparation import Outcome
 from helpers.preparation_report import Report, log
 from helpers.scheduler import Job, Scheduler, SchedulerUnavailable
+from helpers.signals import ctrl_c
 from helpers.site_config import ConfigError
 from helpers.tasks import layout
 from helpers.watch import GONE_SECONDS, POLL_SECONDS
@@ -94,16 +95,20 @@ class Watch:
         return report
 
     def _read_submitted(self) -> None:
-        """Learn the jobs' ids; each line that prepare_tasks.sh noted is `ID FIRST ELEMENTS` of an array."""
+        """Learn the arrays' ids from the note of what was submitted (scripts_hpc/lib/submit.sh); what is no line of it is passed over."""
         try:
-            text = (self.folder / "jobs" / "submitted").read_text(encoding="utf-8")
+            text = (self.folder / "jobs" / "submitted").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return
-        for line in text[: text.rfind("\n") + 1].splitlines()[len(self.arrays) :]:
-            job, first, count = line.split()
-            for index, element in enumerate(self.elements[int(first) : int(first) + int(count)]):
+        first = 0
+        for job, count in zip(
+            re.findall(r"^prepare=(\d+)\n", text, re.MULTILINE), self.record.get("arrays", []), strict=False
+        ):
+            for index, element in enumerate(self.elements[first : first + count]):
                 element.job = f"{job}_{index}" if self.scheduler.kind == "slurm" else job
-            self.arrays.append(job)
+            first += count
+            if job not in self.arrays:
+                self.arrays.append(job)
 
     def open_elements(self) -> list[Element]:
         return [element for element in self.elements if any(self._unfinished(element))]
@@ -282,7 +287,7 @@ def _last_words(log_file: Path) -> str:
 def watch(folder: Path) -> int:
     """Watch until every task has ended; returns 0, 1 when a task failed, 130 when interrupted (which ends all jobs)."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (ctrl_c(), signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     one = Watch(folder)
     one.look()

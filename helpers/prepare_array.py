@@ -23,6 +23,7 @@ from helpers import preparation, prepare_all_tasks, render, runs, site_config, w
 from helpers.__main__ import reports
 from helpers.preparation_report import Report
 from helpers.preparation_watch import RECORD, is_prepared
+from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ConfigError, Infrastructure, Site
 from helpers.tasks.definitions import open_registry
 
@@ -227,6 +228,7 @@ class _Plan:
         """Make the folder with script, parts and record, and the list of what is to be done; returns shell assignments."""
         log_file, failed_tasks = (os.path.abspath(path) for path in (self.options.log_file, self.options.failed_tasks))
         self._write_list(log_file, failed_tasks)
+        ignore_signals()  # who is told of the folder removes it
         folder = _make_folder(Path(self.site.paths.runs))
         for name in ("jobs", "logs", "parts", "events"):
             (folder / name).mkdir()
@@ -244,6 +246,7 @@ class _Plan:
             "skipped": self.skipped,
             "refused": self.refused,
             "force": self.force,
+            "arrays": self.arrays,
             "elements": len(self.parts),
             "threads": self.threads,
             "log_file": log_file,
@@ -298,6 +301,7 @@ def main() -> None:
 @reports
 def plan_command(arguments: tuple[str, ...], **options: Any) -> None:
     """Check everything, make the preparation's folder, and print shell assignments for prepare_tasks.sh."""
+    catch_signals()
     click.echo(plan(list(arguments), **options), nl=False)
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from helpers import runs, values
 from helpers.runs import Run
 from helpers.scheduler import Job, Scheduler, SchedulerUnavailable
+from helpers.signals import ctrl_c, ignore_signals, interrupt
 
 POLL_SECONDS = {"slurm": 2.0, "local": 0.25}
 GONE_SECONDS = (
@@ -50,7 +51,7 @@ class Watch:
         # run_workflow.sh was killed before it could note them
         from helpers.workflow import submitted as note
 
-        note(self.group, [line.split("=", 1) for line in submitted.read_text(encoding="utf-8").split()])
+        note(self.group, [line.split("=", 1) for line in submitted.read_text(encoding="utf-8").split() if "=" in line])
         return runs.read_json(self.group / "workflow.json") or record
 
     @property
@@ -187,14 +188,13 @@ def watch(group: Path, as_json: bool, emit: Callable[[Any], None]) -> int:
     """Watch until every run has ended; prints the results; returns the exit code of the README."""
     console = Console(stderr=True)
     one = Watch(group)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     try:
+        for number in (ctrl_c(), signal.SIGTERM):
+            signal.signal(number, interrupt)
         found = _follow(one, console)
         one.end_servers()
+        ignore_signals()
     except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         console.print("ending all jobs of this run …")
         if not one.cancel():
             console.print(f"not all jobs are known to have ended: scripts_hpc/jobs.sh stop {group} tries again")
@@ -203,10 +203,6 @@ def watch(group: Path, as_json: bool, emit: Callable[[Any], None]) -> int:
         return 130
     report(one, found, as_json, emit)
     return exit_code(found)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _follow(one: Watch, console: Console) -> list[Run]:

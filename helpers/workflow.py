@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 import click
 
 from helpers import render, room, runs, site_config, weights
+from helpers.signals import attend, ignore_signals
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
 from helpers.tasks.definitions import open_registry
@@ -423,14 +425,16 @@ class _Asked(SiteChecks):
         if not self.own_task:
             command = [str(ROOT / "scripts_hpc" / "prepare_tasks.sh"), self.competition, *self._site_options()]
         Path(self.site.paths.data).mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             env={**os.environ, "PYTHONPATH": str(ROOT), "HPC_SITE": self._site_options()[1]},
             cwd=self.site.paths.data,  # where its log and its list of failed tasks go
             stdout=sys.stderr,
             stdin=subprocess.DEVNULL,
+            # we are deaf to Ctrl-C (launch.ctrl_c), and it isn't to be
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        if done.returncode:
+        if attend(process):
             raise Infrastructure(f"preparing '{self.competition}' failed (above).")
 
     def _site_options(self) -> list[str]:
@@ -484,6 +488,7 @@ class _Asked(SiteChecks):
 
     def write(self) -> str:
         """Make the run's directory with scripts and workflow.json; returns the shell assignments."""
+        ignore_signals()  # who is told of the folder removes it
         group = self._make_group()
         scripts = self._scripts(render.Workflow(str(group), self.options["cleanup"]))
         for name, text in scripts.items():

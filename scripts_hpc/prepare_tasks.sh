@@ -38,6 +38,9 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/submit.sh
+source "$ROOT/scripts_hpc/lib/submit.sh"
+submit::begin
 common::check_shell
 
 COMMAND_LINE=$(printf '%q ' "$0" "$@")
@@ -71,58 +74,33 @@ python::ensure core
 if [[ -n $ATTACH ]]; then
   [[ -d $ATTACH ]] || ATTACH=$ROOT/runs/$ATTACH
   [[ -f $ATTACH/preparation.json ]] || die 2 "--attach: $ATTACH is no preparation of this tool (no preparation.json in it)"
-  exec "$PYTHON" -m helpers.prepare_array watch "$ATTACH"
+  submit::watch "$PYTHON" -m helpers.prepare_array watch "$ATTACH"
 fi
 
 # ---- check everything, and make the preparation's folder
 
-PLAN=$("$PYTHON" -m helpers.prepare_array plan --command-line "$COMMAND_LINE" \
-  ${PLAN_OPTIONS[@]+"${PLAN_OPTIONS[@]}"} -- ${ARGUMENTS[@]+"${ARGUMENTS[@]}"})
-DRY_RUN='' DIRECT=0
-eval "$PLAN"
-if [[ -n $DRY_RUN ]]; then
-  printf '%s\n' "$DRY_RUN"
-  exit 0
-fi
+DIRECT=0
+submit::plan "$PYTHON" -m helpers.prepare_array plan --command-line "$COMMAND_LINE" \
+  ${PLAN_OPTIONS[@]+"${PLAN_OPTIONS[@]}"} -- ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
 if ((DIRECT)); then
   ((DETACH == 0)) || die 2 "--detach: there are no jobs to leave, as this site has neither Slurm nor containers"
-  exec "$PYTHON" -m helpers.prepare_all_tasks ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
+  submit::watch "$PYTHON" -m helpers.prepare_all_tasks ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
 fi
-# shellcheck disable=SC2034 # for the local twin
-LOCAL_JOBS=$ADDRESS_DIR/local_jobs
 
-# ---- submit one array after the other; what was submitted is cancelled when one is refused
+# ---- submit one array after the other
 
-SUBMITTED=() # ids
-abandon() {
-  ((${#SUBMITTED[@]})) || return 0
-  log "cancelling what was submitted: ${SUBMITTED[*]}"
-  sched::cancel "${SUBMITTED[@]}"
-}
-on_exit abandon
-# an array that the scheduler has just taken is noted before the end
-INTERRUPTED=0
-trap 'INTERRUPTED=1' INT TERM
-not_interrupted() { ((INTERRUPTED == 0)) || exit 130; }
-
+submit::open "$PREPARATION"
 FIRST=0
 for ELEMENTS in ${ARRAYS[@]+"${ARRAYS[@]}"}; do
-  not_interrupted
-  SUBMIT=(sched::submit)
-  [[ $SCHEDULER == local ]] || SUBMIT=(sched::submit_array "$ELEMENTS")
-  JOB=$("${SUBMIT[@]}" "$PREPARATION/jobs/prepare.sh" "$FIRST") ||
-    die 3 "the scheduler refused a job array of $ELEMENTS (above): check partitions, account, qos, limits and jobs.prepare of the site file; the script is $PREPARATION/jobs/prepare.sh"
-  SUBMITTED+=("$JOB")
-  printf '%s %s %s\n' "$JOB" "$FIRST" "$ELEMENTS" >>"$PREPARATION/jobs/submitted"
+  submit::array prepare "$ELEMENTS" "$PREPARATION/jobs/prepare.sh" "$FIRST"
   FIRST=$((FIRST + ELEMENTS))
 done
-not_interrupted
-trap '' INT # until the watcher listens: Python would die of it and leave the jobs behind
-SUBMITTED=()
+submit::close
 
 printf 'preparation: %s\n' "$PREPARATION" >&2
 if ((DETACH)); then
+  submit::leave
   printf '%s\n' "$PREPARATION"
   exit 0
 fi
-exec "$PYTHON" -m helpers.prepare_array watch "$PREPARATION"
+submit::watch "$PYTHON" -m helpers.prepare_array watch "$PREPARATION"

@@ -18,6 +18,9 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/submit.sh
+source "$ROOT/scripts_hpc/lib/submit.sh"
+submit::begin
 common::check_shell
 
 TASK='' OPTIONS=()
@@ -49,22 +52,12 @@ source "$ROOT/scripts_hpc/lib/scheduler.sh"
 source "$ROOT/scripts_hpc/lib/service.sh"
 python::ensure core
 VENV=${PYTHON%/bin/*} # service::curl's, where there is no curl
-PLAN=$("$PYTHON" -m helpers.notebook ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$TASK")
 SCRIPT='' LOGS='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''
-eval "$PLAN"
-LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+submit::plan "$PYTHON" -m helpers.notebook ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$TASK"
 
 # ---- submit, and wait until it answers
 
-JOB='' INTERRUPTED=0
-trap 'INTERRUPTED=1' INT TERM
-abandon() {
-  [[ -n $JOB ]] || return 0
-  log "cancelling job $JOB"
-  sched::cancel "$JOB"
-}
-on_exit abandon
-not_interrupted() { ((INTERRUPTED == 0)) || exit 130; }
+submit::open "$SCRIPT"
 
 published() {
   URL=$(service::lookup "notebook_$JOB" url) && TOKEN=$(service::lookup "notebook_$JOB" token)
@@ -78,23 +71,22 @@ check_job() { # says what it waits for; ends when the job is gone
   IFS='|' read -r _ state reason _ NODE <<<"$line"
   if ! sched::is_alive "$state"; then
     tail -n 5 "$LOGS/notebook-$JOB.out" >&2 2>/dev/null || true
-    local job=$JOB why
-    why=$(service::failure "$job")
-    JOB=''
-    die 3 "job $job ended before JupyterLab answered ($state${why:+: $why}): its log is $LOGS/notebook-$job.out"
+    local why
+    why=$(service::failure "$JOB")
+    submit::leave
+    die 3 "job $JOB ended before JupyterLab answered ($state${why:+: $why}): its log is $LOGS/notebook-$JOB.out"
   fi
   [[ $SHOWN == "$state" ]] || log "job $JOB: $state${reason:+ ($reason)}"
   SHOWN=$state
 }
 
 NODE=''
-JOB=$(sched::submit "$SCRIPT" "$TASK") ||
-  die 3 "the scheduler refused the job (above): check partitions, account, qos and time limits of the site file; the script is $SCRIPT"
-not_interrupted
+submit::job notebook "$SCRIPT" "$TASK"
+submit::close
 until published; do
   check_job
   for ((i = 0; i < 10; i++)); do
-    not_interrupted
+    submit::check
     ! published || break
     common::pause 0.3
   done
@@ -102,13 +94,13 @@ done
 check_job
 LATEST=$((SECONDS + 20)) NOTE=''
 until answers; do
-  not_interrupted
+  submit::check
   # it has answered on its own node, or there were no address
   ((SECONDS < LATEST)) || { NOTE="it doesn't answer this machine, though: ssh to a machine that reaches $URL" && break; }
   common::pause 0.5
 done
-not_interrupted
-trap - INT TERM
+submit::leave
+trap - INT TERM HUP
 
 # ---- tell how to reach it
 
@@ -135,4 +127,3 @@ else
 fi
 printf '  your notebooks:   %s\n' "$NOTEBOOKS"
 ((ISOLATED)) || printf 'It runs without a container: unlike an agent in one, you could read the answers from there.\n'
-JOB=''

@@ -33,10 +33,13 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
+# shellcheck source=scripts_hpc/lib/submit.sh
+source "$ROOT/scripts_hpc/lib/submit.sh"
+submit::begin
 common::check_shell
 
 COMMAND_LINE=$(printf '%q ' "$0" "$@")
-POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0 ATTACH='' DRY_RUN=''
+POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0 ATTACH=''
 while (($#)); do
   case $1 in
     --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
@@ -83,45 +86,30 @@ python::ensure core
 if [[ -n $ATTACH ]]; then
   [[ -d $ATTACH ]] || ATTACH=$ROOT/runs/$ATTACH
   [[ -f $ATTACH/workflow.json ]] || die 2 "--attach: $ATTACH is no run of this tool (no workflow.json in it)"
-  exec "$PYTHON" -m helpers workflow watch "$ATTACH" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
+  submit::watch "$PYTHON" -m helpers workflow watch "$ATTACH" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
 fi
 
 # ---- check everything, and make the run's folder
 
-PLAN=$("$PYTHON" -m helpers workflow plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- ${POSITIONAL[@]+"${POSITIONAL[@]}"})
-eval "$PLAN"
-if [[ -n $DRY_RUN ]]; then
-  printf '%s\n' "$DRY_RUN"
-  exit 0
-fi
-LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+submit::plan "$PYTHON" -m helpers workflow plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- ${POSITIONAL[@]+"${POSITIONAL[@]}"}
+submit::open "$RUN_GROUP"
 if ((ISOLATED == 0)); then (python::ensure aide); fi
 
-# ---- submit all jobs at once; what was submitted is cancelled when one is refused
+# ---- submit all jobs at once
 
-SUBMITTED=() # role=id
+# shellcheck disable=SC2329 # submit.sh calls it
 abandon() {
-  ((${#SUBMITTED[@]})) || return 0
-  log "cancelling what was submitted: ${SUBMITTED[*]#*=}"
-  sched::cancel "${SUBMITTED[@]#*=}"
+  local server
+  for server in ${ENLIST[@]+"${ENLIST[@]}"}; do
+    if [[ " ${SUBMITTED[*]#*=} " == *" ${server##*_} "* ]]; then
+      rm -rf "${ADDRESS_DIR:?}/$server" "$ADDRESS_DIR/$server.consumers"
+    else
+      for JOB in "${SUBMITTED[@]#*=}"; do rm -f "$ADDRESS_DIR/$server.consumers/$JOB"; done
+    fi
+  done
   "$PYTHON" -m helpers workflow abandoned "$RUN_GROUP" "${SUBMITTED[@]}"
 }
-on_exit abandon
-# a job that the scheduler has just taken is noted before the end
-INTERRUPTED=0
-trap 'INTERRUPTED=1' INT TERM
-not_interrupted() { ((INTERRUPTED == 0)) || exit 130; }
-
-submit() { # submit ROLE AFTER SCRIPT ARGS…: sets JOB
-  local role=$1 after=$2
-  shift 2
-  not_interrupted
-  JOB=$(sched::submit ${after:+--after "$after"} "$RUN_GROUP/jobs/$1" "${@:2}") ||
-    die 3 "the scheduler refused the $role job (above): check partitions, account, qos and time limits of the site file; the script is $RUN_GROUP/jobs/$1"
-  SUBMITTED+=("$role=$JOB")
-  printf '%s\n' "$role=$JOB" >>"$RUN_GROUP/jobs/submitted"
-  not_interrupted
-}
+SUBMIT_UNDO=abandon
 
 AFTER=''       # what the agents wait for: their servers' start
 ENLIST=()      # servers whose consumers they are
@@ -140,7 +128,7 @@ model_server() { # model_server ROLE NAME ARGUMENT: sets ARGUMENT
   [[ -n $2 || $3 == auto:* ]] || return 0
   case $3 in
     '')
-      submit "$1" '' "vllm_$2.sh"
+      submit::job "$1" "$RUN_GROUP/jobs/vllm_$2.sh"
       ARGUMENT=auto:$JOB
       add_server "vllm_$2_$JOB"
       ;;
@@ -149,10 +137,12 @@ model_server() { # model_server ROLE NAME ARGUMENT: sets ARGUMENT
 }
 
 grading_server() {
+  local after=()
   case $GRADING_ARGUMENT in
     '')
       # where the model waits for GPUs, the grading server starts with it and not days before
-      submit grading_server "$([[ $MODEL_QUEUES == 0 ]] || printf '%s' "$AFTER")" grading_server.sh "$COMPETITION"
+      [[ $MODEL_QUEUES == 0 || -z $AFTER ]] || after=(--after "$AFTER")
+      submit::job grading_server ${after[@]+"${after[@]}"} "$RUN_GROUP/jobs/grading_server.sh" "$COMPETITION"
       GRADING_ARGUMENT=auto:$JOB
       add_server "grading_server_$JOB"
       ;;
@@ -170,20 +160,16 @@ else
 fi
 grading_server
 for ((rollout = 0; rollout < ROLLOUTS; rollout++)); do
-  submit agent "$AFTER" agent.sh "$COMPETITION" "$GRADING_ARGUMENT" "${MODEL_ARGUMENT:-external}" "$FEEDBACK_ARGUMENT" $((SEED + rollout)) "$rollout"
+  submit::job agent ${AFTER:+--after "$AFTER"} "$RUN_GROUP/jobs/agent.sh" "$COMPETITION" "$GRADING_ARGUMENT" "${MODEL_ARGUMENT:-external}" "$FEEDBACK_ARGUMENT" $((SEED + rollout)) "$rollout"
   for server in ${ENLIST[@]+"${ENLIST[@]}"}; do service::enlist "$server" "$JOB" "$RUN_GROUP/${COMPETITION//\//-}_$JOB"; done
 done
-"$PYTHON" -m helpers workflow submitted "$RUN_GROUP" "${SUBMITTED[@]}" || {
-  not_interrupted
-  exit 3
-}
-not_interrupted
-trap '' INT # until the watcher listens: Python would die of it and leave the jobs behind
-SUBMITTED=()
+(trap '' INT TERM HUP && exec "$PYTHON" -m helpers workflow submitted "$RUN_GROUP" "${SUBMITTED[@]}") || exit 3
+submit::close
 
 printf 'run: %s\n' "$RUN_GROUP" >&2
 if ((DETACH)); then
+  submit::leave
   printf '%s\n' "$RUN_GROUP"
   exit 0
 fi
-exec "$PYTHON" -m helpers workflow watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
+submit::watch "$PYTHON" -m helpers workflow watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}

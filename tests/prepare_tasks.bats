@@ -236,8 +236,8 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   FAKE_REJECT=2 prepare $(numbers 4) --set limits.max_array_size=2
   expect_status 3
   expect_in "Invalid account" "$error"
-  expect_in "the scheduler refused a job array of 2" "$error"
-  [[ $(calls | tail -n 1) == 'scancel  101' ]]
+  expect_in "the scheduler refused the prepare job (an array of 2): Invalid account" "$error"
+  [[ $(calls | grep scancel) == 'scancel  101' ]]
   [[ $error != *Traceback* && $(<failed_tasks.txt) == "$(numbers 4)" ]]
 }
 

@@ -52,7 +52,11 @@ python::ensure() { # python::ensure NAME
   python::isolate
   venv=$(python::_home "$name")
   stamp=$(python::_stamp "$name")
-  python::_whole "$venv" "$stamp" || python::_make "$name" "$venv" "$stamp"
+  if ! python::_whole "$venv" "$stamp"; then
+    # Ctrl-C while it was being looked at says nothing about it
+    [[ -z ${SUBMIT_SIGNAL:-} ]] || exit 130
+    python::_make "$name" "$venv" "$stamp"
+  fi
   # shellcheck disable=SC2034 # the caller starts it
   PYTHON=$venv/bin/python
   export PYTHONPATH=$ROOT PYTHONSAFEPATH=1

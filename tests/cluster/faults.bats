@@ -51,7 +51,7 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   local name
   # behind the model server, the grading server, and the agent, which it could note nowhere any more
   for name in 1 2 3; do
-    sbatch_that "$WORK/bin$name" "$name" 'kill -KILL 0'
+    sbatch_that "$WORK/bin$name" "$name" 'kill -KILL -- -$(ps -o sid= -p $$ | tr -d " ")'
     as_owner mkdir "$WORK/runs-killed$name"
     USER_PATH=$WORK/bin$name start "killed$name" classification_basic replay --agent caller --set "paths.runs=$WORK/runs-killed$name"
   done
@@ -227,7 +227,7 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
 }
 
 @test "Ctrl-C while jobs are submitted, while they wait in the queue, and while they run" {
-  sbatch_that "$WORK/bin" 3 'kill -INT 0'
+  sbatch_that "$WORK/bin" 3 'kill -INT -- -$(ps -o sid= -p $$ | tr -d " ")'
   USER_PATH=$WORK/bin start submitting classification_basic replay --agent caller
   start queued classification_basic replay --agent caller --set 'partitions.cpu.extra_sbatch=["--begin=now+1hour"]'
   start running classification_basic replay --agent caller

@@ -1,0 +1,84 @@
+# scripts_hpc/lib/submit.sh through run_workflow.sh, against a fake Slurm that says what the real one was seen to say.
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load common.bash
+  export FAKE_SLURM=$BATS_TEST_TMPDIR/slurm HAB_SUBMIT_PAUSE=0
+  mkdir -p "$FAKE_SLURM"
+  PATH=$ROOT/tests/fakes/slurm:$PATH
+  make_site slurm apptainer
+  make_task toy
+  touch "$BATS_TEST_TMPDIR/images/"{mlebench-env,aide}.sif
+}
+
+workflow() { try "$ROOT/scripts_hpc/run_workflow.sh" toy replay --site "$SITE_FILE" "$@"; }
+calls() { sed 's/ *$//' "$FAKE_SLURM/calls" 2>/dev/null || true; }
+alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
+
+@test "the note of what was submitted: a line ROLE=JOB each, in order" {
+  workflow --detach --rollouts 2
+  expect_status 0
+  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103\nagent=104' ]]
+}
+
+@test "a banner around the id is no id" {
+  FAKE_BANNER=$'Welcome to cluster 7\n2 jobs are waiting\n12 ;x' workflow --detach
+  expect_status 0
+  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103' ]]
+}
+
+@test "a sbatch that says nothing: what it printed, 3, and all is cancelled, the job that it took too" {
+  FAKE_SILENT=3 FAKE_BANNER='Have a nice day' workflow
+  expect_status 3
+  expect_in 'sbatch took the agent job without saying its number; what it said: Have a nice day' "$error"
+  expect_in 'scancel  101 102 103' "$(calls)"
+  [[ $error != *Traceback* && $(alive) == 0 ]]
+  grep -q '"state": "cancelled"' "$BATS_TEST_TMPDIR"/runs/*/toy_103/run_metadata.json || [[ ! -e $(echo "$BATS_TEST_TMPDIR"/runs/*/toy_103) ]]
+}
+
+@test "a job that was taken although sbatch heard nothing is found, not submitted twice" {
+  FAKE_LATE='1 3' workflow --detach
+  expect_status 0
+  expect_in "the scheduler didn't take the model_server job: Socket timed out on send/recv operation; trying again in 0 s" "$error"
+  expect_in 'it had taken it: job 103' "$error"
+  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103' ]]
+  [[ $(calls | grep -c sbatch) == 3 ]]
+}
+
+@test "one that is seen too late was taken twice: the other ends" {
+  touch "$FAKE_SLURM/blind"
+  FAKE_BLIND=$FAKE_SLURM/blind FAKE_LATE=2 workflow --detach
+  expect_status 0
+  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=103\nagent=104' ]]
+  expect_in 'cancelling what the scheduler took twice: 102' "$error"
+  [[ $(grep CANCELLED "$FAKE_SLURM/jobs") == '102 CANCELLED' ]]
+}
+
+@test "a controller that is away comes back, or doesn't" {
+  FAKE_DOWN='1 2 3' workflow --detach
+  expect_status 0
+  [[ $(<"$output/jobs/submitted") == $'model_server=104\ngrading_server=105\nagent=106' ]]
+  FAKE_DOWN='8 9 10 11 12 13' workflow
+  expect_status 3
+  expect_in "the scheduler didn't take the grading_server job in 6 tries: Unable to contact slurm controller (connect failure). Try again later" "$error"
+  expect_in 'scancel  107' "$(calls)"
+  [[ $(alive) == 3 ]]
+}
+
+@test "a refusal repeats what sbatch said, and guesses nothing" {
+  FAKE_REJECT=1 workflow
+  expect_status 3
+  expect_in "the scheduler refused the model_server job: Invalid account or account/partition combination specified; the script is $BATS_TEST_TMPDIR/runs/" "$error"
+  [[ $(calls | grep -c sbatch) == 1 && $error != *'check partitions'* ]]
+}
+
+@test "what the person's environment says to Slurm's commands is not heard, and told once" {
+  SBATCH_TIMELIMIT=10 SQUEUE_USERS=nobody SCANCEL_STATE=PENDING SLURM_TIME_FORMAT=relative SLURM_CONF=/dev/null workflow --detach
+  expect_status 0
+  [[ $(sort -u "$FAKE_SLURM/inputs") == SLURM_CONF ]]
+  [[ $(grep -c 'they are ignored' <<<"$error") == 1 ]]
+  expect_in ': SBATCH_TIMELIMIT SQUEUE_USERS SCANCEL_STATE SLURM_TIME_FORMAT' "$error"
+  # inside a job, its own are nobody's wish
+  SLURM_JOB_ID=7 SLURM_MEM_PER_CPU=100 workflow --detach
+  [[ $(sort -u "$FAKE_SLURM/inputs") == SLURM_CONF && $error != *'they are ignored'* ]]
+}
