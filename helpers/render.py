@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,13 @@ def environment(folder: str) -> Environment:
         keep_trailing_newline=True,
     )
     env.filters["sh"] = lambda value: shlex.quote(str(value))
+    env.filters["log_folder"] = lambda path: directive(path.replace("%", "%%"))
     return env
+
+
+def directive(value: str) -> str:
+    """A value for a #SBATCH line, which has the quotes of a shell, and comments, and none of its other characters."""
+    return shlex.quote(value) if re.search(r"[\s'\"#]", value) else value
 
 
 def clock(seconds: int) -> str:
@@ -57,7 +64,9 @@ def sbatch_options(site: Site, role: str, gpus: int = 0) -> list[str]:
     """The #SBATCH options that depend on the site, in a fixed order; those that aren't set don't appear."""
     values = site.role(role)
     options = [
-        f"--{key}={values[key]}" for key in ("partition", "account", "qos", "constraint", "reservation") if values[key]
+        f"--{key}={directive(values[key])}"
+        for key in ("partition", "account", "qos", "constraint", "reservation")
+        if values[key]
     ]
     if gpus and site.gpu.request:
         options.append(site.gpu.request.replace("{count}", str(gpus)))

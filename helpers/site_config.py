@@ -459,10 +459,23 @@ def load_site(name: str, overrides: list[str] | None = None) -> Site:
     for key in ("data", "runs", "tasks", "models", "containers", "address_dir", "notebooks"):
         if value := getattr(site.paths, key):
             setattr(site.paths, key, str(ROOT / value))
+            if unfit := _unfit(key, value, site.isolated):
+                problems.append(f"{layers.source_of(('paths', key))}: paths.{key}: {value!r} holds {unfit}.")
+    if problems:
+        raise ConfigError(problems)
     site.paths.notebooks = site.paths.notebooks or str(Path(site.paths.runs).with_name("notebooks"))
     if site.paths.tasks is None and OWN_TASKS.is_dir():
         site.paths.tasks = str(OWN_TASKS)
     return site
+
+
+def _unfit(key: str, path: str, isolated: bool) -> str | None:
+    """What a path holds that would break a job, if there is anything. (Blanks, '%', '&' and '|' do no harm.)"""
+    if found := re.search(r"[\x00-\x1f\x7f\\]", path):
+        return f"{found[0]!r}, which no #SBATCH line can hold"
+    if isolated and key != "containers" and (found := re.search("[:,]", path)):
+        return f"{found[0]!r}: a folder with it in its name can't be bound into a container"
+    return None
 
 
 def _validated(kind: type[Strict], tree: dict[str, Any], layers: Layers, problems: list[str]) -> Any:

@@ -81,6 +81,19 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   refuse grep -rE 'token=[0-9a-f]{20}' "$BATS_TEST_TMPDIR/runs"
 }
 
+@test "folders with blanks, quotes, '%', '&' and '|' in their names" {
+  local odd="$BATS_TEST_TMPDIR/it's 50%j & \"more\" | less#"
+  sed -i "s#$BATS_TEST_TMPDIR/\(runs\|addresses\|data\)\$#\"&\"#" "$SITE_FILE"
+  mkdir "$odd"
+  mv "$BATS_TEST_TMPDIR/data" "$odd/"
+  export HPC_PATHS__RUNS="'${odd//\'/\'\'}/runs'" HPC_PATHS__ADDRESS_DIR="'${odd//\'/\'\'}/addresses'" HPC_PATHS__DATA="'${odd//\'/\'\'}/data'"
+  workflow classification_basic --agent baseline
+  expect_status 0
+  expect_in 'score 0.' "$output"
+  [[ -s $(echo "$odd"/runs/*/logs/agent_baseline-*.out) ]]
+  python3 -c 'import glob, json, sys; [one] = glob.glob(glob.escape(sys.argv[1]) + "/runs/*/classification*/grading_report.json"); assert json.load(open(one))["submission_path"].startswith(sys.argv[1])' "$odd"
+}
+
 @test "a result names its data: the same command on other data says so, and neither result takes the other's place" {
   workflow classification_basic --agent baseline --seed 3
   expect_status 0

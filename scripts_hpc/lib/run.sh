@@ -522,7 +522,8 @@ run::_keep_report() {
     mv -f "$SUBMISSION" "$path" || log "can't keep what was graded in $path: $(common::lacking "$RUN")"
   fi
   # the server knows the upload, not where it came from
-  sed "s|\"submission_path\": *\"\"|\"submission_path\": \"$path\"|" "$JOB_TMP/report.json" |
+  path=$(json::string "$path" | sed 's/[\\&|]/\\&/g')
+  sed "s|\"submission_path\": *\"\"|\"submission_path\": $path|" "$JOB_TMP/report.json" |
     common::write_atomic "$RUN/grading_report.json" ||
     run::lose "can't write to $RUN: $(common::lacking "$RUN"); the submission is kept"
 }

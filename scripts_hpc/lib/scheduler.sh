@@ -100,7 +100,7 @@ sched::slurm_submit() {
   cat "$errors" >&2
   if ((code)); then
     ! grep -qE "$SCHED_PASSING" "$errors" || code=75
-    [[ -z $output ]] || printf '%s\n' "$output" >&2
+    [[ -s $errors || -z $output ]] || printf '%s\n' "$output" >&2
   elif ! id=$(grep -xE '[0-9]+(;[^[:space:]]+)?' <<<"$output"); then
     # a wrapper or a profile of the site may print what it likes, but not instead of the id
     printf '%s\n' "${output:-(nothing)}" >&2
@@ -211,8 +211,8 @@ sched::_local_number() { # the next free job id; mkdir is the lock
   printf '%s\n' "$id"
 }
 
-sched::_local_directive() { # sched::_local_directive SCRIPT OPTION: the value of #SBATCH --OPTION=
-  sed -n "s/^#SBATCH --$2=//p" "$1" | head -n 1
+sched::_local_directive() { # sched::_local_directive SCRIPT OPTION: the value of #SBATCH --OPTION=, without its quotes
+  sed -n "s/^#SBATCH --$2=//p" "$1" | head -n 1 | xargs -r printf '%s\n'
 }
 
 # The start time tells a process from a later one with the same number (field 22 of /proc/PID/stat; the name may hold blanks).
@@ -247,8 +247,10 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
     while sched::is_alive "$(sched::_local_state "$dependency")"; do common::pause 0.05; done
   done
   output=$(sched::_local_directive "$script" output)
+  output=${output//'%%'/$'\001'}
   output=${output//%j/$id}
   output=${output//%x/$(sched::_local_directive "$script" job-name)}
+  output=${output//$'\001'/%}
   limit=$(sched::_seconds "$(sched::_local_directive "$script" time)")
   while IFS= read -r variable; do unset "$variable"; done < <(compgen -e SLURM_)
   # until the script can be found by its environment, a cancellation has to wait, or it would leave it behind

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from helpers import site_config
+from helpers import render, site_config
 from helpers.site_config import ConfigError, load_site, pick_site
 
 
@@ -120,6 +121,25 @@ def test_relative_paths_start_at_the_repository_and_scratch_is_left_to_the_job(w
     assert site.paths.data == str(site_config.ROOT / "mine")
     assert site.paths.models == str(Path.home() / "m")
     assert site.paths.scratch == "${TMPDIR:-/tmp}"
+
+
+@pytest.mark.parametrize("key", ["data", "runs", "tasks", "models", "address_dir", "notebooks"])
+@pytest.mark.parametrize("value", ["/scratch/a:b", "/scratch/a,b", "/scratch/a\\b", "/scratch/a\nb"])
+def test_a_path_that_would_break_a_job_is_refused_by_its_key(write, key: str, value: str) -> None:
+    file = write("here", f"container: {{runtime: apptainer}}\npaths: {{{key}: {json.dumps(value)}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_site(str(file))
+    [problem] = caught.value.problems
+    assert f": paths.{key}: {value!r} holds " in problem
+    if ":" in value or "," in value:
+        load_site(str(file), ["container.runtime=none"])
+
+
+def test_a_log_folder_is_quoted_for_sbatch(write) -> None:
+    file = write("here", "paths: {runs: /scratch/my runs/100%}\nscheduler: {constraint: a&b, account: some one}\n")
+    script = render.grading_script(load_site(str(file)))
+    assert "#SBATCH --output='/scratch/my runs/100%%/logs'/%x-%j.out\n" in script
+    assert "#SBATCH --constraint=a&b\n" in script and "#SBATCH --account='some one'\n" in script
 
 
 def test_pick_site(monkeypatch, tmp_path: Path) -> None:
