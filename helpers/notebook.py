@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from helpers import render
+from helpers import limits, render
 from helpers.__main__ import SET, SITE, reports
 from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
@@ -20,11 +20,12 @@ from helpers.tasks import layout
 def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     """Check all that can be checked and write the job's script beside its log; returns shell assignments.
 
-    time_limit: seconds, instead of the site's jobs.agent.time_limit. Raises ConfigError with every problem, and OSError.
+    time_limit: seconds, instead of the site's jobs.agent.time_limit. Raises ConfigError with every problem, Infrastructure, and OSError.
     """
     problems = [*_task_problems(site, task), *_jupyter_problems(site)]
     if problems:
         raise ConfigError(problems)
+    limits.check_room(site, 1, "end one")
     logs = Path(site.paths.runs, "logs")
     ignore_signals()  # who is told of the script removes it
     logs.mkdir(parents=True, exist_ok=True)

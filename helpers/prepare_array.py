@@ -6,12 +6,10 @@ The steps of scripts_hpc/prepare_tasks.sh. Each element of an array runs helpers
 from __future__ import annotations
 
 import contextlib
-import getpass
 import io
 import os
 import re
 import shlex
-import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 
 import click
 
-from helpers import preparation, prepare_all_tasks, render, runs, site_config, workflow
+from helpers import limits, preparation, prepare_all_tasks, render, runs, site_config, workflow
 from helpers.__main__ import reports
 from helpers.preparation_report import Report
 from helpers.preparation_watch import RECORD, is_prepared
@@ -27,7 +25,6 @@ from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ConfigError, Infrastructure, Site
 from helpers.tasks.definitions import open_registry
 
-DEFAULT_ARRAY_SIZE = 1001  # Slurm's own, https://slurm.schedmd.com/slurm.conf.html#OPT_MaxArraySize
 DOWNLOADING = ("mlebench", "biomlbench")
 
 
@@ -60,50 +57,6 @@ class _Checks(workflow.SiteChecks):
             self.problems.append(f"can't write to {where}: {error.strerror}. Choose a folder that you can write.")
         if tasks and not Path(tasks).is_dir():
             self.problems.append(f"there is no folder {tasks} (paths.tasks of site {self.site.name}, or --tasks-dir).")
-
-
-def _ask(*command: str) -> str:
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise Infrastructure(f"can't run {command[0]}: {error.strerror}.") from error
-    if answer.returncode:
-        raise Infrastructure(f"the scheduler doesn't answer: {answer.stderr.strip()}. Try again, or ask its support.")
-    return answer.stdout
-
-
-def array_size(site: Site) -> int:
-    """The most elements that one job array may have. Raises ConfigError where there are no arrays, and Infrastructure."""
-    size = site.limits.max_array_size
-    if size is None:
-        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
-        size = int(found[1]) if found else DEFAULT_ARRAY_SIZE
-    if size < 1:
-        raise ConfigError(
-            [f"site {site.name} has no job arrays (Slurm's MaxArraySize, limits.max_array_size: {size})."]
-        )
-    return size
-
-
-def room(site: Site) -> int | None:
-    """How many jobs more the user may submit; None for any number. Raises Infrastructure where there is no room."""
-    limit = site.limits.max_submit
-    if limit is None:
-        return None
-    queued = len(_ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i").split())
-    if queued >= limit:
-        raise Infrastructure(
-            f"{queued} jobs of yours are in the queue, and limits.max_submit of site {site.name} is {limit}: "
-            "wait until some have ended."
-        )
-    return limit - queued
-
-
-def cut(tasks: list[str], most_elements: int | None, most_in_array: int) -> tuple[list[list[str]], list[int]]:
-    """Parts of a list of tasks, one for each element, their sizes at most one apart; and the elements of each array."""
-    count = len(tasks) if most_elements is None else min(len(tasks), most_elements)
-    parts = [tasks[number::count] for number in range(count)]
-    return parts, [min(most_in_array, count - first) for first in range(0, count, most_in_array)]
 
 
 # ---- the plan
@@ -169,9 +122,9 @@ class _Plan:
         self.warnings = [*warnings, *self.settings.warnings(tasks), *self._replaced(whole)]
         todo = [task for task in tasks if task not in {*self.skipped, *self.refused}]
         if site.scheduler.kind == "local":
-            self.parts, self.arrays = cut(todo, 1, 1)
+            self.parts, self.arrays = limits.cut(todo, 1, 1)
         else:
-            self.parts, self.arrays = cut(todo, room(site), array_size(site)) if todo else ([], [])
+            self.parts, self.arrays = limits.cut(todo, limits.room(site), limits.array_size(site)) if todo else ([], [])
 
     def _replaced(self, whole: list[str]) -> list[str]:
         """What is said of results that lose their data; without --force such a task is refused."""

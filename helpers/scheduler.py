@@ -20,6 +20,27 @@ class SchedulerUnavailable(Exception):
     """The scheduler did not answer: nothing is known about any job."""
 
 
+def ask(*command: str) -> str:
+    """What one of Slurm's own commands prints; raises SchedulerUnavailable with its last words."""
+    done = _run("slurm", "ask", *command)
+    if done.returncode:
+        raise SchedulerUnavailable(done.stderr.strip() or f"{command[0]} ended with code {done.returncode}")
+    return done.stdout
+
+
+def _run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(SCRIPT), *arguments],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",  # what sites and other users write into it may be anything
+        # a Ctrl-C meant for us must not cut a cancellation short
+        start_new_session=True,
+    )
+
+
 @dataclass(frozen=True)
 class Job:
     """What the scheduler says of a job. state: Slurm's long word, or GONE. elapsed: as squeue prints it, or seconds."""
@@ -53,16 +74,7 @@ class Scheduler:
         self.environment = {**os.environ, "LOCAL_JOBS": f"{address_dir}/local_jobs"}
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", str(SCRIPT), self.kind, *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",  # what sites and other users write into it may be anything
-            # a Ctrl-C meant for us must not cut a cancellation short
-            start_new_session=True,
-        )
+        return _run(self.kind, *arguments, env=self.environment)
 
     def states(self, ids: list[str]) -> dict[str, Job]:
         """The jobs by id, in one question to the scheduler; raises SchedulerUnavailable when it doesn't answer."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from helpers import render, room, runs, site_config, weights
+from helpers import limits, render, room, runs, site_config, weights
 from helpers.signals import attend, ignore_signals
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
@@ -127,12 +127,7 @@ class SiteChecks:
                     f"site {self.site.name} wants Slurm, but there is no sbatch on PATH: log in to the cluster, or --site local."
                 ]
             )
-        answer = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True)
-        if answer.returncode:
-            raise Infrastructure(
-                f"the scheduler doesn't answer: {answer.stderr.strip()}. Try again, or ask the cluster's support."
-            )
-        known = sorted(set(answer.stdout.split()))
+        known = sorted(set(limits.answer("sinfo", "--noheader", "--format=%R").split()))
         roles = {"cpu"} | {"gpu" for model in self.served if model.gpus}
         for role in sorted(roles):
             name = getattr(self.site.partitions, role).name
@@ -252,6 +247,11 @@ class _Asked(SiteChecks):
             raise ConfigError(self.problems)
         if self.site.scheduler.kind == "slurm":
             self.check_slurm()
+            limits.check_room(self.site, self._jobs, "lower --rollouts")
+
+    @property
+    def _jobs(self) -> int:
+        return len(self.served) + (not self.options["reuse_grading"]) + self.options["rollouts"]
 
     def _check_names(self) -> None:
         if not re.fullmatch(layout.TASK_ID, self.competition):

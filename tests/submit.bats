@@ -82,3 +82,16 @@ alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
   SLURM_JOB_ID=7 SLURM_MEM_PER_CPU=100 workflow --detach
   [[ $(sort -u "$FAKE_SLURM/inputs") == SLURM_CONF && $error != *'they are ignored'* ]]
 }
+
+@test "more jobs than limits.max_submit are not begun with" {
+  workflow --rollouts 5 --set limits.max_submit=3
+  expect_status 2
+  expect_in 'this takes 7 jobs, and limits.max_submit of site here is 3: lower --rollouts.' "$error"
+  printf '%s RUNNING\n' 1 2_0 2_1 >"$FAKE_SLURM/jobs"
+  workflow --set limits.max_submit=5
+  expect_status 3
+  expect_in 'this takes 3 jobs, 3 of yours are in the queue' "$error"
+  [[ $(calls) != *sbatch* ]]
+  workflow --set limits.max_submit=6 --detach
+  expect_status 0
+}

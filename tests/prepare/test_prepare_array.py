@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import preparation_watch, prepare_array, render, site_config
+from helpers import limits, preparation_watch, render, runs, site_config
 from helpers.preparation_watch import NEVER_SUBMITTED, Watch
 from helpers.scheduler import Job, Scheduler
 from helpers.site_config import ConfigError, Infrastructure, Site
@@ -50,7 +50,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @given(st.integers(1, 300), st.one_of(st.none(), st.integers(1, 400)), st.integers(1, 60))
 def test_every_task_is_in_one_part_and_no_limit_is_exceeded(count: int, most: int | None, size: int) -> None:
     tasks = [f"t{number}" for number in range(count)]
-    parts, arrays = prepare_array.cut(tasks, most, size)
+    parts, arrays = limits.cut(tasks, most, size)
     assert sorted(task for part in parts for task in part) == sorted(tasks)
     assert len(parts) == min(count, most or count)
     assert {len(part) for part in parts} <= {count // len(parts), -(-count // len(parts))}
@@ -59,7 +59,7 @@ def test_every_task_is_in_one_part_and_no_limit_is_exceeded(count: int, most: in
 
 
 def test_nothing_to_do_is_no_array() -> None:
-    assert prepare_array.cut([], 1, 1) == ([], [])
+    assert limits.cut([], 1, 1) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -67,31 +67,36 @@ def test_nothing_to_do_is_no_array() -> None:
 )
 def test_the_scheduler_is_asked_for_its_largest_array(slurm: Path, said: str, size: int) -> None:
     command(slurm, "scontrol", f"printf 'MaxJobCount = 3\\n{said}\\n'")
-    assert prepare_array.array_size(make_site(slurm)) == size
-    assert prepare_array.array_size(make_site(slurm, "limits.max_array_size=9")) == 9
+    assert limits.array_size(make_site(slurm)) == size
+    assert limits.array_size(make_site(slurm, "limits.max_array_size=9")) == 9
     assert (slurm / "calls").read_text() == "scontrol show config\n"
 
 
 def test_without_arrays_or_an_answer_nothing_is_guessed(slurm: Path) -> None:
     command(slurm, "scontrol", "echo MaxArraySize = 0")
     with pytest.raises(ConfigError, match="has no job arrays"):
-        prepare_array.array_size(make_site(slurm))
+        limits.array_size(make_site(slurm))
     command(slurm, "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(Infrastructure, match="doesn't answer: Unable to contact"):
-        prepare_array.array_size(make_site(slurm))
-    (slurm / "bin" / "scontrol").chmod(0o644)
-    os.environ["PATH"] = f"{slurm}/bin"
-    with pytest.raises(Infrastructure, match="can't run scontrol"):
-        prepare_array.array_size(make_site(slurm))
+        limits.array_size(make_site(slurm))
+    with pytest.raises(Infrastructure, match="doesn't answer: .*no-such-command"):
+        limits.answer("no-such-command")
 
 
 def test_room_is_what_the_queue_leaves(slurm: Path) -> None:
     command(slurm, "squeue", "printf '7\\n8_0\\n8_1\\n'")
-    assert prepare_array.room(make_site(slurm)) is None
+    assert limits.room(make_site(slurm)) is None
     assert not (slurm / "calls").exists()
-    assert prepare_array.room(make_site(slurm, "limits.max_submit=10")) == 7
+    assert limits.room(make_site(slurm, "limits.max_submit=10")) == 7
     with pytest.raises(Infrastructure, match="3 jobs of yours are in the queue"):
-        prepare_array.room(make_site(slurm, "limits.max_submit=3"))
+        limits.room(make_site(slurm, "limits.max_submit=3"))
+    limits.check_room(make_site(slurm, "limits.max_submit=10"), 7, "ask for less")
+    with pytest.raises(
+        Infrastructure, match="this takes 8 jobs, 3 of yours are in the queue, .* is 10: wait .* or ask for less"
+    ):
+        limits.check_room(make_site(slurm, "limits.max_submit=10"), 8, "ask for less")
+    with pytest.raises(ConfigError, match="this takes 11 jobs, and limits.max_submit of site .* is 10: ask for less"):
+        limits.check_room(make_site(slurm, "limits.max_submit=10"), 11, "ask for less")
 
 
 # ---- the job script
@@ -147,13 +152,14 @@ def preparation(folder: Path, parts: list[list[str]], runtime: str = "apptainer"
         (folder / "prep" / name).mkdir(parents=True)
     for number, part in enumerate(parts):
         (folder / "prep" / "parts" / str(number)).write_text("".join(f"{task}\n" for task in part))
-    (folder / "prep" / "jobs" / "submitted").write_text(f"7 0 {len(parts)}\n")
+    (folder / "prep" / "jobs" / "submitted").write_text("a banner\nprepare=7\n")
     record = {
         "tasks": [task for part in parts for task in part],
         "warnings": [],
         "skipped": [],
         "refused": {},
         "force": False,
+        "arrays": [len(parts)],
         "elements": len(parts),
         "threads": 1,
         "site": "here",
@@ -273,7 +279,8 @@ def test_what_keeps_a_job_waiting_is_told_once(running: Path, capsys: pytest.Cap
 
 def test_an_array_that_was_never_submitted(running: Path) -> None:
     folder = preparation(running, [["a"], ["b"]])
-    (folder / "jobs" / "submitted").write_text("7 0 1\n8 1")  # killed while it noted the second
+    runs.write_json(folder / "preparation.json", {**runs.read_json(folder / "preparation.json"), "arrays": [1, 1]})
+    (folder / "jobs" / "submitted").write_text("prepare=7\nprepare=8")  # killed while it noted the second
     watch = Watch(folder)
     watch.look()
     assert states_of(watch) == {"b": "failed"} and "never submitted" in watch.outcomes["b"].reason
