@@ -201,7 +201,14 @@ class _Run:
 
     @cached_property
     def job_id(self) -> str:
-        return values.text(self.metadata.get("job_id")) or self.name.rpartition("_")[2]
+        return values.text(self.metadata.get("job_id")) or self._submitted_job
+
+    @property
+    def _submitted_job(self) -> str:
+        """The job of a run that can't tell it: the one whose folder this would be."""
+        jobs = values.section(self.workflow, "jobs").get("agents")
+        names = {runs.run_name(self.task or "", str(job)): str(job) for job in jobs} if isinstance(jobs, list) else {}
+        return names.get(self.name, "")
 
     @property
     def group(self) -> str:

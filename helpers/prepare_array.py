@@ -19,8 +19,8 @@ import click
 
 from helpers import limits, preparation, prepare_all_tasks, render, runs, site_config, workflow
 from helpers.__main__ import reports
+from helpers.job_kinds.preparation import RECORD, is_prepared
 from helpers.preparation_report import Report
-from helpers.preparation_watch import RECORD, is_prepared
 from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ConfigError, Infrastructure, Site
 from helpers.tasks.definitions import open_registry
@@ -263,7 +263,7 @@ def plan_command(arguments: tuple[str, ...], **options: Any) -> None:
 @reports
 def watch_command(folder: Path) -> None:
     """Report on a preparation until all its tasks have ended."""
-    from helpers.preparation_watch import watch
+    from helpers.job_kinds.preparation import watch
 
     sys.exit(watch(folder))
 

@@ -212,9 +212,8 @@ def _validate(run: runs.Run, task: Task, data_dir: Path, tasks_dir: str | None) 
 
 def _tell_runs(group: Path, evaluations: list[dict[str, Any]]) -> None:
     from helpers.watch import Watch
-    from helpers.watch import report as report_runs
 
-    report_runs(Watch(group), runs.runs_of(group), False, emit)
+    Watch(group).tell()
     for evaluation in evaluations:
         click.echo(report(evaluation))
 

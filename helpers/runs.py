@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -127,7 +128,7 @@ class Run:
 
     @property
     def job_id(self) -> str:
-        return str(self.metadata.get("job_id") or self.directory.name.rpartition("_")[2])
+        return values.text(self.metadata.get("job_id")) or ""
 
     @property
     def is_open(self) -> bool:
@@ -139,12 +140,16 @@ class Run:
         return read_json(self.directory / "grading_report.json") or {}
 
     def reread(self) -> None:
+        with contextlib.suppress(OSError):
+            os.listdir(self.directory)  # makes a network file system look again
         self.metadata = read_json(self.directory / "run_metadata.json") or self.metadata
 
     def settle(self, state: str, reason: str) -> None:
-        """Give the run its end state, for a job that could not do so itself."""
-        self.metadata |= {"state": state, "reason": reason, "ended_at": now()}
-        write_json(self.directory / "run_metadata.json", self.metadata)
+        """Give the run its end state, for a job that could not do so itself; one that it has got by now stays. Raises OSError."""
+        self.reread()
+        if self.is_open:
+            self.metadata |= {"state": state, "reason": reason, "ended_at": now()}
+            write_json(self.directory / "run_metadata.json", self.metadata)
 
 
 def runs_of(workflow: Path) -> list[Run]:
@@ -158,12 +163,12 @@ def runs_of(workflow: Path) -> list[Run]:
 MEDALS = ("gold", "silver", "bronze")
 
 
-def write_aggregate(group: Path) -> bool:
+def write_aggregate(group: Path, found: list[Run] | None = None) -> bool:
     """Write mle-bench's aggregate report over all runs of a workflow, once all have ended; False: some have not. Raises OSError.
 
-    total_score is the mean score of the scored ones: with one rollout, its score.
+    total_score is the mean score of the scored ones: with one rollout, its score. found: its runs, where they were read just now.
     """
-    found = runs_of(group)
+    found = runs_of(group) if found is None else found
     if not found or any(run.is_open for run in found):
         return False
     aggregate = _aggregate(found)
@@ -172,10 +177,10 @@ def write_aggregate(group: Path) -> bool:
     return True
 
 
-def tell_aggregate(group: Path) -> None:
+def tell_aggregate(group: Path, found: list[Run] | None = None) -> None:
     """Write the aggregate report where it is due; a disk that is full is told, and ends nothing."""
     try:
-        write_aggregate(group)
+        write_aggregate(group, found)
     except OSError as error:
         print(f"can't write {group}/grading_report.json: {error.strerror}", file=sys.stderr)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 # not from site_config: results are read with Pythons that have none of this project's packages
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts_hpc" / "lib" / "scheduler.sh"
 IDS_AT_ONCE = 5000  # what surely fits into one argument
+QUESTIONS = ("states", "accounting", "ask")
+CALL_SECONDS = 60.0  # for any question, whatever hangs in it; scheduler.sh has shorter times for Slurm's own commands
 ALIVE = set(
     "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED RESIZING REQUEUED REQUEUE_HOLD REQUEUE_FED SIGNALING STAGE_OUT "
     "STOPPED SPECIAL_EXIT RESV_DEL_HOLD".split()
@@ -28,17 +33,36 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
-def _run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(SCRIPT), *arguments],
+def _run(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Raises SchedulerUnavailable when there is no answer in time; what is in the way then is ended."""
+    command = ["bash", str(SCRIPT), kind, verb, *arguments]
+    process = subprocess.Popen(
+        command,
         env=env,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",  # what sites and other users write into it may be anything
         # a Ctrl-C meant for us must not cut a cancellation short
         start_new_session=True,
     )
+    try:
+        answer = process.communicate(timeout=CALL_SECONDS)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise SchedulerUnavailable(f"no answer within {CALL_SECONDS:g} s to `{verb}`") from None
+    except BaseException:  # Ctrl-C: nobody waits for the answer any more
+        if verb in QUESTIONS:
+            _end(process)
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, *answer)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @dataclass(frozen=True)
@@ -78,13 +102,15 @@ class Scheduler:
 
     def states(self, ids: list[str]) -> dict[str, Job]:
         """The jobs by id, in one question to the scheduler; raises SchedulerUnavailable when it doesn't answer."""
-        if not ids:
-            return {}
-        answer = self._call("states", *ids)
-        if answer.returncode:
-            raise SchedulerUnavailable(answer.stderr.strip())
-        jobs = (Job(*line.split("|", 4)) for line in answer.stdout.splitlines() if line.count("|") >= 4)
+        jobs = (Job(*line.split("|", 4)) for line in self._lines("states", ids) if line.count("|") >= 4)
         return {job.id: job for job in jobs}
+
+    def _lines(self, verb: str, ids: list[str]) -> Iterator[str]:
+        for first in range(0, len(ids), IDS_AT_ONCE):
+            answer = self._call(verb, *ids[first : first + IDS_AT_ONCE])
+            if answer.returncode:
+                raise SchedulerUnavailable(answer.stderr.strip())
+            yield from answer.stdout.splitlines()
 
     def accounting(self, ids: list[str]) -> dict[str, Allocation]:
         """What the jobs were allocated, of those that the accounting knows, asked for all at once.
@@ -92,23 +118,19 @@ class Scheduler:
         Raises SchedulerUnavailable where there is no accounting.
         """
         found = {}
-        for first in range(0, len(ids), IDS_AT_ONCE):
-            answer = self._call("accounting", *ids[first : first + IDS_AT_ONCE])
-            if answer.returncode:
-                raise SchedulerUnavailable(answer.stderr.strip())
-            for line in answer.stdout.splitlines():
-                job, _, rest = line.partition("|")
-                numbers = [float(part) if part.isdecimal() else None for part in rest.split("|")]
-                if len(numbers) == 4:
-                    found[job] = Allocation(numbers[0], numbers[1] or 0.0, numbers[2], numbers[3])
+        for line in self._lines("accounting", ids):
+            job, _, rest = line.partition("|")
+            numbers = [float(part) if part.isdecimal() else None for part in rest.split("|")]
+            if len(numbers) == 4:
+                found[job] = Allocation(numbers[0], numbers[1] or 0.0, numbers[2], numbers[3])
         return found
 
     def cancel(self, ids: list[str]) -> None:
-        """Ends the jobs; those that have ended already are no error."""
-        if ids:
-            self._call("cancel", *ids)
+        """Ends the jobs; those that have ended already are no error. Raises SchedulerUnavailable."""
+        for first in range(0, len(ids), IDS_AT_ONCE):
+            self._call("cancel", *ids[first : first + IDS_AT_ONCE])
 
     def dismiss(self, ids: list[str]) -> None:
-        """Tells servers that their last consumer is done, so that they end by themselves."""
+        """Tells servers that their last consumer is done, so that they end by themselves. Raises SchedulerUnavailable."""
         for job in ids:
             self._call("signal", "USR1", job)

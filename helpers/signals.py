@@ -25,25 +25,26 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def interrupt(*_: Any) -> None:
-    """Raise KeyboardInterrupt, once."""
+def interrupt(number: int, _: Any) -> None:
+    """Raise KeyboardInterrupt, once, with the signal's number."""
     ignore_signals()  # a second one would fall into the clearing up
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
 
 
 def attend(process: subprocess.Popen[Any]) -> int:
     """The exit code of a command; raises KeyboardInterrupt where we were interrupted, once it has ended too.
 
-    Ctrl-C has reached it as well; a signal to us alone it is told of a moment later.
+    Ctrl-C has reached it as well; a signal to us alone it is told of a moment later: to a workflow they mean different things.
     """
     try:
         # with a limit it polls; a signal just before a wait without one would go unnoticed
         return process.wait(1e8)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as told:
         ignore_signals()
+        number = next(iter(told.args), signal.SIGINT)
         try:
             process.wait(1)
         except subprocess.TimeoutExpired:
-            process.terminate()
+            process.send_signal(signal.SIGINT if number == signal.SIGUSR1 else number)
             process.wait()
         raise

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Usage: scripts_hpc/jobs.sh status|logs|stop|why [RUN] [options]
+# Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach [RUN] [options]
 #
 #   status             a line for each job (state, queue reason, time, node), and the state of each run
-#   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three.
-#                      What an agent printed itself comes after its job's log, each line marked with |
+#   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
+#                      (prepare of a preparation, notebook of a notebook). What an agent printed itself comes after its
+#                      job's log, each line marked with |
 #   stop               cancel what still runs of a run, and wait until it is gone
 #   why                one sentence on each job that waits or died, and what to do
+#   attach             watch it again until it ends
 #
-#   RUN   a run's folder, its name, or the id of one of its jobs; default: the newest run. An agent's own folder
-#         (<competition>_<job>) or job means that agent alone where several share the servers.
+#   RUN   the folder of a run, a preparation or a notebook, its name, or the id of one of its jobs; default: the newest.
+#         An agent's own folder or job means that agent alone where several share the servers; so does the job of an array.
 #
 # Options
 #   --site NAME        where to look for RUN: a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
@@ -25,9 +27,9 @@ for argument in "$@"; do
   case $argument in -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;; esac
 done
 case ${1:-} in
-  status | logs | stop | why) ;;
+  status | logs | stop | why | attach) ;;
   '') common::usage "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
-  *) die 2 "unknown verb '$1': status, logs, stop or why (--help tells more)" ;;
+  *) die 2 "unknown verb '$1': status, logs, stop, why or attach (--help tells more)" ;;
 esac
 # shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"

@@ -308,7 +308,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   "$ROOT/scripts_hpc/prepare_tasks.sh" --attach "$run" >out 2>&1 3>&- &
   local watcher=$! until=$((SECONDS + 20))
   until grep -q 't1 in' out || ((SECONDS > until)); do sleep 0.05; done
-  kill -TERM "$watcher" # bats starts what is in the background deaf to INT
+  kill -INT "$watcher"
   status=0
   wait "$watcher" || status=$?
   output=$(<out) error=''

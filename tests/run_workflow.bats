@@ -287,9 +287,17 @@ WORDS
 @test "a scheduler that doesn't answer is not a job that is gone" {
   workflow toy replay --detach
   run_dir=$output
-  FAKE_SQUEUE_DOWN=1 try timeout --preserve-status 4 "$ROOT/scripts_hpc/run_workflow.sh" --attach "$run_dir"
-  expect_status 130
-  expect_in "not all jobs are known to have ended" "$error"
+  FAKE_SQUEUE_DOWN=1 "$ROOT/scripts_hpc/run_workflow.sh" --attach "$run_dir" >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+  local watcher=$!
+  wait_for 20 grep -q '(job 103): ?' "$BATS_TEST_TMPDIR/out"
+  # a session's end ends no jobs
+  kill -TERM "$watcher"
+  status=0
+  wait "$watcher" || status=$?
+  output=$(<"$BATS_TEST_TMPDIR/out") error=''
+  expect_status 143
+  expect_in "SIGTERM: nobody watches any more, and nothing more is ended. To watch again: scripts_hpc/run_workflow.sh --attach $run_dir" "$output"
+  refuse grep -q scancel "$FAKE_SLURM/calls"
   grep -q '"state": "waiting"' "$run_dir/toy_103/run_metadata.json"
 }
 

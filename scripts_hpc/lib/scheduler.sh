@@ -142,14 +142,19 @@ sched::slurm_states() {
   rm -f "$errors"
   local -A known=()
   local line missing=()
-  while IFS= read -r line; do
-    [[ -n $line ]] || continue
-    known[${line%%|*}]=$line
-  done <<<"$output"
+  while IFS= read -r line; do sched::_keep_line "$line"; done <<<"$output"
   local id
   for id in "$@"; do [[ -n ${known[$id]:-} ]] || missing+=("$id"); done
   if ((${#missing[@]})); then sched::_slurm_history "${missing[@]}"; fi
   for id in "$@"; do printf '%s\n' "${known[$id]:-$id|GONE|||}"; done
+}
+
+# Keeps a line `id|STATE|…` in `known` of its caller. An array's own number stands for the element that lives, else for the first.
+sched::_keep_line() {
+  local id=${1%%|*} rest=${1#*|} array=${1%%[_|]*}
+  [[ -n $id ]] || return 0
+  known[$id]=$1
+  if [[ $array != "$id" ]] && { [[ -z ${known[$array]:-} ]] || sched::is_alive "${rest%%|*}"; }; then known[$array]="$array|$rest"; fi
 }
 
 # Jobs that squeue has forgotten may still be in the accounting, where a site has one. Fills `known` of its caller.
@@ -158,7 +163,7 @@ sched::_slurm_history() {
   ids=$(sched::_slurm_ids "$@")
   while IFS='|' read -r id state elapsed node; do
     # it lists whole arrays, and lags behind: what squeue knows counts
-    [[ -z $id || -n ${known[$id]:-} ]] || known[$id]="$id|${state%% *}||$elapsed|$node"
+    [[ -z $id || -n ${known[$id]:-} ]] || sched::_keep_line "$id|${state%% *}||$elapsed|$node"
   done < <(sched::_call sacct -X --noheader --parsable2 --jobs="$ids" --format=jobid,state,elapsed,nodelist 2>/dev/null)
 }
 

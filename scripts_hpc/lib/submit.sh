@@ -200,7 +200,6 @@ submit::watch() { # submit::watch COMMAND…
       [[ -n $SUBMIT_OPEN ]] || log "interrupted before it watched: the jobs go on"
       exit 130
       ;;
-    143:TERM | 129:HUP) log "ended by $SUBMIT_SIGNAL: nobody watches any more, and the jobs go on" ;;
   esac
   SUBMIT_OPEN=''
   exit "$code"

@@ -356,7 +356,7 @@ HOW = ["link", "loop", "pipe", "folder", "missing", "empty", "cut", "list", "byt
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", ["run_metadata.json", "grading_report.json", "logs/usage.json", "../workflow.json"])
 def test_a_broken_file_is_reported_and_its_run_keeps_a_row(tmp_path: Path, name: str, how: str) -> None:
-    group = make_group(tmp_path / "runs" / "g")
+    group = make_group(tmp_path / "runs" / "g", jobs={"grading_server": "11", "model_server": "12", "agents": ["13"]})
     run = make_run(group)
     make_run(make_group(tmp_path / "runs" / "h"), "23", seed=1)
     broken_file(run / name, how)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers import jobs
+from helpers import fleet, job_kinds, jobs, runs
 from helpers.scheduler import Job, SchedulerUnavailable
 
 # Every reason that squeue of Slurm 22.05.8 can give for a job that waits (its library's own texts).
@@ -50,6 +50,7 @@ class FakeScheduler:
 
     def __call__(self, kind: str, address_dir: str) -> FakeScheduler:
         self.made_for.append((kind, address_dir))
+        self.kind = kind
         return self
 
     def states(self, ids: list[str]) -> dict[str, Job]:
@@ -67,15 +68,15 @@ class FakeScheduler:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "DOUBT_SECONDS", 0)
-    monkeypatch.setattr(jobs, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(fleet, "DOUBT_SECONDS", 0.01)
+    monkeypatch.setattr(fleet, "END_SECONDS", 0.3)
 
 
 @pytest.fixture
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeScheduler]:
     def answering(*answers: dict[str, Any] | None) -> FakeScheduler:
         fake = FakeScheduler(*answers)
-        monkeypatch.setattr(jobs, "Scheduler", fake)
+        monkeypatch.setattr(job_kinds, "Scheduler", fake)
         return fake
 
     return answering
@@ -342,7 +343,10 @@ def test_one_look_is_not_enough(tmp_path: Path, scheduler: Any, capsys: Any) -> 
 def test_a_last_word_that_shows_late_counts(tmp_path: Path, scheduler: Any, capsys: Any, monkeypatch: Any) -> None:
     scheduler({"13": "COMPLETED"})
     group = make_group(tmp_path / "g", ["13"])
-    monkeypatch.setattr(jobs.time, "sleep", lambda _: make_run(group, "13", "scored", reason="graded"))
+    sleep = fleet.time.sleep
+    monkeypatch.setattr(
+        fleet.time, "sleep", lambda time: (make_run(group, "13", "scored", reason="graded"), sleep(time))
+    )
     assert "scored" in call(capsys, "status", group)[1]
     assert state_of(group, "13") == "scored"
 
@@ -367,7 +371,7 @@ def test_another_persons_run_can_be_looked_at(tmp_path: Path, scheduler: Any, ca
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(jobs.runs, "write_json", refuse)
+    monkeypatch.setattr(runs, "write_json", refuse)
     code, _, error = call(capsys, "status", group)
     assert code == 0
     assert "Permission denied" in error

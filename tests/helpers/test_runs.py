@@ -82,9 +82,9 @@ def test_read_file_has_a_limit_and_leaves_nothing_open(tmp_path: Path) -> None:
 # ---- runs
 
 
-def test_a_run_without_metadata_is_waiting_and_named_by_its_folder(tmp_path: Path) -> None:
+def test_a_run_without_metadata_is_waiting_and_its_folder_names_no_job(tmp_path: Path) -> None:
     run = Run(tmp_path / "spaceship-titanic_17")
-    assert (run.state, run.job_id, run.is_open, run.report) == ("waiting", "17", True, {})
+    assert (run.state, run.job_id, run.is_open, run.report) == ("waiting", "", True, {})
 
 
 def test_runs_come_in_the_order_of_their_job_numbers(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_without_a_finite_score_nothing_is_scored(tmp_path: Path, score: Any) ->
         group, score=score, total_score=score, median_threshold=0.5, above_median=False, note="a constant column"
     )
     assert told == "toy / aide / 30b (seed 0): invalid_submission: a constant column"
-    assert watch.exit_code(runs.runs_of(group)) == 4
+    assert watch.exit_code([run.state for run in runs.runs_of(group)]) == 4
 
 
 def test_a_report_that_is_gone_is_no_invalid_submission(tmp_path: Path) -> None:

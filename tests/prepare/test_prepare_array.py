@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import limits, preparation_watch, render, runs, site_config
-from helpers.preparation_watch import NEVER_SUBMITTED, Watch
+from helpers import fleet, limits, render, runs, site_config
+from helpers.job_kinds.preparation import NEVER_SUBMITTED, Watch
 from helpers.scheduler import Job, Scheduler
 from helpers.site_config import ConfigError, Infrastructure, Site
 
@@ -181,7 +181,7 @@ def running(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """All elements of array 7 are RUNNING, or what the file `state` says; a job that died is believed at once."""
     (slurm / "state").write_text("RUNNING")
     command(slurm, "squeue", f'for n in 0 1 2; do echo "7_$n|$(<{slurm}/state)|None|0:01|n1"; done')
-    monkeypatch.setattr(preparation_watch, "GONE_SECONDS", 0.0)
+    monkeypatch.setattr(fleet, "DOUBT_SECONDS", 0.0)
     return slurm
 
 
@@ -244,7 +244,7 @@ def test_with_force_old_data_prove_nothing(running: Path) -> None:
 
 
 def test_a_job_that_is_missing_for_a_moment_is_not_given_up(running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation_watch, "GONE_SECONDS", 3600.0)
+    monkeypatch.setattr(fleet, "DOUBT_SECONDS", 3600.0)
     watch = Watch(preparation(running, [["a"]]))
     (running / "state").write_text("COMPLETED")
     watch.look()
@@ -252,7 +252,7 @@ def test_a_job_that_is_missing_for_a_moment_is_not_given_up(running: Path, monke
     assert not watch.outcomes
     (running / "state").write_text("RUNNING")
     watch.look()
-    assert watch.elements[0].silent_since is None
+    assert not watch.fleet.gone("7_0")
 
 
 def test_a_scheduler_that_does_not_answer_is_no_job_that_is_gone(

@@ -609,8 +609,8 @@ def test_the_experiment_agent_runs_here_too(tmp_path: Path) -> None:
 FAKE_WORKFLOW = """#!/usr/bin/env bash
 printf '%s\n' "$@" >"$FAKE/argv"
 grep SigIgn /proc/$$/status >"$FAKE/ignored"
-trap 'echo told >>"$FAKE/told"; exit 130' TERM
-trap 'echo told >>"$FAKE/told"; sleep 0.5; ended=1' INT
+trap 'echo TERM >>"$FAKE/told"; exit 130' TERM
+trap 'echo INT >>"$FAKE/told"; sleep 0.5; ended=1' INT
 if [[ -n ${HANG:-} ]]; then
   : >"$FAKE/fifo"
   until [[ -n ${ended:-} ]]; do sleep 0.05; done
@@ -783,7 +783,9 @@ def test_interrupting_ends_the_workflow_once(
     else:
         running.send_signal(signal.SIGINT if how == "alone" else signal.SIGTERM)
     out, err = running.communicate(timeout=60)
-    assert (running.returncode, out) == (130, "") and (workflow / "told").read_text() == "told\n"
+    assert (running.returncode, out) == (130, "") and (workflow / "told").read_text() == (
+        "TERM\n" if how == "SIGTERM" else "INT\n"
+    )
     assert err.strip() == ("interrupted" if options else "")
 
 

@@ -1,0 +1,113 @@
+"""Follows jobs to their end, whatever kind they are. Killing the follower harms nothing: only Ctrl-C ends jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from helpers.fleet import Fleet
+from helpers.signals import ctrl_c
+
+POLL_SECONDS = {"slurm": 2.0, "local": 0.25}
+PRESS_SECONDS = 2.0  # Ctrl-C goes to all processes of a terminal, and some of them pass it on: it is one all the same
+LEAVE = (signal.SIGTERM, signal.SIGHUP)  # a session's end, a shutdown: not what a person means by Ctrl-C
+
+
+class Followed(Protocol):
+    """What is followed. again: the command to watch it once more."""
+
+    fleet: Fleet
+    path: Path
+    again: str
+
+    def look(self) -> bool:
+        """Ask the scheduler once, take in what is new, show it; whether anything is open."""
+
+    def finish(self) -> None:
+        """All have ended by themselves."""
+
+    def cancel(self) -> bool:
+        """End all jobs; whether they are known to have ended."""
+
+    def tell(self) -> int:
+        """The last words, and the exit code made of them."""
+
+
+class Caught(Exception):
+    """A signal."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Signals:
+    """Signals are heard where the follower waits: no report is cut in two, and no wait is sat out."""
+
+    def __init__(self) -> None:
+        self._caught, self._waits, self._pressed = 0, False, 0.0
+        for number in (ctrl_c(), *LEAVE):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._hear)
+
+    def _hear(self, number: int, _: object) -> None:
+        if number not in LEAVE:
+            if self._pressed and time.monotonic() - self._pressed < PRESS_SECONDS:
+                return
+            self._pressed = time.monotonic()
+        self._caught = number
+        if self._waits:
+            self._raise()
+
+    def _raise(self) -> None:
+        number, self._caught, self._waits = self._caught, 0, False
+        if number:
+            raise Caught(number)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        self._waits = True
+        try:
+            if self._caught:
+                self._raise()
+            yield
+        finally:
+            self._waits = False
+
+
+def follow(one: Followed) -> int:
+    """Follow until all has ended; returns the exit code, 130 after Ctrl-C (which ends the jobs), 128 + n after another signal n."""
+    signals = Signals()
+    one.fleet.waiting = signals.waiting
+    try:
+        while one.look():
+            with signals.waiting():
+                time.sleep(POLL_SECONDS[one.fleet.scheduler.kind])
+        one.finish()
+    except Caught as caught:
+        if caught.number in LEAVE:
+            return _leave(one, caught)
+        try:
+            _say("ending all jobs; Ctrl-C once more leaves at once …")
+            if not one.cancel():
+                _say(f"not all jobs are known to have ended: scripts_hpc/jobs.sh stop {one.path} tries again")
+        except Caught as second:
+            return _leave(one, second)
+        one.tell()
+        return 130
+    return one.tell()
+
+
+def _leave(one: Followed, caught: Caught) -> int:
+    _say(f"{caught}: nobody watches any more, and nothing more is ended. To watch again: {one.again}")
+    return 128 + caught.number
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be what was lost
+        print(text, file=sys.stderr, flush=True)

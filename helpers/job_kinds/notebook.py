@@ -1,0 +1,59 @@
+"""Notebooks: JupyterLab as a job. scripts_hpc/run_notebook.sh. Its script and its log lie in paths.runs/logs, with those of other jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from helpers.fleet import submitted
+from helpers.job_kinds import Entry, Kind, Refused, Site
+from helpers.reasons import literal
+
+
+class Notebook(Kind):
+    """A notebook's folder."""
+
+    RECORD, MARK, COMMAND, PARTS = "notebook.json", "-UTC_notebook", "scripts_hpc/run_notebook.sh", ("notebook",)
+
+    def __init__(self, path: Path, site: Site, only: str | None = None):
+        super().__init__(path, site)
+        name = f"notebook on {self.record.get('task') or 'a task'}"
+        self.entries = [Entry(job, "notebook", name) for _, job in submitted(path)]
+
+    def at_work(self, entry: Entry) -> tuple[str, str]:
+        if self._address(entry).exists():
+            return "answers", literal(
+                f"nothing to do, it ends by itself when it isn't used; its address: {self._address(entry)}"
+            )
+        return "is starting", "follow it with `{logs}`"
+
+    def _address(self, entry: Entry) -> Path:
+        return self.addresses / f"notebook_{entry.id}"
+
+    def words(self, entry: Entry) -> dict[str, str]:
+        site = f"of site {self.record.get('site') or '(unknown)'}"
+        return {
+            "at_site": site,
+            "partition": "of role cpu",
+            "partition_key": f"partitions.cpu.name {site}",
+            "account": f"scheduler.account or scheduler.qos {site}",
+            "size": f"jobs.agent.cpus or .memory_gb {site}",
+            "memory": f"jobs.agent.memory_gb {site}",
+            "time": f"--time-limit, or jobs.agent.time_limit {site}",
+        }
+
+    def attach(self, as_json: bool, emit: Any) -> int:
+        """Say where it answers; it needs nobody to watch it."""
+        for entry in self.entries:
+            try:
+                url = self._address(entry).read_text("utf-8").partition("\n")[0]
+            except (OSError, ValueError):
+                raise Refused(
+                    f"{entry} doesn't answer now: `scripts_hpc/jobs.sh why {self.path}` says more", 3
+                ) from None
+            if as_json:
+                emit({"run": str(self.path), "job_id": entry.id, "url": url})
+            else:
+                token = f"sed -n s/^token=//p {self._address(entry)}"
+                print(f"{entry}: in your browser {url}/lab, with the token that this prints: {token}")
+        return 0

@@ -1,0 +1,281 @@
+"""Workflows: agents' runs, and the servers that they share. scripts_hpc/run_workflow.sh, or job scripts alone with sbatch."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from helpers import reasons, runs
+from helpers.fleet import JOB_ID, submitted
+from helpers.job_kinds import Entry, Kind, Site, section
+from helpers.runs import Run
+from helpers.scheduler import SchedulerUnavailable
+
+SERVERS = {"grading_server": "grading", "model_server": "model", "feedback_server": "model"}
+SERVER_SECONDS = 20.0  # how long servers may take to end by themselves once the last run is done
+
+
+def jobs_of(group: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The job ids by role, `agents` a list; of a submission that was killed midway, what it had noted by then."""
+    jobs = dict(section(record, "jobs"))
+    listed = jobs.get("agents")
+    jobs["agents"] = [str(job) for job in listed] if isinstance(listed, list) else []
+    if len(jobs) > 1 or jobs["agents"]:
+        return jobs
+    for role, job in submitted(group):
+        if role == "agent":
+            jobs["agents"].append(job)
+        else:
+            jobs[role] = job
+    return jobs
+
+
+class Workflow(Kind):
+    """A run group. runs: by their job's id."""
+
+    RECORD, MARK, COMMAND, ITEMS = "workflow.json", "_run-group_", "scripts_hpc/run_workflow.sh", "runs"
+    PARTS = ("agent", "grading", "model")
+    LOG_FOLDERS, OTHER_LOGS = ("logs", "../logs"), "../*/logs"  # beside all runs: a job submitted by hand
+
+    def __init__(self, path: Path, site: Site, only: str | None = None):
+        super().__init__(path, site, only)
+        self.jobs = jobs_of(path, self.record)
+        self.runs = {run.job_id: run for run in runs.runs_of(path)}
+        every = self._entries()
+        self.agents = [entry.id for entry in every if entry.part == "agent"]
+        self.only = only if only in self.agents and len(self.agents) > 1 else None
+        self.others = [job for job in self.agents if self.only and job != self.only]
+        apart = set(self.others)
+        self.entries = [entry for entry in every if entry.id not in apart]
+
+    @classmethod
+    def item_of(cls, folder: Path, inner: Path) -> str | None:
+        return Run(inner, runs.read_json(inner / "run_metadata.json") or {}).job_id or None
+
+    @classmethod
+    def holds(cls, folder: Path, word: str) -> str | None:
+        if not JOB_ID.fullmatch(word):
+            return cls.item_of(folder, folder / word)
+        jobs = jobs_of(folder, runs.read_json(folder / cls.RECORD) or {})
+        if word in jobs["agents"]:
+            return word
+        if word in [str(jobs.get(role)) for role in SERVERS]:
+            return ""
+        # scripts that were submitted alone have no record but their runs'
+        return word if len(jobs) == 1 and word in {run.job_id for run in runs.runs_of(folder)} else None
+
+    def _entries(self) -> list[Entry]:
+        reused = section(self.record, "reused")
+        found: dict[str, Entry] = {}
+
+        def add(job: Any, part: str, name: str, own: bool) -> None:
+            if JOB_ID.fullmatch(str(job)):
+                found.setdefault(str(job), Entry(str(job), part, name, own))
+
+        model = f"model {self.record.get('model') or ''}".strip()
+        add(self.jobs.get("grading_server"), "grading", "grading server", reused.get("grading") is not True)
+        add(self.jobs.get("model_server"), "model", model, reused.get("model") is not True)
+        add(self.jobs.get("feedback_server"), "model", "feedback model", True)
+        for run in self.runs.values():  # servers that were there before this run
+            add(run.metadata.get("grading_job"), "grading", "grading server", False)
+            add(run.metadata.get("model_job"), "model", f"model {run.metadata.get('model') or ''}".strip(), False)
+        agents = dict.fromkeys([*self.jobs["agents"], *self.runs])
+        for number, job in enumerate(agents):
+            name = self.record.get("agent") or (job in self.runs and self.runs[job].metadata.get("agent")) or ""
+            add(job, "agent", f"agent {name}".strip() + (f" #{number}" if len(agents) > 1 else ""), True)
+        return list(found.values())
+
+    def run_of(self, entry: Entry) -> Run | None:
+        return self.runs.get(entry.id) if entry.part == "agent" else None
+
+    @property
+    def shown_runs(self) -> list[Run]:
+        apart = set(self.others)
+        return [run for job, run in self.runs.items() if job not in apart]
+
+    @property
+    def servers(self) -> list[str]:
+        """The servers that this workflow submitted."""
+        return [entry.id for entry in self.entries if entry.part != "agent" and entry.own]
+
+    # ---- following
+
+    def open_jobs(self) -> list[str]:
+        return [job for job in self.agents if job in self.runs and self.runs[job].is_open]
+
+    def hear(self) -> None:
+        """Read again what isn't known to have ended."""
+        for job in self.open_jobs():
+            self.runs[job].reread()
+        if any(job not in self.runs for job in self.agents):
+            self.runs = {run.job_id: run for run in runs.runs_of(self.path)} | self.runs
+
+    def settle(self) -> None:
+        for job in self.open_jobs():
+            if (gone := self.fleet.gone(job)) and (verdict := runs.verdict(gone)):
+                self._end(job, *verdict)
+
+    def stopped(self, ids: list[str], reason: str) -> None:
+        for job in set(ids) & set(self.open_jobs()):
+            self._end(job, "cancelled", reason)
+
+    def _end(self, job: str, state: str, reason: str) -> None:
+        """The one place where a run gets its end from outside; one that it has got by itself stays."""
+        run = self.runs[job]
+        try:
+            run.settle(state, reason)
+        except OSError as error:
+            print(f"can't write {run.directory}/run_metadata.json: {error.strerror}", file=sys.stderr)
+
+    def note_jobs(self) -> None:
+        """Put the jobs into the record, and a folder in place for each run that has none."""
+        from helpers.workflow import submitted as note
+
+        pairs = [[role, str(self.jobs[role])] for role in SERVERS if self.jobs.get(role)]
+        note(self.path, [*pairs, *(["agent", agent] for agent in self.jobs["agents"])])
+        self.hear()
+
+    def end_servers(self) -> None:
+        """Servers end by themselves when told; what is left after a while is cancelled."""
+        if self.record.get("cleanup") == "off":
+            return
+        servers, told, until = self.servers, False, time.monotonic() + SERVER_SECONDS
+        # nobody answers: they end by themselves, when their last consumer is gone
+        with contextlib.suppress(SchedulerUnavailable):
+            while True:
+                self.fleet.look(servers)
+                if not (alive := self.fleet.alive(servers)):
+                    break
+                if not told:
+                    self.fleet.scheduler.dismiss(alive)
+                    told = True
+                if time.monotonic() > until:
+                    self.fleet.cancel(alive)
+                    return
+                with self.fleet.waiting():
+                    time.sleep(0.2)
+            self.forget_servers()
+
+    def forget_servers(self) -> None:
+        """Remove the addresses of this workflow's servers that died without a word. Raises SchedulerUnavailable."""
+        left = {job: list(self.addresses.glob(f"*_{job}*")) for job in self.servers}
+        self.fleet.ask_again(job for job, files in left.items() if files)
+        for job, files in left.items():
+            if not self.fleet.gone(job):
+                continue
+            for path in files:
+                if path.is_dir() and path.suffix == ".consumers":
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.suffix in ("", ".failed"):
+                    path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        runs.tell_aggregate(self.path, list(self.runs.values()))
+
+    def attach(self, as_json: bool, emit: Any) -> int:
+        from helpers.watch import watch
+
+        return watch(self.path, as_json, emit)
+
+    # ---- what jobs.sh says
+
+    def stoppable(self) -> list[Entry]:
+        shared = bool(self.fleet.alive(self.others))
+        return [entry for entry in super().stoppable() if entry.part == "agent" or not shared]
+
+    def remarks(self) -> list[str]:
+        return ["its servers go on: other runs of the same workflow use them"] if self.fleet.alive(self.others) else []
+
+    def items(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "run_directory": str(run.directory),
+                "job_id": run.job_id,
+                "state": run.state,
+                "reason": run.reason or None,
+                "score": runs.score_of(run.report) if run.state == "scored" else None,
+            }
+            for run in self.shown_runs
+        ]
+
+    def item_lines(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                Path(data["run_directory"]).name,
+                data["state"],
+                f"score {data['score']}" if data["score"] is not None else data["reason"] or "",
+            )
+            for data in self.items()
+        ] or [("no runs: nothing was submitted",)]
+
+    @cached_property
+    def _ready(self) -> set[str]:
+        records = {
+            path.stem.rpartition("_")[2]: runs.read_json(path) or {} for path in self.path.glob("services/*_*.json")
+        }
+        return {job for job, record in records.items() if record.get("ready_at") and not record.get("ended_at")}
+
+    def ended(self, entry: Entry) -> tuple[str, str] | None:
+        run = self.run_of(entry)
+        if run is None or run.is_open or run.state == "scored":
+            return None
+        cause = f"is {run.state}: {run.reason or 'no reason was noted'}"
+        note = run.report.get("note")
+        if run.state == "invalid_submission" and isinstance(note, str):
+            cause += f" ({note[:300]})"
+        return cause, runs.END_STATES.get(run.state, "see its log")
+
+    def log_knows_better(self, entry: Entry) -> bool:
+        run = self.run_of(entry)
+        return run is not None and run.state in ("agent_failed", "lost")
+
+    @cached_property
+    def _all_done(self) -> bool:
+        shown = self.shown_runs
+        return bool(shown) and all(run.state in ("scored", "invalid_submission", "no_submission") for run in shown)
+
+    def is_done(self, entry: Entry) -> bool:
+        if entry.part == "agent":
+            run = self.run_of(entry)
+            return run is not None and run.state == "scored"
+        # servers are told to end, or cancelled, when all is done
+        return not self.job(entry).alive and (self._all_done or super().is_done(entry))
+
+    @cached_property
+    def _awaited(self) -> str:
+        servers = [one for one in self.entries if one.part != "agent" and one.id not in self._ready]
+        return " and ".join(f"{one.name} ({self.job(one).state.lower()})" for one in servers) or "its servers"
+
+    def at_work(self, entry: Entry) -> tuple[str, str]:
+        if entry.part == "agent":
+            run = self.run_of(entry)
+            if run is None or run.state != "waiting":
+                return super().at_work(entry)
+            return reasons.literal(f"has started and waits for {self._awaited}"), "see their lines"
+        if entry.id in self._ready:
+            return "serves", "nothing to do, it ends by itself after its last run"
+        if entry.part == "model":
+            return "is loading the model, which takes 5 to 15 minutes the first time", "follow it with `{logs}`"
+        return "is starting", "follow it with `{logs}`"
+
+    def words(self, entry: Entry) -> dict[str, str]:
+        gpus = entry.part == "model" and section(self.record, "model_config").get("engine") == "vllm"
+        role = "gpu" if gpus else "cpu"
+        site = f"of site {self.record['site']}" if self.record.get("site") else "of the site"
+        key = {"agent": "jobs.agent", "grading": "jobs.grading_server", "model": "jobs.model_server"}[entry.part]
+        of_model = "of the model in site-config/models.yaml"
+        model, agent = entry.part == "model", entry.part == "agent"
+        return {
+            "at_site": site,
+            "partition": section(section(self.config, "partitions"), role).get("name") or f"of role {role}",
+            "partition_key": f"partitions.{role}.name {site}",
+            "account": f"scheduler.account or scheduler.qos (or partitions.{role}.account, .qos) {site}",
+            "size": f"gpus, cpus or memory_gb {of_model}" if model else f"{key}.cpus or .memory_gb {site}",
+            "memory": f"memory_gb {of_model}" if model else f"{key}.memory_gb {site}",
+            "time": f"--time-limit, or {key}.time_limit {site}" if agent else f"{key}.time {site}",
+        }

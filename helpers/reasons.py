@@ -1,0 +1,88 @@
+"""Why a job waits or died, as data (reasons.yaml), and what its log says of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from helpers import container_faults
+
+LOG_BYTES = 64 * 1024
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # an agent's output could drive the terminal
+# `<script>: message`, as die of scripts_hpc/lib/common.sh says it; Slurm runs every script under the name slurm_script
+LAST_WORDS = re.compile(r"^(?:\S*/)?(?:slurm_script|[\w.-]+\.sh): (?!line \d+:)(.+)$", re.MULTILINE)
+Sentence = tuple[str, str]  # a cause and an advice, with words in braces that are filled in
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    import yaml
+
+    return yaml.load(
+        Path(__file__).with_suffix(".yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+
+
+def _pair(entry: dict[str, str]) -> Sentence:
+    return entry["cause"], entry["advice"]
+
+
+@cache
+def waiting(reason: str) -> Sentence:
+    """Of a job that waits, by the scheduler's reason."""
+    fitting = (entry for entry in _tables()["reasons"] if re.fullmatch(entry["when"], reason.strip("()")))
+    return _pair(next(fitting, _tables()["reason_unknown"]))
+
+
+def ending(state: str) -> Sentence:
+    """Of a job that ended, by the scheduler's state."""
+    ends = _tables()["ends"]
+    return _pair(ends.get((state.split() or ["GONE"])[0], ends["FAILED"]))
+
+
+def told(text: str) -> Sentence | None:
+    """What a job's log says of its death; None where it says nothing that is known."""
+    if words := LAST_WORDS.findall(text):
+        said, _, advice = words[-1].partition(": ")
+        return f"it says '{literal(said)}'", literal(advice.rstrip(".")) or "read its log: `{logs}`"
+    if fault := container_faults.find(text):
+        return f"its log says that {literal(fault[0])}", literal(fault[1])
+    matches = ((match.start(), hint) for hint in _tables()["hints"] for match in re.finditer(hint["when"], text))
+    last = max(matches, default=None, key=lambda pair: pair[0])
+    return (f"its log says that {last[1]['cause']}", last[1]["advice"]) if last else None
+
+
+def last_line(text: str) -> Sentence | None:
+    """The end of a log that says nothing that is known."""
+    ending = text.strip().rpartition("\n")[2][:300]
+    return (f"its log ends with '{literal(ending)}'", "read it: `{logs}`") if ending else None
+
+
+def tail(path: Path | None) -> str:
+    """The end of a log, printable; empty where there is none."""
+    if path is None:
+        return ""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        file.seek(max(0, status.st_size - LOG_BYTES))
+        return clean(file.read(LOG_BYTES).decode("utf-8", "replace"))
+
+
+def clean(text: Any) -> str:
+    """Text that drives no terminal."""
+    return UNPRINTABLE.sub(" ", str(text))
+
+
+def literal(text: str) -> str:
+    """Text from a file, safe in a sentence that is filled in afterwards."""
+    return " ".join(clean(text).split()).replace("{", "{{").replace("}", "}}")

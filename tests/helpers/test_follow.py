@@ -1,0 +1,290 @@
+"""Jobs are followed to their end: what a scheduler says once, what it doesn't say, and what signals mean."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import fleet, follow, runs, scheduler
+from helpers.fleet import Fleet, submitted
+from helpers.scheduler import Scheduler, SchedulerUnavailable
+from helpers.watch import Watch
+
+ROOT = Path(__file__).resolve().parents[2]
+SQUEUE = """#!/usr/bin/env bash
+echo "squeue $*" >>"$FAKE/calls"
+[[ "$1 $2 $4" == '--noheader --states=all --format=%i|%T|%r|%M|%N' ]] || { echo "squeue: unrecognized options $*" >&2; exit 1; }
+number=$(($(cat "$FAKE/number" 2>/dev/null || echo 0) + 1))
+echo $number >"$FAKE/number"
+[[ -f $FAKE/answer.$number ]] || number=last
+case $(<"$FAKE/answer.$number") in
+  hangs) sleep 600 ;;
+  down) echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1 ;;
+  *) cat "$FAKE/answer.$number" ;;
+esac
+"""
+SCANCEL = """#!/usr/bin/env bash
+echo "scancel $*" >>"$FAKE/calls"
+sed -i -E 's/[|](RUNNING|PENDING)[|]/|CANCELLED|/' "$FAKE/answer.last"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with Slurm's commands first on PATH; answer.N is what the Nth squeue says, answer.last all others."""
+    for name, text in (("squeue", SQUEUE), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("FAKE", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(fleet, "DOUBT_SECONDS", 0.05)
+    monkeypatch.setitem(follow.POLL_SECONDS, "slurm", 0.06)
+    monkeypatch.setattr(follow, "PRESS_SECONDS", 0.0)
+    return tmp_path
+
+
+def answers(slurm: Path, last: str, **others: str) -> None:
+    (slurm / "answer.last").write_text(last)
+    for number, text in others.items():
+        (slurm / f"answer.{number[1:]}").write_text(text)
+
+
+def line(job: str, state: str) -> str:
+    return f"{job}|{state}|None|0:01|n1\n"
+
+
+def calls(slurm: Path, name: str = "squeue") -> int:
+    path = slurm / "calls"
+    return sum(line.startswith(name) for line in path.read_text().splitlines()) if path.exists() else 0
+
+
+def group(slurm: Path, state: str = "running", **metadata: Any) -> Path:
+    folder = slurm / "g_run-group_a"
+    (folder / "toy_13").mkdir(parents=True)
+    record = {
+        "competition": "toy",
+        "agent": "a",
+        "model": None,
+        "seed": 0,
+        "cleanup": "off",
+        "config": {
+            "scheduler": {"kind": "slurm"},
+            "paths": {"address_dir": str(slurm)},
+            "container": {"runtime": "none"},
+            "jobs": {"agent": {"cpus": 1}},
+        },
+        "jobs": {"agents": ["13"]},
+    }
+    (folder / "workflow.json").write_text(json.dumps(record))
+    tell(folder, state, **metadata)
+    return folder
+
+
+def tell(folder: Path, state: str, **metadata: Any) -> None:
+    data = {"state": state, "job_id": "13", "competition": "toy", "agent": "a", "seed": 0, **metadata}
+    runs.write_json(folder / "toy_13" / "run_metadata.json", data)
+
+
+def state_of(folder: Path) -> str:
+    return runs.runs_of(folder)[0].state
+
+
+# ---- the note
+
+
+def test_the_note_is_read_past_whatever_is_no_line_of_it(tmp_path: Path) -> None:
+    assert submitted(tmp_path) == []
+    (tmp_path / "jobs").mkdir()
+    note = "model_server=12\nWelcome to the cluster!\n=7\nagent=13 \nagent=x\nprepare=14_3\n\xff\nagent=15\nagent=1"
+    (tmp_path / "jobs" / "submitted").write_bytes(note.encode("latin-1"))
+    assert submitted(tmp_path) == [("model_server", "12"), ("prepare", "14_3"), ("agent", "15")]
+
+
+# ---- doubt
+
+
+def test_one_answer_without_a_living_job_settles_nothing(slurm: Path) -> None:
+    answers(slurm, line("13", "COMPLETED"), n1=line("13", "RUNNING"), n2="", n3=line("13", "RUNNING"))
+    folder = group(slurm)
+    one = Watch(folder)
+    for _ in range(3):
+        assert one.look() and state_of(folder) == "running"
+    assert calls(slurm) == 3
+    one.look()
+    time.sleep(0.06)
+    assert not one.look() and state_of(folder) == "lost"
+    assert calls(slurm) == 5
+
+
+def test_two_answers_at_once_are_one(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "DOUBT_SECONDS", 3600.0)
+    answers(slurm, "")
+    one = Fleet(Scheduler("slurm", str(slurm)))
+    one.look(["13"])
+    one.look(["13"])
+    assert one.gone("13") is None
+
+
+def test_a_scheduler_that_is_down_gives_no_second_look(slurm: Path) -> None:
+    answers(slurm, "down", n1="")
+    one = Fleet(Scheduler("slurm", str(slurm)))
+    one.look(["13"])
+    time.sleep(0.06)
+    with pytest.raises(SchedulerUnavailable):
+        one.look(["13"])
+    assert one.gone("13") is None and "Unable to contact" in one.silence
+
+
+def test_what_is_followed_are_jobs_not_folders(slurm: Path) -> None:
+    answers(slurm, line("13", "RUNNING"))
+    folder = group(slurm)
+    hidden = slurm / "hidden"
+    (folder / "toy_13").rename(hidden)
+    one = Watch(folder)
+    assert one.look() and calls(slurm, "scancel") == 0
+    hidden.rename(folder / "toy_13")
+    tell(folder, "scored")
+    assert not one.look()
+
+
+def test_a_job_that_died_without_a_folder_is_lost_and_no_success(slurm: Path, capsys: Any) -> None:
+    answers(slurm, line("13", "NODE_FAIL"))
+    folder = group(slurm)
+    (folder / "toy_13" / "run_metadata.json").unlink()
+    (folder / "toy_13").rmdir()
+    assert follow.follow(Watch(folder)) == 3
+    assert state_of(folder) == "lost" and "lost: job 13" in capsys.readouterr().out
+
+
+def test_an_end_state_is_never_overwritten_from_a_stale_view(slurm: Path) -> None:
+    folder = group(slurm)
+    (stale,) = runs.runs_of(folder)
+    tell(folder, "scored")
+    stale.settle("lost", "late")
+    assert state_of(folder) == "scored" and stale.state == "scored"
+
+
+def test_rows_and_exit_code_come_from_one_look(slurm: Path, capsys: Any) -> None:
+    answers(slurm, line("13", "NODE_FAIL"))
+    folder = group(slurm)
+    one = Watch(folder)
+    one.look()
+    time.sleep(0.06)
+    one.look()
+    assert state_of(folder) == "lost"
+    # its node was only slow: the agent ends well while the watcher does
+    tell(folder, "scored", reason="graded")
+    runs.write_json(folder / "toy_13" / "grading_report.json", {"total_score": 0.93, "score": 0.93})
+    assert one.tell() == 0
+    assert "score 0.93" in capsys.readouterr().out
+
+
+# ---- a scheduler that hangs
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "CALL_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_scheduler_that_hangs_is_not_waited_for(slurm: Path) -> None:
+    answers(slurm, "hangs")
+    one = Fleet(Scheduler("slurm", str(slurm)))
+    with pytest.raises(SchedulerUnavailable, match="no answer within 0.5 s"):
+        one.look(["13"])
+    assert not hanging(slurm)
+
+
+def hanging(slurm: Path) -> list[str]:
+    found = subprocess.run(
+        ["grep", "-lzxFs", f"FAKE={slurm}", *Path("/proc").glob("[0-9]*/environ")], capture_output=True, text=True
+    )
+    return [path for path in found.stdout.split() if f"/{os.getpid()}/" not in path]
+
+
+@pytest.mark.usefixtures("short")
+def test_a_scheduler_that_hangs_while_jobs_are_ended(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "END_SECONDS", 0.2)
+    answers(slurm, "hangs")
+    one = Fleet(Scheduler("slurm", str(slurm)))
+    assert one.cancel(["13"]) == ["13"]
+    assert calls(slurm, "scancel") == 1
+
+
+# ---- signals, to a watcher of its own
+
+START = """
+import sys
+from pathlib import Path
+from helpers import fleet, follow
+fleet.DOUBT_SECONDS, follow.PRESS_SECONDS = 0.05, 0.0
+from helpers.watch import watch
+sys.exit(watch(Path(sys.argv[1]), False, print))
+"""
+
+
+@pytest.fixture
+def watching(slurm: Path) -> Callable[[Path], subprocess.Popen[str]]:
+    def start(folder: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", START, str(folder)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        until = time.monotonic() + 30
+        while not calls(slurm) and time.monotonic() < until:
+            time.sleep(0.02)
+        return process
+
+    return start
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("answer", [line("13", "RUNNING"), "hangs", "down"])
+def test_only_ctrl_c_ends_jobs(slurm: Path, watching: Any, name: str, answer: str) -> None:
+    answers(slurm, answer)
+    folder = group(slurm)
+    process = watching(folder)
+    process.send_signal(getattr(signal, name))
+    said = process.communicate(timeout=20)[0]
+    assert process.returncode == 128 + getattr(signal, name)
+    assert f"{name}: nobody watches any more" in said and f"run_workflow.sh --attach {folder}" in said
+    assert calls(slurm, "scancel") == 0 and state_of(folder) == "running"
+
+
+def test_ctrl_c_ends_jobs_and_settles_their_runs(slurm: Path, watching: Any) -> None:
+    answers(slurm, line("13", "RUNNING"))
+    folder = group(slurm)
+    process = watching(folder)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[0]
+    assert process.returncode == 130 and state_of(folder) == "cancelled"
+    assert "interrupted with Ctrl-C" in said and "Traceback" not in said
+    assert calls(slurm, "scancel") == 1
+
+
+def test_ctrl_c_works_while_the_scheduler_hangs_and_once_more_leaves(slurm: Path, watching: Any) -> None:
+    answers(slurm, "hangs")
+    folder = group(slurm)
+    process = watching(folder)
+    process.send_signal(signal.SIGINT)
+    until = time.monotonic() + 20
+    while calls(slurm) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[0]
+    assert process.returncode == 130 and state_of(folder) == "running"
+    assert "ending all jobs" in said and "To watch again" in said
+    assert calls(slurm, "scancel") == 1
