@@ -89,11 +89,14 @@ def agent_seconds(time_limit: int, models: list[Model]) -> int:
 
 
 def _job(site: Site, workflow: Workflow | None, **values: Any) -> dict[str, Any]:
-    grace = site.limits.grace_seconds
+    grace, reaped = site.limits.grace_seconds, site.limits.gpu_idle_minutes
     if workflow is None or workflow.cleanup == "off":
         grace = site.limits.idle_server_minutes * 60
+    key = None
+    if values.get("gpus") and reaped is not None and grace > reaped * 60 - 60:
+        grace, key = max(reaped * 60 - 60, 30), "limits.gpu_idle_minutes"
     logs = f"{workflow.run_group}/logs" if workflow else f"{site.paths.runs}/logs"
-    return {"gpus": 0, "grace": grace, "logs": logs, "name": values["script"], **values}
+    return {"gpus": 0, "grace": grace, "grace_key": key, "logs": logs, "name": values["script"], **values}
 
 
 def venv(name: str) -> str:

@@ -235,7 +235,7 @@ service::_unused() {
     SERVICE_USED=$SECONDS
     return 1
   fi
-  log "no job has used $SERVICE for $GRACE s"
+  log "no job has used $SERVICE for $GRACE s${GRACE_KEY:+ ($GRACE_KEY of site $SITE: jobs whose GPUs idle for longer are killed)}"
   SERVICE_ENDED_EARLY=1
 }
 

@@ -15,6 +15,7 @@ SUBMIT_OPEN=''    # what to remove where nothing was submitted, from submit::ope
 SUBMIT_SCRIPTS='' # how the commands of all jobs begin
 SUBMIT_DOUBT=0    # the scheduler may have taken a job without telling
 SUBMIT_UNDO=:     # a function: what is left to be done once the jobs were cancelled
+SUBMIT_OVER=''    # who watches knows the exit code
 SUBMIT_TRIES=6
 
 submit::begin() { # to be called first of all
@@ -60,12 +61,16 @@ submit::_attend() { # submit::_attend COMMAND…
 # Runs the command that checks everything, and takes over the variables that it prints; with DRY_RUN among them, that is all.
 submit::plan() { # submit::plan COMMAND…
   local file out in plan code=0
-  file=$(mktemp) || die 3 "can't write to ${TMPDIR:-/tmp}: $(common::lacking "${TMPDIR:-/tmp}")"
+  file=$(mktemp) || {
+    submit::check
+    die 3 "can't write to ${TMPDIR:-/tmp}: $(common::lacking "${TMPDIR:-/tmp}")"
+  }
   # shellcheck disable=SC2094 # first the one, then the other
   exec {out}>"$file" {in}<"$file"
   rm -f "$file"
   submit::_attend "$@" >&"$out" || code=$?
-  plan=$(cat <&"$in")
+  # (a `cat` would hear Ctrl-C)
+  IFS= read -r -d '' plan <&"$in" || true
   exec {out}>&- {in}<&-
   ((code == 0)) || submit::check
   ((code == 0)) || exit "$code"
@@ -112,6 +117,7 @@ submit::_submit() { # submit::_submit ROLE WHAT ARGUMENTS OF sched::submit…
     submit::check
     code=0
     said=$(sched::submit "$@" 2>&1) || code=$?
+    ((code == 0)) || submit::check
     case $code in
       0) JOB=${said##*$'\n'} said=${said%"$JOB"} && break ;;
       75) ;;
@@ -164,10 +170,14 @@ submit::leave() { # the jobs live on without this script
   local open=$SUBMIT_OPEN
   SUBMIT_OPEN=''
   [[ -z $SUBMIT_SIGNAL ]] || { SUBMIT_OPEN=$open && exit 130; }
+  SUBMIT_OVER=1
 }
 
 submit::_undo() { # hook: nothing is left of what was submitted, or of its folder where nothing was
   local strays
+  # whatever died of it; common.sh ends with this code
+  # shellcheck disable=SC2034
+  [[ -z $SUBMIT_SIGNAL || -n $SUBMIT_OVER ]] || EXIT_CODE=130
   [[ -n $SUBMIT_OPEN ]] || return 0
   if ((SUBMIT_DOUBT)); then
     if strays=$(submit::_strays); then
@@ -201,6 +211,6 @@ submit::watch() { # submit::watch COMMAND…
       exit 130
       ;;
   esac
-  SUBMIT_OPEN=''
+  SUBMIT_OPEN='' SUBMIT_OVER=1
   exit "$code"
 }

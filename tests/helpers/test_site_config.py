@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from helpers import render, site_config
 from helpers.site_config import ConfigError, load_site, pick_site
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -208,3 +211,34 @@ def test_an_external_model_needs_its_variables(monkeypatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "m")
     monkeypatch.setenv("MODEL_BASE_URL", "http://x/v1")
     assert site_config.model("endpoint").base_url == "http://x/v1"
+
+
+def keys_of(kind, prefix: str = "") -> list[str]:
+    """Every key of a model, with those of the models in it."""
+    found = []
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        is_section = isinstance(inner, type) and issubclass(inner, site_config.Strict)
+        found += keys_of(inner, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+    return found
+
+
+def test_every_key_of_a_site_is_read_by_something() -> None:
+    # what stands there for people alone
+    told = {"description", "sources", "gpu.kind"}
+    files = [*ROOT.glob("helpers/**/*.py"), *ROOT.glob("templates/**/*.j2"), *ROOT.glob("containers/*.sh")]
+    text = "\n".join(path.read_text() for path in files)
+    unread = [
+        key
+        for key in keys_of(site_config.Site)
+        if key not in told and not re.search(rf"[.\"']{key.split('.')[-1]}\b", text)
+    ]
+    assert unread == []
+
+
+@pytest.mark.parametrize(("reaped", "grace"), [("null", 1800), ("31", 1800), ("10", 540), ("1", 30)])
+def test_a_server_ends_before_the_sites_reaper_would_end_it(write, reaped: str, grace: int) -> None:
+    site = load_site(write("here", "{}"), [f"limits.gpu_idle_minutes={reaped}"])
+    for name, seconds in (("30b", grace), ("replay", 1800)):
+        script = render.model_script(site, site_config.model(name, site))
+        assert f"\nGRACE={seconds}\n" in script and ("GRACE_KEY=limits.gpu_idle_minutes" in script) == (seconds < 1800)
