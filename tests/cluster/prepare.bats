@@ -34,7 +34,7 @@ begin() { # begin NAME ARGUMENT…: in the background, in a session of its own
   STARTED[$1]=$!
 }
 folder() { printf '%s\n' "$WORK"/runs/*_prepare; }
-array() { cut -d' ' -f1 "$(folder)/jobs/submitted"; }
+array() { sed -n s/^prepare=//p "$(folder)/jobs/submitted"; }
 said() { grep -q "$2" "$WORK/$1.out"; } # said NAME TEXT
 left() { cat "$WORK/here/failed_tasks.txt"; }
 prepared() { find "$WORK/data" -path '*/prepared/manifest.json' | wc -l; }
@@ -69,7 +69,7 @@ PY
   prepare "${tasks[@]}" "${PLAIN[@]}"
   expect_status 0
   expect_in $'Total tasks: 60\nSuccessful: 60\nFailed: 0' "$output"
-  [[ $(cut -d' ' -f2- "$(folder)/jobs/submitted") == $'0 26\n26 26\n52 8' ]]
+  [[ $(array | wc -l) == 3 && $(pick "$(folder)/preparation.json" "d['arrays']") == '[26, 26, 8]' ]]
   [[ $(grep -c 'Successfully prepared t[0-9]' "$WORK/here/task_preparation.log") == 60 ]]
   [[ $(prepared) == 60 && ! -e $WORK/here/failed_tasks.txt ]]
   # no element wrote into another one's log
