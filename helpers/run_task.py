@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -185,9 +184,8 @@ def _become(command: list[str]) -> None:
 def _child(command: list[str], as_json: bool) -> tuple[int, dict[str, Any]]:
     """Run the workflow with --json; returns its exit code and what it told, empty where it came to nothing."""
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output)
         try:
-            code = attend(process)
+            code = attend(command, stdout=output)
         except KeyboardInterrupt:
             if as_json:
                 emit(_read(output))

@@ -31,12 +31,26 @@ def interrupt(number: int, _: Any) -> None:
     raise KeyboardInterrupt(number)
 
 
-def attend(process: subprocess.Popen[Any]) -> int:
-    """The exit code of a command; raises KeyboardInterrupt where we were interrupted, once it has ended too.
+def attend(command: list[str], **options: Any) -> int:
+    """Run a command to its end; its exit code. Raises OSError, and KeyboardInterrupt where we were interrupted, once it has ended too.
 
-    Ctrl-C has reached it as well; a signal to us alone it is told of a moment later: to a workflow they mean different things.
+    Ctrl-C reaches it as well, even where we are deaf to it; a signal to us alone it is told of a moment later: to a workflow they mean
+    different things. options: of subprocess.Popen.
     """
+    asked = {signal.SIGINT, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, asked)  # one that comes while it is being started would lose it
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     try:
+        process = subprocess.Popen(command, preexec_fn=listen, **options)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         # with a limit it polls; a signal just before a wait without one would go unnoticed
         return process.wait(1e8)
     except KeyboardInterrupt as told:

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -425,16 +424,14 @@ class _Asked(SiteChecks):
         if not self.own_task:
             command = [str(ROOT / "scripts_hpc" / "prepare_tasks.sh"), self.competition, *self._site_options()]
         Path(self.site.paths.data).mkdir(parents=True, exist_ok=True)
-        process = subprocess.Popen(
+        code = attend(
             command,
             env={**os.environ, "PYTHONPATH": str(ROOT), "HPC_SITE": self._site_options()[1]},
             cwd=self.site.paths.data,  # where its log and its list of failed tasks go
             stdout=sys.stderr,
             stdin=subprocess.DEVNULL,
-            # we are deaf to Ctrl-C (launch.ctrl_c), and it isn't to be
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        if attend(process):
+        if code:
             raise Infrastructure(f"preparing '{self.competition}' failed (above).")
 
     def _site_options(self) -> list[str]:
