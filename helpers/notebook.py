@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import tempfile
 from pathlib import Path
 
 import click
 
-from helpers import limits, render
+from helpers import folders, limits, render, runs
 from helpers.__main__ import SET, SITE, reports
+from helpers.job_kinds.notebook import Notebook
 from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
 from helpers.tasks import layout
 
 
 def plan(site: Site, task: str, time_limit: int | None = None) -> str:
-    """Check all that can be checked and write the job's script beside its log; returns shell assignments.
+    """Check all that can be checked and make the notebook's folder; returns shell assignments.
 
     time_limit: seconds, instead of the site's jobs.agent.time_limit. Raises ConfigError with every problem, Infrastructure, and OSError.
     """
@@ -26,15 +26,21 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     if problems:
         raise ConfigError(problems)
     limits.check_room(site, 1, "end one")
-    logs = Path(site.paths.runs, "logs")
-    ignore_signals()  # who is told of the script removes it
-    logs.mkdir(parents=True, exist_ok=True)
-    descriptor, script = tempfile.mkstemp(dir=logs, prefix="notebook-", suffix=".sh")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(render.notebook_script(site, time_limit))
+    ignore_signals()  # who is told of the folder removes it
+    Path(site.paths.runs).mkdir(parents=True, exist_ok=True)
+    folder = folders.make(Path(site.paths.runs), "_notebook", "jobs", "logs")
+    script = folder / "jobs" / "notebook.sh"
+    script.write_text(render.notebook_script(site, time_limit, render.Workflow(str(folder))), encoding="utf-8")
+    record = {
+        "schema": 1,
+        "created_at": runs.now(),
+        "site": site.name,
+        "task": task,
+        "config": site.model_dump(mode="json"),
+    }
+    runs.write_json(folder / Notebook.RECORD, record)
     values = {
-        "SCRIPT": script,
-        "LOGS": str(logs),
+        "NOTEBOOK": str(folder),
         "NOTEBOOKS": str(Path(site.paths.notebooks, task.replace("/", "-"))),
         "SCHEDULER": site.scheduler.kind,
         "ADDRESS_DIR": site.paths.address_dir,

@@ -11,18 +11,17 @@ import os
 import re
 import shlex
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import click
 
-from helpers import limits, preparation, prepare_all_tasks, render, runs, site_config, workflow
+from helpers import folders, limits, preparation, prepare_all_tasks, render, runs, site_config, workflow
 from helpers.__main__ import reports
 from helpers.job_kinds.preparation import RECORD, is_prepared
 from helpers.preparation_report import Report
 from helpers.signals import catch_signals, ignore_signals
-from helpers.site_config import ConfigError, Infrastructure, Site
+from helpers.site_config import ConfigError, Site
 from helpers.tasks.definitions import open_registry
 
 DOWNLOADING = ("mlebench", "biomlbench")
@@ -182,9 +181,7 @@ class _Plan:
         log_file, failed_tasks = (os.path.abspath(path) for path in (self.options.log_file, self.options.failed_tasks))
         self._write_list(log_file, failed_tasks)
         ignore_signals()  # who is told of the folder removes it
-        folder = _make_folder(Path(self.site.paths.runs))
-        for name in ("jobs", "logs", "parts", "events"):
-            (folder / name).mkdir()
+        folder = folders.make(Path(self.site.paths.runs), "_prepare", "jobs", "logs", "parts", "events")
         (folder / "jobs" / "prepare.sh").write_text(self.script(str(folder)), encoding="utf-8")
         for number, part in enumerate(self.parts):
             (folder / "parts" / str(number)).write_text("".join(f"{task}\n" for task in part), encoding="utf-8")
@@ -225,18 +222,6 @@ class _Plan:
         except OSError as error:
             said = f"{error.filename}: {error.strerror}; --log-file and --failed-tasks choose other files."
             raise ConfigError([said]) from error
-
-
-def _make_folder(base: Path) -> Path:
-    stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S-UTC")
-    for number in range(1, 100):
-        folder = base / (f"{stamp}_prepare" + (f"-{number}" if number > 1 else ""))
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            continue
-    raise Infrastructure(f"can't make a folder in {base}: there are 99 of this second.")
 
 
 # ---- the commands

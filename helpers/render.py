@@ -192,13 +192,13 @@ def agent_script(
     )
 
 
-def notebook_script(site: Site, time_limit: int | None = None) -> str:
-    """The job script of JupyterLab: resources and time limit (seconds) of an agent's job."""
+def notebook_script(site: Site, time_limit: int | None = None, workflow: Workflow | None = None) -> str:
+    """The job script of JupyterLab: resources and time limit (seconds) of an agent's job. workflow: whose folder has its log."""
     wants = site.jobs.agent
     limit = time_limit or wants.time_limit
     job = _job(
         site,
-        None,
+        workflow,
         script="notebook",
         time=clock(limit),
         cpus=wants.cpus,

@@ -112,6 +112,7 @@ class Run:
 
     directory: Path
     metadata: dict[str, Any] = field(default_factory=dict)
+    _report: dict[str, Any] | None = field(default=None, repr=False, compare=False)  # as read with these metadata
 
     @property
     def state(self) -> str:
@@ -132,17 +133,19 @@ class Run:
 
     @property
     def is_open(self) -> bool:
-        return self.state in OPEN_STATES
+        return self.metadata.get("state", "waiting") in OPEN_STATES
 
     @property
     def report(self) -> dict[str, Any]:
         """The grading report, empty while there is none."""
-        return read_json(self.directory / "grading_report.json") or {}
+        if self._report is None:
+            self._report = read_json(self.directory / "grading_report.json") or {}
+        return self._report
 
     def reread(self) -> None:
         with contextlib.suppress(OSError):
             os.listdir(self.directory)  # makes a network file system look again
-        self.metadata = read_json(self.directory / "run_metadata.json") or self.metadata
+        self.metadata, self._report = read_json(self.directory / "run_metadata.json") or self.metadata, None
 
     def settle(self, state: str, reason: str) -> None:
         """Give the run its end state, for a job that could not do so itself; one that it has got by now stays. Raises OSError."""
@@ -154,9 +157,7 @@ class Run:
 
 def runs_of(workflow: Path) -> list[Run]:
     """The runs of a workflow's directory, in the order of their job numbers."""
-    found = [Run(path.parent) for path in workflow.glob("*/run_metadata.json")]
-    for run in found:
-        run.reread()
+    found = [Run(path.parent, read_json(path) or {}) for path in workflow.glob("*/run_metadata.json")]
     return sorted(found, key=lambda run: (len(run.job_id), run.job_id))
 
 

@@ -13,14 +13,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import click
 
-from helpers import limits, render, room, runs, site_config, weights
+from helpers import folders, limits, render, room, runs, site_config, weights
 from helpers.signals import attend, ignore_signals
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
@@ -486,7 +485,8 @@ class _Asked(SiteChecks):
     def write(self) -> str:
         """Make the run's directory with scripts and workflow.json; returns the shell assignments."""
         ignore_signals()  # who is told of the folder removes it
-        group = self._make_group()
+        name = f"_run-group_{self.agent.name.replace('/', '-')}"
+        group = folders.make(Path(self.site.paths.runs), name, "jobs", "logs")
         scripts = self._scripts(render.Workflow(str(group), self.options["cleanup"]))
         for name, text in scripts.items():
             (group / "jobs" / name).write_text(text, encoding="utf-8")
@@ -516,21 +516,6 @@ class _Asked(SiteChecks):
         if reused:
             return _reused(reused)
         return "external" if model and model.engine == "external" else ""
-
-    def _make_group(self) -> Path:
-        base = f"_run-group_{self.agent.name.replace('/', '-')}"
-        while True:
-            stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S-UTC")
-            group = Path(self.site.paths.runs, stamp + base)
-            for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-                try:
-                    path = group.with_name(group.name + suffix)
-                    path.mkdir()
-                except FileExistsError:
-                    continue
-                (path / "jobs").mkdir()
-                (path / "logs").mkdir()
-                return path
 
     def _record(self, group: Path) -> dict[str, Any]:
         config = self.site.model_dump(mode="json")

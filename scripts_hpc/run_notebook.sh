@@ -52,12 +52,12 @@ source "$ROOT/scripts_hpc/lib/scheduler.sh"
 source "$ROOT/scripts_hpc/lib/service.sh"
 python::ensure core
 VENV=${PYTHON%/bin/*} # service::curl's, where there is no curl
-SCRIPT='' LOGS='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''
+NOTEBOOK='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''
 submit::plan "$PYTHON" -m helpers.notebook ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$TASK"
 
 # ---- submit, and wait until it answers
 
-submit::open "$SCRIPT"
+submit::open "$NOTEBOOK"
 
 published() {
   URL=$(service::lookup "notebook_$JOB" url) && TOKEN=$(service::lookup "notebook_$JOB" token)
@@ -70,18 +70,18 @@ check_job() { # says what it waits for; ends when the job is gone
   line=$(sched::states "$JOB") || return 0 # not known is not gone
   IFS='|' read -r _ state reason _ NODE <<<"$line"
   if ! sched::is_alive "$state"; then
-    tail -n 5 "$LOGS/notebook-$JOB.out" >&2 2>/dev/null || true
+    tail -n 5 "$NOTEBOOK/logs/notebook-$JOB.out" >&2 2>/dev/null || true
     local why
     why=$(service::failure "$JOB")
     submit::leave
-    die 3 "job $JOB ended before JupyterLab answered ($state${why:+: $why}): its log is $LOGS/notebook-$JOB.out"
+    die 3 "job $JOB ended before JupyterLab answered ($state${why:+: $why}): its log is $NOTEBOOK/logs/notebook-$JOB.out"
   fi
   [[ $SHOWN == "$state" ]] || log "job $JOB: $state${reason:+ ($reason)}"
   SHOWN=$state
 }
 
 NODE=''
-submit::job notebook "$SCRIPT" "$TASK"
+submit::job notebook "$NOTEBOOK/jobs/notebook.sh" "$TASK"
 submit::close
 until published; do
   check_job

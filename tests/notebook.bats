@@ -99,7 +99,7 @@ PYTHON
   touch "$folder/end2"
   wait_for 20 nothing_left
   wait_for 5 state_is COMPLETED
-  grep -q 'notebook ended itself' "$BATS_TEST_TMPDIR"/runs/logs/notebook-1.out
+  grep -q 'notebook ended itself' "$BATS_TEST_TMPDIR"/runs/*_notebook/logs/notebook-1.out
 }
 
 @test "one that never answers: its last words, code 3, and nothing left" {

@@ -305,10 +305,11 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   local run=$output
   tell 0 t1 prepared
   jobs_are RUNNING
+  set -m # a background process of a shell without job control ignores SIGINT
   "$ROOT/scripts_hpc/prepare_tasks.sh" --attach "$run" >out 2>&1 3>&- &
   local watcher=$! until=$((SECONDS + 20))
   until grep -q 't1 in' out || ((SECONDS > until)); do sleep 0.05; done
-  kill -INT "$watcher"
+  kill -INT -- "-$watcher"
   status=0
   wait "$watcher" || status=$?
   output=$(<out) error=''

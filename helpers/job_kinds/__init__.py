@@ -126,6 +126,7 @@ class Kind:
 
     def settle_sure(self) -> None:
         """The same for whoever looks only once: a second look where the first leaves doubt. Raises SchedulerUnavailable."""
+        self.settle()  # what has told its end leaves no doubt
         self.fleet.ask_again(self.open_jobs())
         self.settle()
 

@@ -22,7 +22,7 @@ class Notebook(Kind):
 
     def at_work(self, entry: Entry) -> tuple[str, str]:
         if self._address(entry).exists():
-            return "answers", literal(
+            return "is ready", literal(
                 f"nothing to do, it ends by itself when it isn't used; its address: {self._address(entry)}"
             )
         return "is starting", "follow it with `{logs}`"

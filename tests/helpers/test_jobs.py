@@ -723,3 +723,101 @@ def test_why_an_agents_job_died_before_it_could_note_anything(tmp_path: Path, sc
         sentences(group, capsys)["13"]
         == "agent aide (job 13) failed; it says 'competition 'toy' isn't prepared': prepare it."
     )
+
+
+# ---- other kinds of jobs
+
+
+def make_preparation(folder: Path) -> Path:
+    """A preparation of two elements of array 7, of which the second's task failed."""
+    record = {
+        "site": "della",
+        "tasks": ["a", "b", "c", "d"],
+        "skipped": ["c"],
+        "refused": {"d": "it would be downloaded"},
+        "force": False,
+        "arrays": [2],
+        "elements": 2,
+        "failed_tasks": "/failed_tasks.txt",
+        "config": {
+            "scheduler": {"kind": "slurm"},
+            "container": {"runtime": "none"},
+            "paths": {"address_dir": "/addresses", "data": str(folder / "data")},
+        },
+    }
+    put(folder / "preparation.json", record)
+    for name in ("jobs", "events", "parts", "logs"):
+        (folder / name).mkdir()
+    for number, task in enumerate("ab"):
+        (folder / "parts" / str(number)).write_text(f"{task}\n")
+    (folder / "jobs" / "submitted").write_text("prepare=7\n")
+    event = {"time": "2026-01-01T00:00:00.000+00:00", "task": "b", "state": "failed", "reason": "no network"}
+    (folder / "events" / "1").write_text(json.dumps(event) + "\n")
+    (folder / "logs" / "prepare-7_0.out").write_text("at work on a\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "word", ["{site}/2026-01-02T03-04-05-UTC_prepare", "2026-01-02T03-04-05-UTC_prepare", "7", None]
+)
+def test_a_preparation_is_known_like_every_other(site: Path, scheduler: Any, capsys: Any, word: str | None) -> None:
+    fake = scheduler({"7_0": Job("7_0", "PENDING", "Priority"), "7_1": "FAILED"})
+    folder = make_preparation(site / "2026-01-02T03-04-05-UTC_prepare")
+    arguments = [] if word is None else [word.format(site=site)]
+    code, out, _ = call(capsys, "status", *arguments)
+    assert code == 0 and lines_of(out) == [
+        [str(folder)],
+        ["preparation", "#0", "job", "7_0", "PENDING", "Priority"],
+        ["preparation", "#1", "job", "7_1", "FAILED"],
+        ["a", "waiting"],
+        ["b", "failed", "no", "network"],
+        ["c", "skipped"],
+        ["d", "failed", "it", "would", "be", "downloaded"],
+    ]
+    assert fake.asked == [["7_0", "7_1"]]
+    found = call(capsys, "why", *arguments)[1]
+    assert "preparation #0 (job 7_0) waits behind jobs of higher priority" in found
+    assert "preparation #1 (job 7_1) could not prepare b: no network; prepare_tasks.sh --task-list /failed" in found
+    assert "at work on a" in call(capsys, "logs", *arguments)[1]
+    assert "stopped: preparation #0 (job 7_0)" in call(capsys, "stop", *arguments)[1]
+    assert fake.cancelled == ["7_0"]
+    data = json.loads(call(capsys, "status", *arguments, "--json")[1])
+    assert [(one["task"], one["state"]) for one in data["tasks"]][:2] == [("a", "failed"), ("b", "failed")]
+
+
+def test_a_preparation_whose_jobs_all_live_is_cancelled_by_its_array(site: Path, scheduler: Any, capsys: Any) -> None:
+    fake = scheduler({"7_0": "RUNNING", "7_1": "RUNNING"})
+    call(capsys, "stop", make_preparation(site / "x-UTC_prepare"))
+    assert fake.cancelled == ["7"]
+
+
+@pytest.mark.parametrize("verb", ["status", "why", "logs", "stop"])
+def test_a_damaged_preparation_is_no_traceback(site: Path, scheduler: Any, capsys: Any, verb: str) -> None:
+    scheduler({})
+    folder = make_preparation(site / "x-UTC_prepare")
+    (folder / "preparation.json").write_text('{"tasks": 3}')
+    code, _, error = call(capsys, verb, folder)
+    assert code == 2 and "missing or damaged" in error
+
+
+def test_a_notebook_is_known_like_every_other(site: Path, scheduler: Any, capsys: Any) -> None:
+    fake = scheduler({"9": "RUNNING"})
+    folder = site / "2026-01-02T03-04-05-UTC_notebook"
+    config = {"scheduler": {"kind": "slurm"}, "paths": {"address_dir": str(site.parent)}}
+    put(folder / "notebook.json", {"task": "toy", "site": "della", "config": config})
+    (folder / "jobs").mkdir()
+    (folder / "jobs" / "submitted").write_text("notebook=9\n")
+    assert lines_of(call(capsys, "status", "9")[1])[1] == ["notebook", "on", "toy", "job", "9", "RUNNING"]
+    assert "notebook on toy (job 9) is starting" in call(capsys, "why", folder)[1]
+    assert call(capsys, "attach", folder)[0] == 3
+    (site.parent / "notebook_9").write_text("https://n1:80\ntoken=x\n")
+    assert "is ready" in call(capsys, "why", folder)[1]
+    code, out, _ = call(capsys, "attach", folder)
+    assert code == 0 and "https://n1:80/lab" in out and "token=x" not in out
+    call(capsys, "stop", folder)
+    assert fake.cancelled == ["9"]
+
+
+def test_kinds_are_registered_and_their_folders_are_told_apart() -> None:
+    marks = [kind.MARK for kind in job_kinds.kinds()]
+    assert len(set(marks)) == len(marks) == len({kind.RECORD for kind in job_kinds.kinds()})
