@@ -69,7 +69,7 @@ check_job() { # says what it waits for; ends when the job is gone
   local line state reason
   line=$(sched::states "$JOB") || return 0 # not known is not gone
   IFS='|' read -r _ state reason _ NODE <<<"$line"
-  if ! sched::is_alive "$state"; then
+  if ! sched::is_alive "$state" && [[ -n $(sched::gone_of "$JOB" || true) ]]; then
     tail -n 5 "$NOTEBOOK/logs/notebook-$JOB.out" >&2 2>/dev/null || true
     local why
     why=$(service::failure "$JOB")

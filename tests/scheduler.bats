@@ -389,3 +389,31 @@ SH
   expect_status 3
   expect_in ' 20 env SLURM_TIME_FORMAT=%s sacct ' "$(<"$BATS_TEST_TMPDIR/calls")"
 }
+
+@test "slurm: one answer without a living job is doubted, two are believed" {
+  SCHEDULER=slurm SCHEDULER_DOUBT=0.01
+  sched::alive_in() {
+    printf 'asked %s\n' "$*" >>"$BATS_TEST_TMPDIR/asked"
+    (($(grep -c asked "$BATS_TEST_TMPDIR/asked") == 1)) || printf '%s\n' ${LATER-}
+    printf '9\n'
+  }
+  LATER=7 try sched::gone_of 7 9
+  [[ -z $output && $(<"$BATS_TEST_TMPDIR/asked") == $'asked 7 9\nasked 7' ]]
+  rm "$BATS_TEST_TMPDIR/asked"
+  try sched::gone_of 7 9
+  [[ $output == 7 ]]
+  sched::alive_in() { return 3; }
+  try sched::gone_of 7
+  expect_status 3
+  [[ -z $output ]]
+}
+
+@test "slurm: an array's own number lives as long as one of its elements" {
+  export FAKE_SLURM=$BATS_TEST_TMPDIR
+  PATH=$ROOT/tests/fakes/slurm:$PATH SCHEDULER=slurm
+  printf '7_0 COMPLETED\n7_1 RUNNING\n7_2 CANCELLED\n' >"$FAKE_SLURM/jobs"
+  sched::slurm_lines() { sched::states "$@" | cut -d'|' -f1,2; }
+  [[ $(sched::slurm_lines 7 7_2) == $'7|RUNNING\n7_2|CANCELLED' ]]
+  sed -i 's/RUNNING/FAILED/' "$FAKE_SLURM/jobs"
+  [[ $(sched::slurm_lines 7 7_1) == $'7|COMPLETED\n7_1|FAILED' ]]
+}

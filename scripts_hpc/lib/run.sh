@@ -99,12 +99,11 @@ run::_jobs() { # the jobs of the servers that this run needs
 }
 
 run::_check_servers() { # ends the run when a server's job is gone for good; asks the scheduler once for all
-  local jobs alive job why
+  local jobs gone job why
   mapfile -t jobs < <(run::_jobs)
   ((${#jobs[@]})) || return 0
-  alive=$(sched::alive_in "${jobs[@]}") || return 0 # the scheduler didn't answer: not known is not gone
-  for job in "${jobs[@]}"; do
-    [[ $'\n'$alive$'\n' != *$'\n'"$job"$'\n'* ]] || continue
+  gone=$(sched::gone_of "${jobs[@]}") || return 0 # the scheduler didn't answer: not known is not gone
+  for job in $gone; do
     why=$(service::failure "$job")
     run::lose "job $job, a server that this run needs, has ended${why:+: $why}: see its log in ${RUN_GROUP}/logs"
   done

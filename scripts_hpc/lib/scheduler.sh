@@ -48,6 +48,22 @@ sched::alive_in() { # sched::alive_in ID…: prints those that are pending, runn
   done <<<"$states"
 }
 
+: "${SCHEDULER_DOUBT:=4}"
+
+# Those of the jobs that are gone: two looks, SCHEDULER_DOUBT seconds apart, say so. Code 3 when nothing is known.
+sched::gone_of() { # sched::gone_of ID…
+  local alive id gone look
+  for look in 1 2; do
+    alive=$(sched::alive_in "$@") || return 3
+    gone=()
+    for id in "$@"; do [[ $'\n'$alive$'\n' == *$'\n'"$id"$'\n'* ]] || gone+=("$id"); done
+    ((${#gone[@]})) || return 0
+    set -- "${gone[@]}"
+    ((look == 2)) || common::pause "$SCHEDULER_DOUBT"
+  done
+  printf '%s\n' "$@"
+}
+
 sched::is_alive() { # sched::is_alive STATE
   case $1 in
     PENDING | RUNNING | CONFIGURING | COMPLETING | SUSPENDED | RESIZING | REQUEUED | REQUEUE_HOLD | REQUEUE_FED | SIGNALING | STAGE_OUT | STOPPED | SPECIAL_EXIT | RESV_DEL_HOLD) return 0 ;;

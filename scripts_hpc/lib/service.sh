@@ -315,14 +315,14 @@ service::enlist() { # service::enlist SERVICE_JOB CONSUMER_JOB RUN_DIRECTORY: ke
 
 # The last one to go tells the server, so that no GPU waits out the grace period, and forgets one that died without a word.
 service::dismiss() { # service::dismiss SERVICE_JOB CONSUMER_JOB
-  local folder=$ADDRESS_DIR/$1.consumers file alive
+  local folder=$ADDRESS_DIR/$1.consumers file gone
   [[ -d $folder ]] || return 0
   rm -f "$folder/$2"
   for file in "$folder"/*; do
     [[ ! -e $file ]] || return 0
   done
-  alive=$(sched::alive_in "${1##*_}") || return 0
-  if [[ -z $alive ]]; then
+  gone=$(sched::gone_of "${1##*_}") || return 0
+  if [[ -n $gone ]]; then
     rm -rf "${ADDRESS_DIR:?}/$1" "$folder"
   elif [[ ${CLEANUP:-on} == on ]]; then
     sched::signal USR1 "${1##*_}"
