@@ -95,18 +95,26 @@ def _job_line(entry: Entry, job: Job) -> tuple[str, ...]:
     return entry.name, f"job {job.id}", job.state, reason, elapsed(job.elapsed), job.node
 
 
+def _last_lines(path: Path | None) -> list[str]:
+    return tail(path).splitlines()[-LOG_LINES:]
+
+
 def logs(jobs: Kind, part: str | None) -> tuple[list[dict[str, Any]], list[str]]:
     data, lines = [], []
     for entry in sorted(jobs.entries, key=lambda entry: jobs.PARTS.index(entry.part)):
         if part in (None, entry.part):
             path = jobs.log(entry)
-            text = tail(path).splitlines()[-LOG_LINES:]
+            text = _last_lines(path)
             data.append({"name": entry.name, "id": entry.id, "path": str(path) if path else None, "lines": text})
             lines += [
                 f"== {entry}: {path or 'no log: it has not started, or its log is not below ' + str(jobs.path)}",
                 *text,
                 "",
             ]
+            if own := jobs.own_words(entry):
+                said = _last_lines(own)
+                data[-1] |= {"agent_path": str(own), "agent_lines": said}
+                lines += [f"== what {entry} printed itself: {own}", *(f"| {line}" for line in said), ""]
     if not data:
         lines = [f"{jobs.path.name} has no {part or ''} jobs".replace("  ", " ")]
     return data, lines
@@ -169,6 +177,12 @@ class _Why:
     def _ended(self, entry: Entry, cause: str, advice: str) -> reasons.Sentence:
         if self.jobs.log_knows_better(entry) and (hint := self._from_log(entry)):
             return f"{cause}; {hint[0]}", hint[1]
+        if self.jobs.failed_by_itself(entry):
+            # what an agent prints chooses one of our sentences at most, and none is believed to be the job's
+            said = tail(self.jobs.own_words(entry)).splitlines()
+            if hint := reasons.hint("\n".join(line[:500] for line in said)):
+                return f"{cause}; the agent itself says that {hint[0]}", hint[1]
+            advice = f"{advice} (`{{logs}}`)"
         return cause, advice
 
     def _dead(self, entry: Entry, job: Job) -> reasons.Sentence:

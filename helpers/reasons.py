@@ -12,7 +12,8 @@ from typing import Any
 from helpers import container_faults
 
 LOG_BYTES = 64 * 1024
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # an agent's output could drive the terminal
+# an agent's output could drive the terminal, or turn the order of what is shown
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # `<script>: message`, as die of scripts_hpc/lib/common.sh says it; Slurm runs every script under the name slurm_script
 LAST_WORDS = re.compile(r"^(?:\S*/)?(?:slurm_script|[\w.-]+\.sh): (?!line \d+:)(.+)$", re.MULTILINE)
 Sentence = tuple[str, str]  # a cause and an advice, with words in braces that are filled in
@@ -51,9 +52,15 @@ def told(text: str) -> Sentence | None:
         return f"it says '{literal(said)}'", literal(advice.rstrip(".")) or "read its log: `{logs}`"
     if fault := container_faults.find(text):
         return f"its log says that {literal(fault[0])}", literal(fault[1])
-    matches = ((match.start(), hint) for hint in _tables()["hints"] for match in re.finditer(hint["when"], text))
+    found = hint(text)
+    return (f"its log says that {found[0]}", found[1]) if found else None
+
+
+def hint(text: str) -> Sentence | None:
+    """What was the matter, by the last of the well-known deaths that a log tells of."""
+    matches = ((match.start(), entry) for entry in _tables()["hints"] for match in re.finditer(entry["when"], text))
     last = max(matches, default=None, key=lambda pair: pair[0])
-    return (f"its log says that {last[1]['cause']}", last[1]["advice"]) if last else None
+    return _pair(last[1]) if last else None
 
 
 def last_line(text: str) -> Sentence | None:

@@ -182,6 +182,14 @@ class Kind:
             found = max(self.path.glob(f"{self.OTHER_LOGS}/*-{entry.id}.out"), default=None)
         return None if found is None else Path(os.path.abspath(found))
 
+    def own_words(self, entry: Entry) -> Path | None:
+        """What the work in a job printed itself, apart from the job's log: shown as that, never believed."""
+        return None
+
+    def failed_by_itself(self, entry: Entry) -> bool:
+        """Whether it was the work in a job that failed: its own words may tell why."""
+        return False
+
     def ended(self, entry: Entry) -> tuple[str, str] | None:
         """Cause and advice on a job whose item has ended; the sentence is left to the scheduler's word where this is None."""
         return None

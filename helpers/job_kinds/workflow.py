@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import time
@@ -16,6 +17,7 @@ from helpers.job_kinds import Entry, Kind, Site, section
 from helpers.runs import Run
 from helpers.scheduler import SchedulerUnavailable
 
+AGENT_LOG = "agent.log"  # in a run's folder: what the agent printed
 SERVERS = {"grading_server": "grading", "model_server": "model", "feedback_server": "model"}
 SERVER_SECONDS = 20.0  # how long servers may take to end by themselves once the last run is done
 
@@ -229,6 +231,16 @@ class Workflow(Kind):
         if run.state == "invalid_submission" and isinstance(note, str):
             cause += f" ({note[:300]})"
         return cause, runs.END_STATES.get(run.state, "see its log")
+
+    def own_words(self, entry: Entry) -> Path | None:
+        """What an agent printed; while there is more than the job keeps of the beginning, the newest part of it."""
+        run = self.run_of(entry)
+        paths = [run.directory / f"{AGENT_LOG}{end}" for end in (".last", "")] if run else []
+        return next((Path(os.path.abspath(path)) for path in paths if path.is_file()), None)
+
+    def failed_by_itself(self, entry: Entry) -> bool:
+        run = self.run_of(entry)
+        return run is not None and run.state == "agent_failed"
 
     def log_knows_better(self, entry: Entry) -> bool:
         run = self.run_of(entry)
