@@ -1,4 +1,4 @@
-"""Notebooks: JupyterLab as a job. scripts_hpc/run_notebook.sh. Its script and its log lie in paths.runs/logs, with those of other jobs."""
+"""Notebooks: JupyterLab as a job, with a folder of its own for its script and log. scripts_hpc/run_notebook.sh."""
 
 from __future__ import annotations
 

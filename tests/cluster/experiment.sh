@@ -186,7 +186,7 @@ token_is_nowhere() {
   if pgrep --full --list-full "$secret"; then return 1; fi
   if squeue --noheader --format=%all | grep -F "$secret" || scontrol show job "$job" | grep -F "$secret"; then return 1; fi
   as_user scontrol write batch_script "$job" - | grep -F "$secret" && return 1
-  [[ $(grep -c 'token=' "$WORK/runs/logs/notebook-$job.out") == "$(grep -c 'token=\.\.\.\|token=\[secret\]' "$WORK/runs/logs/notebook-$job.out")" ]]
+  [[ $(grep -c 'token=' "$WORK"/runs/*_notebook/logs/notebook-"$job.out") == "$(grep -c 'token=\.\.\.\|token=\[secret\]' "$WORK"/runs/*_notebook/logs/notebook-"$job.out")" ]]
 }
 
 no_answers() { # as the process sees its files
@@ -263,11 +263,11 @@ idle_ended() { # a minute without use; jupyter looks once a minute
   address=$ADDRESSES/notebook_$job
   await 240 ended_as "$job" COMPLETED
   [[ ! -e $address ]]
-  grep -q 'notebook ended itself' "$WORK/runs/logs/notebook-$job.out"
+  grep -q 'notebook ended itself' "$WORK"/runs/*_notebook/logs/notebook-"$job.out"
   job=$(<"$WORK/timed.job")
   # asked to end a minute before, so it ends by itself
   await 240 ended_as "$job" FAILED
-  grep -q 'asked to end (SIGTERM)' "$WORK/runs/logs/notebook-$job.out"
+  grep -q 'asked to end (SIGTERM)' "$WORK"/runs/*_notebook/logs/notebook-"$job.out"
   [[ ! -e $ADDRESSES/notebook_$job ]]
 }
 
