@@ -230,6 +230,8 @@ class Workflow(Kind):
         note = run.report.get("note")
         if run.state == "invalid_submission" and isinstance(note, str):
             cause += f" ({note[:300]})"
+        if run.state == "agent_failed" and "more than limits.run_" in run.reason:
+            return cause, f"have it write less, or raise that limit {self._of_site}"
         return cause, runs.END_STATES.get(run.state, "see its log")
 
     def own_words(self, entry: Entry) -> Path | None:
@@ -275,10 +277,14 @@ class Workflow(Kind):
             return "is loading the model, which takes 5 to 15 minutes the first time", "follow it with `{logs}`"
         return "is starting", "follow it with `{logs}`"
 
+    @property
+    def _of_site(self) -> str:
+        return f"of site {self.record['site']}" if self.record.get("site") else "of the site"
+
     def words(self, entry: Entry) -> dict[str, str]:
         gpus = entry.part == "model" and section(self.record, "model_config").get("engine") == "vllm"
         role = "gpu" if gpus else "cpu"
-        site = f"of site {self.record['site']}" if self.record.get("site") else "of the site"
+        site = self._of_site
         key = {"agent": "jobs.agent", "grading": "jobs.grading_server", "model": "jobs.model_server"}[entry.part]
         of_model = "of the model in site-config/models.yaml"
         model, agent = entry.part == "model", entry.part == "agent"

@@ -537,6 +537,15 @@ def test_what_an_agent_printed_is_shown_as_its_words(tmp_path: Path, scheduler: 
     assert "\n| the newest\n" in call(capsys, "logs", group)[1]
 
 
+def test_why_an_agent_was_ended_that_took_too_much_room(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
+    group = make_group(tmp_path / "g", ["13"])
+    said = "the agent left no submission; the agent was ended: it had written 201GB, more than limits.run_gb (200)"
+    make_run(group, "13", "agent_failed", reason=said)
+    scheduler(dict.fromkeys(("11", "12", "13"), "COMPLETED"))
+    sentence = sentences(group, capsys)["13"]
+    assert f"{said}; have it write less, or raise that limit of" in sentence
+
+
 def test_why_no_container_could_be_made(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
     group = make_group(tmp_path / "g", ["13"])
     said = "Failed to create user namespace: No space left on device"
