@@ -299,6 +299,11 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "Kaggle's client is too new for mle-bench there: install kaggle<1.7 beside it, which knows kaggle.json only; or prepare it "
         "with scripts_hpc/prepare_tasks.sh, whose image knows API tokens too",
     ),
+    (
+        r"\['teamNameNullable', 'teamName'\] not found in axis",  # Kaggle's client 2.2: competition_leaderboard_view
+        "--overwrite-leaderboard needs kaggle<1.7: newer clients give it 20 rows of a leaderboard, in a form that mle-bench doesn't "
+        "read. Leave it out: all leaderboards come with mle-bench's checkout (git lfs pull)",
+    ),
     (r"No module named '([\w.]+)'", "the Python package `{match}` is missing where {program} runs: install it there"),
     (
         r"CERTIFICATE_VERIFY_FAILED",

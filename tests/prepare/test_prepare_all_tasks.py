@@ -423,6 +423,8 @@ REASONS = {
     "new-rules": f"the competition's rules are not accepted: {RULES}",
     "new-client": "Kaggle's client is too new for mle-bench there: install kaggle<1.7 beside it, which knows kaggle.json only; or "
     "prepare it with scripts_hpc/prepare_tasks.sh, whose image knows API tokens too",
+    "leaderboard-of-20": "--overwrite-leaderboard needs kaggle<1.7: newer clients give it 20 rows of a leaderboard, in a form that "
+    "mle-bench doesn't read. Leave it out: all leaderboards come with mle-bench's checkout (git lfs pull)",
     "denied": f"Kaggle's credentials don't work: {KEY}",
     "rules": f"the competition's rules are not accepted: {RULES}",
     "forbidden": f"refused (403); most often the rules are not accepted: {RULES}",

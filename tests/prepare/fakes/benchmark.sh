@@ -122,6 +122,7 @@ behave() {
       ((! LEADERBOARD)) || trace "ValueError: '/opt/mlebench/competitions/$ID' is not in the subpath of '$PWD' OR one path is relative and the other is absolute."
       make_task 1
       ;;
+    leaderboard-of-20) trace "KeyError: \"['teamNameNullable', 'teamName'] not found in axis\"" ;;
     busy) trace 'kaggle.rest.ApiException: (503)' 'Reason: Service Unavailable' ;;
     certificate) trace "$host: Max retries exceeded with url: / (Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate (_ssl.c:1006)')))" ;;
     module) trace "ModuleNotFoundError: No module named 'kaggle'" ;;
