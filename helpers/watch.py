@@ -80,10 +80,18 @@ class Watch(Workflow):
 
     def finish(self) -> None:
         self.end_servers()
+        self._tell_lent()
+
+    def _tell_lent(self) -> None:
+        for line in self.remarks():
+            print(line, file=sys.stderr)
 
     def cancel(self) -> bool:
-        """Cancel every job of the workflow and settle what was open; False when it isn't known whether all have ended."""
-        ids = [entry.id for entry in self.entries if entry.own]
+        """Cancel the jobs of the workflow, but for servers that others use, and settle what was open; False when it isn't known
+        whether all have ended."""
+        self._tell_lent()
+        lent = self.lent
+        ids = [entry.id for entry in self.entries if entry.own and entry.id not in lent]
         if self.fleet.cancel(ids):
             return False
         with contextlib.suppress(SchedulerUnavailable):

@@ -81,6 +81,20 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   refuse grep -rE 'token=[0-9a-f]{20}' "$BATS_TEST_TMPDIR/runs"
 }
 
+@test "a run ends no server that it was lent; jobs.sh stop ends those of the run that started them" {
+  local lent
+  workflow classification_basic --agent baseline --cleanup off
+  expect_status 0
+  lent=$(sed -n 's/^grading_server=//p' "$BATS_TEST_TMPDIR"/runs/*/jobs/submitted)
+  workflow classification_basic --agent baseline --reuse-grading "$lent" --seed 2
+  expect_status 0
+  [[ $(<"$BATS_TEST_TMPDIR/addresses/local_jobs/$lent/state") == RUNNING && -s $BATS_TEST_TMPDIR/addresses/grading_server_$lent ]]
+  try "$ROOT/scripts_hpc/jobs.sh" stop "$lent" --site "$SITE_FILE"
+  expect_status 0
+  expect_in "stopped: grading server (job $lent)" "$output"
+  nothing_left
+}
+
 @test "folders with blanks, quotes, '%', '&' and '|' in their names" {
   local odd="$BATS_TEST_TMPDIR/it's 50%j & \"more\" | less#"
   sed -i "s#$BATS_TEST_TMPDIR/\(runs\|addresses\|data\)\$#\"&\"#" "$SITE_FILE"

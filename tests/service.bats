@@ -147,6 +147,33 @@ S
   expect_in "job 5, a server that this run needs, has ended: vllm_x died twice with code 7" "$output"
 }
 
+@test "told that a job goes, a server ends at once where no other uses it and it isn't kept; the last one to go tells it, whoever started it" {
+  local told="SERVICE_TOLD=1 CONSUMERS=$T/addresses/vllm_x_5.consumers SERVICE_USED=\$SECONDS SERVICE_ASKED=\$SECONDS SERVICE_PAUSE=100 GRACE=100 SERVICE_PID=\$\$"
+  mkdir "$T/addresses/vllm_x_5.consumers"
+  touch "$T/addresses/vllm_x_5.consumers/"{7,8}
+  unused() { # unused CLEANUP LIVING_JOBS…
+    job "CLEANUP=$1; $told; service::_unused && echo ends || echo stays; echo \$SERVICE_TOLD" <<S
+source "$ROOT/scripts_hpc/lib/service.sh"
+sched::alive_in() { printf '%s\n' ${*:2} | grep -xF "\$(printf '%s\n' "\$@")" || true; }
+S
+    printf '%s' "${output//$'\n'/ }"
+  }
+  [[ $(unused on 8) == 'stays 0' ]]
+  [[ $(unused on) == 'ends 0' ]]
+  [[ $(unused off) == 'stays 0' ]]
+  dismissed() { # dismissed JOB
+    job "CLEANUP=off; service::dismiss vllm_x_5 $1" <<'S'
+sched::gone_of() { :; }
+sched::signal() { echo "$*"; }
+S
+    printf '%s' "$output"
+  }
+  [[ -z $(dismissed 7) ]]
+  [[ -z $(dismissed 9) ]]
+  [[ $(dismissed 8) == 'USR1 5' ]]
+  [[ -z $(dismissed 8) ]]
+}
+
 @test "not ready in time: the message names what sets the limit, and the reason of the last try" {
   job "service::begin grading_server; service::serve 0 'which should take seconds'" <<'S'
 start_server() { exec sleep 60; }

@@ -105,6 +105,22 @@ class Workflow(Kind):
         """The servers that this workflow submitted."""
         return [entry.id for entry in self.entries if entry.part != "agent" and entry.own]
 
+    def users(self, server: str) -> list[str]:
+        """The jobs of others that have told a server that they use it, but for those known to have ended."""
+        ours = set(self.agents)
+        noted = (path.name for path in self.addresses.glob(f"*_{server}.consumers/*"))
+        return [job for job in noted if JOB_ID.fullmatch(job) and job not in ours and not self.fleet.gone(job)]
+
+    @property
+    def lent(self) -> dict[str, list[str]]:
+        """The servers of this workflow that jobs of others use, and which jobs: they go on without it."""
+        used = {server: self.fleet.alive(self.users(server)) for server in self.fleet.alive(self.servers)}
+        return {server: jobs for server, jobs in used.items() if jobs}
+
+    def look(self) -> None:
+        users = (job for server in self.servers for job in self.users(server))
+        self.fleet.look([*(entry.id for entry in self.entries), *self.others, *users])
+
     # ---- following
 
     def open_jobs(self) -> list[str]:
@@ -143,21 +159,22 @@ class Workflow(Kind):
         self.hear()
 
     def end_servers(self) -> None:
-        """Servers end by themselves when told; what is left after a while is cancelled."""
+        """Servers that nobody uses end by themselves when told; what is left after a while is cancelled."""
         if self.record.get("cleanup") == "off":
             return
-        servers, told, until = self.servers, False, time.monotonic() + SERVER_SECONDS
+        told, until = False, time.monotonic() + SERVER_SECONDS
         # nobody answers: they end by themselves, when their last consumer is gone
         with contextlib.suppress(SchedulerUnavailable):
             while True:
-                self.fleet.look(servers)
-                if not (alive := self.fleet.alive(servers)):
+                Workflow.look(self)
+                lent = self.lent
+                if not (unused := [job for job in self.fleet.alive(self.servers) if job not in lent]):
                     break
                 if not told:
-                    self.fleet.scheduler.dismiss(alive)
+                    self.fleet.scheduler.dismiss(unused)
                     told = True
                 if time.monotonic() > until:
-                    self.fleet.cancel(alive)
+                    self.fleet.cancel([job for job in unused if not self.users(job)])
                     return
                 with self.fleet.waiting():
                     time.sleep(0.2)
@@ -187,11 +204,16 @@ class Workflow(Kind):
     # ---- what jobs.sh says
 
     def stoppable(self) -> list[Entry]:
-        shared = bool(self.fleet.alive(self.others))
-        return [entry for entry in super().stoppable() if entry.part == "agent" or not shared]
+        kept = {*self.lent, *(self.servers if self.fleet.alive(self.others) else [])}
+        return [entry for entry in super().stoppable() if entry.id not in kept]
 
     def remarks(self) -> list[str]:
-        return ["its servers go on: other runs of the same workflow use them"] if self.fleet.alive(self.others) else []
+        if self.fleet.alive(self.others):
+            return ["its servers go on: other runs of the same workflow use them"]
+        lent = self.lent
+        return [
+            f"{entry} goes on: job {', '.join(lent[entry.id])} uses it" for entry in self.entries if entry.id in lent
+        ]
 
     def items(self) -> list[dict[str, Any]]:
         return [

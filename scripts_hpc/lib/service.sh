@@ -5,6 +5,7 @@
 SERVICE_PID=''
 SERVICE_EPOCH=0
 SERVICE_ENDED_EARLY=0
+SERVICE_TOLD=0
 
 service::token() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
@@ -134,7 +135,7 @@ service::_init() {
   (umask 077 && mkdir -p "$CONSUMERS")
   trap 'log "asked to end (SIGTERM)"; exit 143' TERM
   trap 'log "interrupted"; exit 130' INT
-  trap 'SERVICE_ENDED_EARLY=1' USR1
+  trap 'SERVICE_TOLD=1' USR1
   service::record started_at
 }
 
@@ -221,26 +222,34 @@ service::_consumers() { # prints ids; code 3 when the scheduler doesn't answer
   sched::alive_in "${ids[@]}"
 }
 
-# Whether no job has used the server for GRACE seconds. Asks the scheduler at most every SERVICE_PAUSE seconds.
+# Whether no job has used the server for GRACE seconds; or uses it now, where one told it that it goes (USR1) and the server isn't kept
+# for others (CLEANUP): so it ends with its last user, whoever that is. Asks the scheduler at most every SERVICE_PAUSE seconds.
 service::_unused() {
-  local alive
-  ((SECONDS >= SERVICE_ASKED + SERVICE_PAUSE)) || return 1
+  local told=0
+  if ((SERVICE_TOLD)) && [[ $CLEANUP == on ]]; then told=1; fi
+  SERVICE_TOLD=0
+  ((told || SECONDS >= SERVICE_ASKED + SERVICE_PAUSE)) || return 1
   SERVICE_ASKED=$SECONDS
-  # not known is not gone: a scheduler that is down says nothing about the jobs
-  if ! alive=$(service::_consumers) || [[ -n $alive ]]; then SERVICE_USED=$SECONDS; fi
-  ((SECONDS - SERVICE_USED >= GRACE)) || return 1
-  # one look decides nothing
-  common::pause 2 "$SERVICE_PID"
-  if ! alive=$(service::_consumers) || [[ -n $alive ]]; then
-    SERVICE_USED=$SECONDS
-    return 1
+  ! service::_used || return 1
+  ((told || SECONDS - SERVICE_USED >= GRACE)) || return 1
+  # one look decides nothing; that no job is noted is no look
+  if [[ -n $(ls -A "$CONSUMERS") ]]; then
+    common::pause 2 "$SERVICE_PID"
+    ! service::_used || return 1
   fi
-  log "no job has used $SERVICE for $GRACE s${GRACE_KEY:+ ($GRACE_KEY of site $SITE: jobs whose GPUs idle for longer are killed)}"
+  ((told)) || log "no job has used $SERVICE for $GRACE s${GRACE_KEY:+ ($GRACE_KEY of site $SITE: jobs whose GPUs idle for longer are killed)}"
   SERVICE_ENDED_EARLY=1
 }
 
+service::_used() {
+  local alive
+  # not known is not gone: a scheduler that is down says nothing about the jobs
+  if alive=$(service::_consumers) && [[ -z $alive ]]; then return 1; fi
+  SERVICE_USED=$SECONDS
+}
+
 # The life of a server job. The template defines choose_port, start_server (execs the server), probe_server (a real request to
-# it) and publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or says so itself (USR1).
+# it) and publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or has told that it goes (USR1).
 # When it dies it is started again, twice at most, at a new address; not when it died twice the same way before it was ready. A port
 # that somebody else holds costs no start, five times. With SERVICE_MAY_END=1 a server that ends with code 0 is not started again.
 service::serve() { # service::serve MINUTES KEY: how long it may take to get ready, and what sets that
@@ -313,18 +322,18 @@ service::enlist() { # service::enlist SERVICE_JOB CONSUMER_JOB RUN_DIRECTORY: ke
   printf '%s\n' "$3" | common::write_atomic "$folder/$2"
 }
 
-# The last one to go tells the server, so that no GPU waits out the grace period, and forgets one that died without a word.
+# The last one to go tells the server, which knows whether it is to end then, so that no GPU waits out the grace period; one that died
+# without a word is forgotten.
 service::dismiss() { # service::dismiss SERVICE_JOB CONSUMER_JOB
   local folder=$ADDRESS_DIR/$1.consumers file gone
-  [[ -d $folder ]] || return 0
-  rm -f "$folder/$2"
+  rm "$folder/$2" 2>/dev/null || return 0
   for file in "$folder"/*; do
     [[ ! -e $file ]] || return 0
   done
   gone=$(sched::gone_of "${1##*_}") || return 0
   if [[ -n $gone ]]; then
     rm -rf "${ADDRESS_DIR:?}/$1" "$folder"
-  elif [[ ${CLEANUP:-on} == on ]]; then
+  else
     sched::signal USR1 "${1##*_}"
   fi
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers import fleet, follow, runs, scheduler
+from helpers import fleet, follow, jobs, runs, scheduler
 from helpers.fleet import Fleet, submitted
 from helpers.scheduler import Scheduler, SchedulerUnavailable
 from helpers.watch import Watch
@@ -34,6 +34,7 @@ esac
 """
 SCANCEL = """#!/usr/bin/env bash
 echo "scancel $*" >>"$FAKE/calls"
+[[ $* != *--signal=USR1* ]] || exit 0
 sed -i -E 's/[|](RUNNING|PENDING)[|]/|CANCELLED|/' "$FAKE/answer.last"
 """
 
@@ -288,3 +289,52 @@ def test_ctrl_c_works_while_the_scheduler_hangs_and_once_more_leaves(slurm: Path
     assert process.returncode == 130 and state_of(folder) == "running"
     assert "ending all jobs" in said and "To watch again" in said
     assert calls(slurm, "scancel") == 1
+
+
+# ---- whose server it is
+
+
+@pytest.fixture
+def lent(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that has scored, whose model server, job 12, the living job 20 of another run uses."""
+    monkeypatch.setattr("helpers.job_kinds.workflow.SERVER_SECONDS", 0.3)
+    folder = group(slurm)
+    record = runs.read_json(folder / "workflow.json")
+    runs.write_json(
+        folder / "workflow.json", {**record, "cleanup": "on", "jobs": {"model_server": "12", "agents": ["13"]}}
+    )
+    (slurm / "vllm_x_12.consumers").mkdir()
+    (slurm / "vllm_x_12.consumers" / "20").touch()
+    answers(slurm, line("12", "RUNNING") + line("20", "RUNNING") + line("13", "COMPLETED"))
+    return folder
+
+
+def test_the_watcher_leaves_a_server_to_those_who_use_it(
+    slurm: Path, lent: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(lent, "cancelled")
+    Watch(lent).finish()
+    assert calls(slurm, "scancel") == 0
+    assert "(job 12) goes on: job 20 uses it\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["stop", "Ctrl-C"])
+def test_a_run_that_is_ended_leaves_its_server_to_those_who_use_it(slurm: Path, lent: Path, verb: str) -> None:
+    answers(slurm, line("12", "RUNNING") + line("20", "RUNNING") + line("13", "RUNNING"))
+    one = Watch(lent)
+    one.look()
+    if verb == "stop":
+        _, lines = jobs.stop(one)
+        assert "model (job 12) goes on: job 20 uses it" in lines
+    else:
+        assert one.cancel()
+    assert "\nscancel --quiet 13\n" in (slurm / "calls").read_text() and calls(slurm, "scancel") == 1
+    assert state_of(lent) == "cancelled"
+
+
+def test_a_server_whose_last_user_died_without_a_word_is_told_and_then_cancelled(slurm: Path, lent: Path) -> None:
+    tell(lent, "cancelled")
+    answers(slurm, line("12", "RUNNING") + line("20", "CANCELLED"))
+    Watch(lent).finish()
+    said = [text for text in (slurm / "calls").read_text().splitlines() if text.startswith("scancel")]
+    assert said == ["scancel --quiet --batch --signal=USR1 12", "scancel --quiet 12"]

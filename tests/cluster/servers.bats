@@ -1,0 +1,38 @@
+# bats file_tags=site:both
+# Servers that several runs share, that fail their users, and what is left of jobs that die.
+
+setup() {
+  load helpers.bash
+  cluster_setup
+  USER_VARIABLES+=(HPC_LIMITS__GRACE_SECONDS=100) # who waits that long has told nobody
+}
+
+teardown() { cluster_teardown; }
+
+@test "a server ends with its last user, whoever started it; one that is kept stays, whoever it was lent to" {
+  local model grading
+  start first classification_basic replay --agent caller
+  await_working first
+  model=$(job_of first model_server)
+  start second classification_basic replay --agent caller --seed 2 --reuse-model "$model" --cleanup off
+  await_working second
+  grading=$(job_of second grading_server)
+  go first
+  finish first 60
+  expect_status 0
+  expect_in "model replay (job $model) goes on: job $(job_of second agent) uses it" "$error"
+  job_is "$model" RUNNING
+  start third classification_basic replay --agent caller --seed 3 --reuse-model "$model" --reuse-grading "$grading"
+  await_working third
+  go second
+  finish second 60
+  expect_status 0
+  go third
+  finish third 60
+  expect_status 0
+  await 10 job_is "$model" COMPLETED
+  job_is "$grading" RUNNING
+  try scripts_hpc/jobs.sh stop "$(group second)"
+  expect_in "stopped: grading server (job $grading)" "$output"
+  expect_nothing_left 5
+}
