@@ -141,6 +141,30 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   done
 }
 
+@test "a grading server that drops the connection is asked again, less and less often, and then the run is lost with its submission" {
+  local own='GRADING_JOB=grading_server_3 ADDRESS_DIR=$WORK; sched::alive_in() { echo 3; }; common::pause() { echo "$1" >>$WORK/pauses; eval "${MEANWHILE:-}"; }
+    service::ask() { shift 3; service::curl none "$@" http://grading/grade; }'
+  echo 000 >"$WORK/code"
+  touch "$WORK/grading_server_3" "$WORK/pauses"
+  ((UID)) || chown 65534 "$WORK/pauses"
+  finishes "$own" 3 lost "the job of the grading server lives, but it was sent the submission 8 times and gave no answer"
+  [[ $(wc -l <"$WORK/sent") == 8 && $(paste -sd' ' "$WORK/pauses") == '1 2 4 8 16 32 64' && -s $WORK/run/submission/submission.csv ]]
+  # one that hangs is not waited for eight times
+  finishes "SILENT_SECONDS=0; $own" 3 lost "the job of the grading server lives, but it was sent the submission 1 times"
+  # one that is being started again has no address meanwhile, and is sent nothing
+  finishes "$own; MEANWHILE='rm \$WORK/grading_server_3; MEANWHILE=\"touch \$WORK/grading_server_3; echo 200 >\$WORK/code\"'" 0 scored graded
+  [[ $(wc -l <"$WORK/sent") == 2 ]]
+}
+
+@test "the models are told as soon as the agent has ended, where nothing is to be asked of them any more" {
+  local own='MODEL_JOB=vllm_x_7 FEEDBACK_JOB=vllm_x_8; service::dismiss() { [[ -z $1 ]] || echo "dismissed $1" >>$WORK/sent; }; sched::alive_in() { :; }; SCHEDULER_DOUBT=0; on_exit run::close'
+  finishes "$own" 0 scored graded
+  [[ $(paste -sd' ' "$WORK/sent") == 'dismissed vllm_x_7 dismissed vllm_x_8 id,1 dismissed'* ]]
+  # a model that ends then is nobody's fault
+  finishes "$own; GRADING_JOB=grading_server_3 ADDRESS_DIR=\$WORK; sched::alive_in() { echo 3; }
+    service::ask() { shift 3; run::_check_servers; service::curl none \"\$@\" http://grading/grade; }" 0 scored graded
+}
+
 @test "scored means a score that is a number" {
   echo '{"valid_submission": true, "score": null, "total_score": null, "note": "the metric of a constant column is \"NaN\""}' >"$WORK/report"
   finishes : 4 invalid_submission 'the submission has no score that is a number: the metric of a constant column is \"NaN\""'

@@ -44,11 +44,16 @@ run::close() { # the last word of a job script that died on the way, and of ever
   case $RUN_STATE in
     '' | waiting | running) run::finish lost "the job script ended early (code $code): see its log" ;;
   esac
-  local server
-  for server in ${GRADING_JOB:+"$GRADING_JOB"} ${MODEL_JOB:+"$MODEL_JOB"} ${FEEDBACK_JOB:+"$FEEDBACK_JOB"}; do
-    service::dismiss "$server" "$JOB_ID"
-  done
+  run::release_models
+  service::dismiss "$GRADING_JOB" "$JOB_ID"
 }
+
+run::release_models() { # the run has no more to ask of them: whoever grades it holds no GPU
+  local server
+  RELEASED=1
+  for server in "$MODEL_JOB" "$FEEDBACK_JOB"; do service::dismiss "$server" "$JOB_ID"; done
+}
+RELEASED=0
 
 run::lose() { # run::lose REASON: ends the job, infrastructure's fault
   AGENT_ENDED=${AGENT_ENDED:-$(common::now)}
@@ -94,7 +99,7 @@ run::enlist() {
 run::_jobs() { # the jobs of the servers that this run needs
   local server
   for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
-    [[ -z $server ]] || printf '%s\n' "${server##*_}"
+    [[ -z $server || ($RELEASED == 1 && $server != "$GRADING_JOB") ]] || printf '%s\n' "${server##*_}"
   done | sort -u
 }
 
@@ -498,6 +503,8 @@ run::grade_and_finish() {
   local note
   [[ -n $SUBMISSION_KEPT ]] || run::_keep_submission
   run::_read_usage
+  # without a submission, it counts whether they answer
+  [[ -z $SUBMISSION$SUBMISSION_PROBLEM ]] || run::release_models
   [[ -z $SUBMISSION_PROBLEM ]] || run::_conclude invalid_submission "$SUBMISSION_PROBLEM"
   [[ -n $SUBMISSION ]] || run::_without_submission
   common::room "$JOB_TMP" >/dev/null || container::empty_tmp
@@ -583,21 +590,31 @@ run::_without_submission() {
   run::_conclude no_submission "the agent ended without writing a submission"
 }
 
-# Has the copy graded; asks again while the server is being restarted.
+# Has the copy graded. A server of ours that gives no answer is asked again, less and less often and not for ever; one that is being
+# started again, for as long as its job lives, is waited for.
 run::_grade() { # run::_grade FILE: the report is $JOB_TMP/report.json
-  local code
-  WAIT_TOLD=$SECONDS
+  local code problem tries=0 pause=1 since='' checked=$SECONDS
   for (( ; ; )); do
     code=$(run::_send "$1") || run::lose "$code; the submission is kept"
     [[ $code != 200 ]] || return 0
     [[ $code == 000 && -n $GRADING_JOB ]] || run::_not_graded "$code"
-    # no address: it is being started again, for as long as its job lives
-    [[ ! -e $ADDRESS_DIR/$GRADING_JOB ]] || run::_silent "$GRADING_JOB" "$(head -n 1 "$JOB_TMP/problem")"
+    problem=$(head -n 1 "$JOB_TMP/problem")
     run::_check_servers
-    run::_bound_silence
-    common::pause 1
+    if [[ -e $ADDRESS_DIR/$GRADING_JOB ]]; then
+      since=${since:-$SECONDS}
+      ((++tries < GRADE_TRIES && SECONDS - since < SILENT_SECONDS)) ||
+        run::lose "the job of the grading server lives, but it was sent the submission $tries times and gave no answer (${problem:-no reason is known}); the submission is kept"
+      log "the grading server gave no answer (${problem:-no reason is known}); sending the submission again in $pause s"
+      common::pause "$pause"
+      pause=$((pause * 2))
+    fi
+    until [[ -e $ADDRESS_DIR/$GRADING_JOB ]]; do
+      common::pause 1
+      ((SECONDS - checked < 10)) || { checked=$SECONDS && run::_check_servers; }
+    done
   done
 }
+GRADE_TRIES=8 # with pauses of 1, 2, 4, … s: about two minutes
 
 # Sends a file to be graded, with the token that no agent sees; the address is read anew each time. Prints the HTTP code, 000 without
 # an answer (curl's words are in $JOB_TMP/problem); code 1 with a sentence where this node is to blame.

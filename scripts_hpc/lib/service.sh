@@ -324,8 +324,10 @@ service::enlist() { # service::enlist SERVICE_JOB CONSUMER_JOB RUN_DIRECTORY: ke
 
 # The last one to go tells the server, which knows whether it is to end then, so that no GPU waits out the grace period; one that died
 # without a word is forgotten.
-service::dismiss() { # service::dismiss SERVICE_JOB CONSUMER_JOB
-  local folder=$ADDRESS_DIR/$1.consumers file gone
+service::dismiss() { # service::dismiss SERVICE_JOB CONSUMER_JOB; SERVICE_JOB may be empty
+  local folder file gone
+  [[ -n $1 ]] || return 0
+  folder=$ADDRESS_DIR/$1.consumers
   rm "$folder/$2" 2>/dev/null || return 0
   for file in "$folder"/*; do
     [[ ! -e $file ]] || return 0

@@ -36,3 +36,24 @@ teardown() { cluster_teardown; }
   expect_in "stopped: grading server (job $grading)" "$output"
   expect_nothing_left 5
 }
+
+graders() { pgrep --euid "$HAB_CLUSTER_USER" --full '^python3 -m helpers.grading_server'; }
+
+@test "a model's GPU is free as soon as the agent has ended, and not when its submission has been graded" {
+  local model began
+  start one classification_basic replay --agent ender --set models.replay.gpus=1
+  await_working one
+  model=$(job_of one model_server)
+  # it accepts connections, and answers none
+  graders | xargs kill -STOP
+  began=$(date +%s%N)
+  go one
+  await 5 job_is "$model" COMPLETED
+  printf 'free after %d ms\n' $((($(date +%s%N) - began) / 1000000))
+  in_state one running
+  graders | xargs kill -CONT
+  finish one 60
+  expect_status 0
+  expect_state one scored
+  expect_nothing_left 5
+}
