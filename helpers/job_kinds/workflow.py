@@ -19,6 +19,7 @@ from helpers.scheduler import SchedulerUnavailable
 
 AGENT_LOG = "agent.log"  # in a run's folder: what the agent printed
 SERVERS = {"grading_server": "grading", "model_server": "model", "feedback_server": "model"}
+ADDRESS_ENDS = ("", ".failed", ".consumers")  # of what lies in the folder of addresses, behind SERVICE_JOB
 SERVER_SECONDS = 20.0  # how long servers may take to end by themselves once the last run is done
 
 
@@ -182,15 +183,17 @@ class Workflow(Kind):
 
     def forget_servers(self) -> None:
         """Remove the addresses of this workflow's servers that died without a word. Raises SchedulerUnavailable."""
-        left = {job: list(self.addresses.glob(f"*_{job}*")) for job in self.servers}
+        left = {
+            job: [path for end in ADDRESS_ENDS for path in self.addresses.glob(f"*_{job}{end}")] for job in self.servers
+        }
         self.fleet.ask_again(job for job, files in left.items() if files)
         for job, files in left.items():
             if not self.fleet.gone(job):
                 continue
             for path in files:
-                if path.is_dir() and path.suffix == ".consumers":
+                if path.suffix == ".consumers":
                     shutil.rmtree(path, ignore_errors=True)
-                elif path.suffix in ("", ".failed"):
+                else:
                     path.unlink(missing_ok=True)
 
     def tidy(self) -> None:

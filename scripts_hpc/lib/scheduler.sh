@@ -280,7 +280,7 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   child=$!
   printf '%s\n' "$child" >"$job/child"
   date +%s >"$job/started"
-  printf 'RUNNING\n' >"$job/state"
+  printf 'RUNNING\n' >"$job/.state" && mv "$job/.state" "$job/state"
   while kill -0 "$child" 2>/dev/null && [[ -z $(sched::_local_processes "$job") ]]; do common::pause 0.01; done
   trap 'sched::_local_finish "$job" CANCELLED; exit 0' TERM
   ((cancelled == 0)) || kill -TERM "$$"

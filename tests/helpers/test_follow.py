@@ -318,6 +318,21 @@ def test_the_watcher_leaves_a_server_to_those_who_use_it(
     assert "(job 12) goes on: job 20 uses it\n" in capsys.readouterr().err
 
 
+def test_the_addresses_of_a_dead_server_are_removed_and_no_others(slurm: Path, lent: Path) -> None:
+    """Job 12 is gone; job 127 has a number that begins with its."""
+    dead = ["vllm_x_12", "vllm_x_12.failed", "vllm_x_12.consumers/20"]
+    others = ["vllm_x_127", "vllm_x_127.failed", "vllm_x_127.consumers/20", "vllm_x_1.12b_7", "vllm_x_12.note"]
+    for name in (*dead, *others):
+        (slurm / name).parent.mkdir(exist_ok=True)
+        (slurm / name).touch()
+    answers(slurm, line("12", "FAILED") + line("13", "COMPLETED"))
+    one = Watch(lent)
+    one.look()
+    one.forget_servers()
+    assert not any((slurm / name).exists() for name in (*dead, "vllm_x_12.consumers"))
+    assert all((slurm / name).exists() for name in others)
+
+
 @pytest.mark.parametrize("verb", ["stop", "Ctrl-C"])
 def test_a_run_that_is_ended_leaves_its_server_to_those_who_use_it(slurm: Path, lent: Path, verb: str) -> None:
     answers(slurm, line("12", "RUNNING") + line("20", "RUNNING") + line("13", "RUNNING"))
