@@ -304,6 +304,12 @@ SCRATCH=$JOB_TMP; PATH=.:$PATH; container::_clean; [[ ! -e $SCRATCH ]] && mkdir 
   expect_in 'what the agent prints is not kept any more' "$error"
 }
 
+@test "a log that takes no more words ends nothing, and a job that dies early has its sentence as the reason" {
+  finishes 'exec 2>/dev/full; on_exit run::close; log told' 0 scored 'graded"'
+  finishes 'exec 2>/dev/full; on_exit run::close; die 3 "no room in /scratch: your quota is used up"' 3 lost 'no room in /scratch: your quota is used up"'
+  finishes 'on_exit run::close; exit 7' 7 lost 'the job script ended early (code 7): see its log"'
+}
+
 @test "a job script that is killed leaves neither agent nor logger behind" {
   WORK=$WORK DO='work "echo begun; sleep 47.3"; echo "$BASHPID" >$WORK/pid; cat /dev/zero >/dev/null' \
     setsid "${AS[@]}" bash "$WORK/job" 3>&- &

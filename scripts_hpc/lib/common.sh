@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # common.sh: messages, usage, exit hooks, JSON. Sourced; defines functions only.
 
-log() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
+# A log that takes no more words (a full disk, a quota) ends nothing.
+log() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2 || true; }
 
 DIED='' # the sentence of `die`, for exit hooks
 die() { # die [exit code] message
@@ -12,7 +13,7 @@ die() { # die [exit code] message
   fi
   # shellcheck disable=SC2034 # service.sh tells it to those who wait
   DIED=$*
-  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  printf '%s: %s\n' "${0##*/}" "$*" >&2 || true
   exit "$code"
 }
 

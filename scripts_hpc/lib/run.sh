@@ -42,7 +42,7 @@ run::finish() { # run::finish STATE REASON
 run::close() { # the last word of a job script that died on the way, and of every other one
   local code=$EXIT_CODE
   case $RUN_STATE in
-    '' | waiting | running) run::finish lost "the job script ended early (code $code): see its log" ;;
+    '' | waiting | running) run::finish lost "${DIED:-the job script ended early (code $code): see its log}" ;;
   esac
   run::release_models
   service::dismiss "$GRADING_JOB" "$JOB_ID"
@@ -380,7 +380,7 @@ run::await_container() {
   local began=$SECONDS problem=$JOB_TMP/reach/problem
   until [[ -s $JOB_TMP/reach/said ]]; do
     if ! kill -0 "$REACH_PID" 2>/dev/null && [[ ! -s $JOB_TMP/reach/said ]]; then
-      head -c 4000 "$problem" | LC_ALL=C tr -cd '\t\n -~' >&2
+      head -c 4000 "$problem" | LC_ALL=C tr -cd '\t\n -~' >&2 || true
       problem=$(LC_ALL=C tr -cd '\n -~' <"$problem" | { grep -E '^(FATAL|ERROR)' || true; } | tail -n 1 | head -c 300)
       run::lose "the agent's container can't be made on ${HOSTNAME:-this node}${problem:+: $problem}: see the job's log"
     fi

@@ -332,7 +332,11 @@ sched::_local_state() { # sched::_local_state ID
   }
   if [[ $state == PENDING || $state == RUNNING ]]; then
     read -r pid birth <"$job/pid" 2>/dev/null || true
-    [[ -n ${pid:-} && $(sched::_local_birth "$pid") == "$birth" ]] || state=NODE_FAIL
+    if [[ -z ${pid:-} || $(sched::_local_birth "$pid") != "$birth" ]]; then
+      # it may have ended between the two looks
+      state=$(cat "$job/state")
+      [[ $state != PENDING && $state != RUNNING ]] || state=NODE_FAIL
+    fi
   fi
   printf '%s\n' "$state"
 }
