@@ -36,7 +36,7 @@ source "$ROOT/scripts_hpc/lib/scheduler.sh"
 source "$ROOT/scripts_hpc/lib/service.sh"
 source "$ROOT/scripts_hpc/lib/container.sh"
 source "$ROOT/scripts_hpc/lib/run.sh"
-JOB_ID=5 RUN_GROUP='' SITE=here SCHEDULER=local GRACE=1 INTERFACE=lo RUNTIME=none TOKEN=secret-of-the-job
+JOB_ID=5 RUN_GROUP='' SITE=here SCHEDULER=local GRACE=1 RUNS=$T/runs INTERFACE=lo RUNTIME=none TOKEN=secret-of-the-job
 ADDRESS_DIR=$T/addresses JOB_TMP=$T/job LOCAL_JOBS=$T/addresses/local_jobs
 service::_unused() { return 1; }
 choose_port() { PORT=0; }
@@ -144,7 +144,18 @@ sched::alive_in() { :; }
 run::lose() { printf '%s\n' "$1" && exit 3; }
 S
   expect_status 3
-  expect_in "job 5, a server that this run needs, has ended: vllm_x died twice with code 7" "$output"
+  expect_in "job 5, a server that this run needs, has ended: vllm_x died twice with code 7 before it was ready; it left no log below $T/runs" "$output"
+  # of a job by itself, of this run, and of another run that started the server
+  for folder in group/logs runs/logs runs/other/logs; do
+    mkdir -p "$T/$folder"
+    : >"$T/$folder/vllm_x-5.out"
+    job "RUN_GROUP=$T/group GRADING_JOB='' MODEL_JOB=vllm_x_5 FEEDBACK_JOB=''; run::_check_servers" <<'S'
+sched::alive_in() { :; }
+run::lose() { printf '%s\n' "$1" && exit 3; }
+S
+    expect_in "; its log is $T/$folder/vllm_x-5.out" "$output"
+    rm "$T/$folder/vllm_x-5.out"
+  done
 }
 
 @test "told that a job goes, a server ends at once where no other uses it and it isn't kept; the last one to go tells it, whoever started it" {

@@ -103,6 +103,14 @@ run::_jobs() { # the jobs of the servers that this run needs
   done | sort -u
 }
 
+run::_log_of() { # run::_log_of JOB: where the log of a server's job lies; that of a reused one is another run's
+  local log
+  for log in "$RUN_GROUP"/logs/*"-$1.out" "$RUNS"/logs/*"-$1.out" "$RUNS"/*/logs/*"-$1.out"; do
+    [[ ! -f $log ]] || { printf 'its log is %s' "$log" && return; }
+  done
+  printf 'it left no log below %s' "$RUNS"
+}
+
 run::_check_servers() { # ends the run when a server's job is gone for good; asks the scheduler once for all
   local jobs gone job why
   mapfile -t jobs < <(run::_jobs)
@@ -110,7 +118,7 @@ run::_check_servers() { # ends the run when a server's job is gone for good; ask
   gone=$(sched::gone_of "${jobs[@]}") || return 0 # the scheduler didn't answer: not known is not gone
   for job in $gone; do
     why=$(service::failure "$job")
-    run::lose "job $job, a server that this run needs, has ended${why:+: $why}: see its log in ${RUN_GROUP}/logs"
+    run::lose "job $job, a server that this run needs, has ended${why:+: ${why%: see its log}}; $(run::_log_of "$job")"
   done
 }
 
