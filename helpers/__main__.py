@@ -6,13 +6,13 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from helpers import site_config
+from helpers.launch import launch
 from helpers.signals import catch_signals
 from helpers.site_config import ConfigError
 
@@ -22,32 +22,6 @@ SITE = click.option(
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. paths.data=/scratch/me."
 )
-
-
-def reports(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns bad configuration into messages and exit code 2, an unwritable or full disk into 3."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except ConfigError as error:
-            for problem in error.problems:
-                click.echo(f"error: {problem}", err=True)
-            sys.exit(2)
-        except site_config.Infrastructure as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(3)
-        except OSError as error:
-            click.echo(
-                f"error: {error.filename or 'a file'}: {error.strerror}. Free space or change the path in the site file.",
-                err=True,
-            )
-            sys.exit(3)
-        except (KeyboardInterrupt, click.Abort):
-            sys.exit(130)
-
-    return wrapped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,24 +36,24 @@ def site() -> None:
 
 @site.command("show")
 @click.argument("name", required=False)
+@SITE
 @SET
-@reports
-def site_show(name: str | None, overrides: tuple[str, ...]) -> None:
+def site_show(name: str | None, site: str | None, overrides: tuple[str, ...]) -> None:
     """Print the resolved configuration of a site, all layers merged."""
     import yaml
 
-    resolved = site_config.load_site(site_config.pick_site(name), list(overrides))
+    resolved = site_config.load_site(site_config.pick_site(name or site), list(overrides))
     click.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
 @site.command("validate")
 @click.argument("names", nargs=-1)
+@SITE
 @SET
-@reports
-def site_validate(names: tuple[str, ...], overrides: tuple[str, ...]) -> None:
+def site_validate(names: tuple[str, ...], site: str | None, overrides: tuple[str, ...]) -> None:
     """Check sites (default: this one), models.yaml and agents.yaml; every problem is printed, exit code 2 if there is one."""
     problems: list[str] = []
-    for name in names or [site_config.pick_site(None)]:
+    for name in names or [site_config.pick_site(site)]:
         problems += _problems_of(lambda name=name: site_config.models(site_config.load_site(name, list(overrides))))
     problems += _problems_of(lambda: [site_config.agent(name) for name in site_config.agents()])
     if problems:
@@ -96,11 +70,11 @@ def _problems_of(load: Callable[[], Any]) -> list[str]:
 
 
 @site.command("list")
-@reports
-def site_list() -> None:
-    """List the sites, with the one that this machine would use."""
+@SITE
+def site_list(site: str | None) -> None:
+    """List the sites, with the one that would be used."""
     try:
-        here = site_config.pick_site(None)
+        here = site_config.pick_site(site)
     except ConfigError:
         here = None
     for name in site_config.site_names():
@@ -113,7 +87,6 @@ def site_list() -> None:
 @SITE
 @SET
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write to. Default: rendered/<site>.")
-@reports
 def render(site: str | None, overrides: tuple[str, ...], output: Path | None) -> None:
     """Write every job script and container definition of a site."""
     from helpers import render as rendering
@@ -164,7 +137,6 @@ def workflow() -> None:
 @click.option("--dry-run", is_flag=True)
 @click.option("--yes", is_flag=True)
 @click.option("--command-line", default="", hidden=True)
-@reports
 def workflow_plan(**options: Any) -> None:
     """Check everything, make the run's directory and scripts, and print shell assignments for run_workflow.sh."""
     from helpers.workflow import plan
@@ -176,7 +148,6 @@ def workflow_plan(**options: Any) -> None:
 @workflow.command("submitted")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("jobs", nargs=-1)
-@reports
 def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
     """Note the job ids (ROLE=ID) in workflow.json."""
     from helpers.workflow import submitted
@@ -187,7 +158,6 @@ def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
 @workflow.command("abandoned", hidden=True)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("jobs", nargs=-1)
-@reports
 def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
     """Note that the submission was broken off."""
     from helpers.workflow import abandoned
@@ -198,7 +168,6 @@ def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
 @workflow.command("watch")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True)
-@reports
 def workflow_watch(run: Path, as_json: bool) -> None:
     """Show a line for each job until all runs have ended, then the results."""
     from helpers.watch import watch
@@ -207,4 +176,4 @@ def workflow_watch(run: Path, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m helpers")
+    sys.exit(launch(main, "python -m helpers"))

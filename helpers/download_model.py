@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 import click
 
 from helpers import site_config, weights
-from helpers.__main__ import SET, SITE, reports
+from helpers.__main__ import SET, SITE
+from helpers.launch import launch
 from helpers.site_config import ROOT, ConfigError, Infrastructure, Model, Site
 
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN")
@@ -205,7 +206,6 @@ def stop(*_: Any) -> NoReturn:
 @SITE
 @SET
 @click.option("--revision", help="A branch, tag or commit instead of the one in models.yaml.")
-@reports
 def main(name: str, site: str | None, overrides: tuple[str, ...], revision: str | None) -> None:
     """Download the weights of a model of site-config/models.yaml."""
     resolved = site_config.load_site(site_config.pick_site(site), list(overrides))
@@ -233,4 +233,4 @@ def main(name: str, site: str | None, overrides: tuple[str, ...], revision: str 
 
 
 if __name__ == "__main__":
-    main(prog_name="download_model.sh")
+    sys.exit(launch(main, "download_model.sh"))

@@ -9,13 +9,15 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from helpers import mlebench_source
-from helpers.__main__ import SET, SITE, reports
+from helpers.__main__ import SET, SITE
+from helpers.launch import launch
 from helpers.render import definition_files
 from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
 
@@ -167,7 +169,6 @@ def main() -> None:
 @main.command("plan")
 @SITE
 @SET
-@reports
 def plan_command(site: str | None, overrides: tuple[str, ...]) -> None:
     """Print shell assignments: what can be built, and what each would be made of."""
     resolved = load_site(pick_site(site), list(overrides))
@@ -193,11 +194,10 @@ def plan_command(site: str | None, overrides: tuple[str, ...]) -> None:
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True)
 @SITE
 @SET
-@reports
 def stage_command(image: str, folder: Path, site: str | None, overrides: tuple[str, ...]) -> None:
     """Fill the folder that the build of an image sees as /mnt."""
     stage(load_site(pick_site(site), list(overrides)), image, folder, _source())
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m helpers.images")
+    sys.exit(launch(main, "python -m helpers.images"))

@@ -18,6 +18,7 @@ from helpers.job_kinds import Entry, Kind, Refused, Site, kind_of, kinds
 from helpers.job_kinds.workflow import Workflow
 from helpers.reasons import clean, literal, tail
 from helpers.scheduler import Job, SchedulerUnavailable
+from helpers.tasks import layout
 
 LOG_LINES = 40
 NEWEST = 5
@@ -233,6 +234,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("part", nargs="?", metavar="PART", help=f"logs only: {', '.join(parts)}")
     parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_intermixed_args(argv)
     if options.verb == "logs" and options.run in parts and options.part is None and not os.path.isdir(options.run):
@@ -243,7 +245,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    jobs = find(options.run, Site(options.site))
+    jobs = find(options.run, Site(options.site, options.overrides))
     if options.verb == "attach":
         return jobs.attach(options.json, lambda data: print(json.dumps(data, indent=2)))
     verbs = {"status": status, "logs": lambda one: logs(one, options.part), "stop": stop, "why": why}
@@ -270,7 +272,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _say(f"{error.filename or 'a file'}: {error.strerror}")
-        return 3
+        return layout.fault_code(error)
     return 0
 
 

@@ -26,9 +26,13 @@ def launch(command: click.Command, name: str, argv: list[str] | None = None) -> 
         return command.main(argv, prog_name=name, standalone_mode=False) or 0
     except click.Abort:  # Ctrl-C, SIGTERM, or the end of the input at a question
         return _failed(130, "interrupted")
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.ClickException as error:
+        # what the person typed may be a script that passes its options on
+        typed = os.environ.get("HAB_COMMAND") or name
+        return _failed(error.exit_code, f"{typed}: {error.format_message().rstrip('.')} (--help tells more)")
     except ConfigError as error:
         return _failed(2, *(f"error: {problem}" for problem in error.problems))
     except (Infrastructure, layout.Busy) as error:
@@ -39,9 +43,9 @@ def launch(command: click.Command, name: str, argv: list[str] | None = None) -> 
         if not error.filename:
             # what is still in its buffer would fail again at the end, with Python's own words and exit code
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        full = error.errno in layout.DISK_FULL
+        code = layout.fault_code(error)
         said = f"error: {error.filename2 or error.filename or 'standard output'}: {error.strerror or error}"
-        return _failed(3 if full else 2, said + (". Free space there, or choose another folder" if full else ""))
+        return _failed(code, said + (". Free space there, or choose another folder" if code == 3 else ""))
 
 
 def _failed(code: int, *lines: str) -> int:

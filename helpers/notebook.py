@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import click
 
 from helpers import folders, limits, render, runs
-from helpers.__main__ import SET, SITE, reports
+from helpers.__main__ import SET, SITE
 from helpers.job_kinds.notebook import Notebook
+from helpers.launch import launch
 from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
 from helpers.tasks import layout
@@ -85,7 +87,6 @@ def _jupyter_problems(site: Site) -> list[str]:
 @click.option("--time-limit", type=click.IntRange(min=60), metavar="SECONDS")
 @SITE
 @SET
-@reports
 def main(task: str, time_limit: int | None, site: str | None, overrides: tuple[str, ...]) -> None:
     """Check everything and print shell assignments for run_notebook.sh."""
     catch_signals()
@@ -93,4 +94,4 @@ def main(task: str, time_limit: int | None, site: str | None, overrides: tuple[s
 
 
 if __name__ == "__main__":
-    main(prog_name="run_notebook.sh")
+    sys.exit(launch(main, "run_notebook.sh"))

@@ -263,10 +263,10 @@ class Preparation:
         registry = self.settings.registry
         if registry is None or self.settings.backend:
             return ""
-        import difflib
+        from helpers.site_config import meant
 
-        near = difflib.get_close_matches(task, [one.id for one in registry.list_tasks()], n=1)
-        return f". Did you mean {near[0]}?" if near else ""
+        near = meant(task, [one.id for one in registry.list_tasks()])
+        return near and f".{near}"
 
     def _pause(self, task: str, attempt: int, failure: Failure) -> None:
         seconds = self.settings.retry_wait * 2**attempt * random.uniform(0.75, 1.25)

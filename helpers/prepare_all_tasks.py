@@ -380,7 +380,7 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
-        return 2
+        return layout.fault_code(error.__cause__) if isinstance(error.__cause__, OSError) else 2
     for warning in [*warnings, *settings.warnings(tasks)]:
         log.warning(warning)
     if settings.timeout:

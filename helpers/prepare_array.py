@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from helpers import folders, limits, preparation, prepare_all_tasks, render, runs, site_config, workflow
-from helpers.__main__ import reports
 from helpers.job_kinds.preparation import RECORD, is_prepared
+from helpers.launch import launch
 from helpers.preparation_report import Report
 from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ConfigError, Site
@@ -236,7 +236,6 @@ def main() -> None:
 @click.option("--command-line", default="")
 @click.option("--dry-run", is_flag=True)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@reports
 def plan_command(arguments: tuple[str, ...], **options: Any) -> None:
     """Check everything, make the preparation's folder, and print shell assignments for prepare_tasks.sh."""
     catch_signals()
@@ -245,7 +244,6 @@ def plan_command(arguments: tuple[str, ...], **options: Any) -> None:
 
 @main.command("watch")
 @click.argument("folder", type=click.Path(path_type=Path))
-@reports
 def watch_command(folder: Path) -> None:
     """Report on a preparation until all its tasks have ended."""
     from helpers.job_kinds.preparation import watch
@@ -254,4 +252,4 @@ def watch_command(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m helpers.prepare_array")
+    sys.exit(launch(main, "python -m helpers.prepare_array"))

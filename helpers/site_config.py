@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -399,13 +400,22 @@ def _apply_overrides(layers: Layers, overrides: list[str]) -> None:
         layers.add(parsed, source)
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """A guess at what was meant by a name that isn't known, as one more sentence; empty where nothing is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]}?" if near and near[0] != name else ""
+
+
 def site_file(name: str) -> Path:
     """The file of a site, given by name or as a path to a YAML file; ConfigError lists the known ones."""
     path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else SITE_DIR / f"{name}.yaml"
     if not path.is_file() or name in {"models", "agents"}:
         raise ConfigError(
             [
-                f"site '{name}': there is no {shown(path)}. Known sites: {', '.join(site_names())}. See README, Adding a site."
+                f"site '{name}': there is no {shown(path)}. Known sites: {', '.join(site_names())}."
+                f"{meant(name, site_names())} README, On a cluster, tells how to write one."
             ]
         )
     return path.resolve()
@@ -496,7 +506,7 @@ def sentence(source: str, location: tuple[str, ...], item: dict[str, Any], kind:
     key = ".".join(location) or "the file"
     if item["type"] == "extra_forbidden":
         known = _known_keys(kind, location[:-1])
-        return f"{source}: {key}: unknown key. Keys here: {', '.join(known)}."
+        return f"{source}: {key}: unknown key. Keys here: {', '.join(known)}.{meant(location[-1], known)}"
     if item["type"] == "missing":
         return f"{source}: {key}: must be set."
     message = item["msg"].removeprefix("Value error, ")
@@ -516,8 +526,9 @@ def pick_site(given: str | None) -> str:
         return given
     if os.environ.get("HPC_SITE"):
         return os.environ["HPC_SITE"]
-    host = socket.getfqdn()
-    matches = [name for name in site_names() if _matches(name, host)]
+    hosts = _host_names()
+    matches = [name for name in site_names() if _matches(name, hosts)]
+    host = hosts[0]
     if len(matches) == 1:
         return matches[0]
     if len(matches) > 1:
@@ -527,16 +538,27 @@ def pick_site(given: str | None) -> str:
     raise ConfigError(
         [
             f"there is Slurm here, but no site file fits host {host}. Choose one with --site NAME or export HPC_SITE=NAME, "
-            f"or write site-config/<name>.yaml (README, Adding a site). Known sites: {', '.join(site_names())}."
+            "or write site-config/<name>.yaml with a hostname_pattern that fits (README, On a cluster). "
+            f"Known sites: {', '.join(site_names())}."
         ]
     )
 
 
-def _matches(name: str, host: str) -> bool:
+def _host_names() -> list[str]:
+    """What this machine is called: first what `hostname -f` says, then the names that /etc/hosts or DNS give it besides."""
+    own = socket.gethostname()
+    try:
+        named = socket.getaddrinfo(own, None, flags=socket.AI_CANONNAME)[0][3]
+    except OSError:
+        named = ""
+    return list(dict.fromkeys(name for name in (named, own, socket.getfqdn()) if name))
+
+
+def _matches(name: str, hosts: list[str]) -> bool:
     data = read_yaml(SITE_DIR / f"{name}.yaml")
     pattern = data.get("hostname_pattern")
     try:
-        return bool(pattern) and re.search(pattern, host) is not None
+        return bool(pattern) and any(re.search(pattern, host) for host in hosts)
     except re.error as error:
         raise ConfigError(
             [f"site-config/{name}.yaml: hostname_pattern: not a regular expression ({error})."]
@@ -616,7 +638,8 @@ def model(name: str, site: Site | None = None) -> Model:
     """One model by name, with what the site changes, its variables expanded; ConfigError lists the known names."""
     known = models(site)
     if name not in known:
-        raise ConfigError([f"model '{name}': not in site-config/models.yaml. Known models: {', '.join(known)}."])
+        said = f"model '{name}': not in site-config/models.yaml. Known models: {', '.join(known)}.{meant(name, known)}"
+        raise ConfigError([said])
     entry = known[name]
     problems = []
     for key in ("served_name", "base_url", "repo"):
@@ -632,7 +655,8 @@ def agent(name: str) -> AgentEntry:
     """One agent by name; ConfigError lists the known names, or names the folder that is missing."""
     known = agents()
     if name not in known:
-        raise ConfigError([f"agent '{name}': not in site-config/agents.yaml. Known agents: {', '.join(known)}."])
+        said = f"agent '{name}': not in site-config/agents.yaml. Known agents: {', '.join(known)}.{meant(name, known)}"
+        raise ConfigError([said])
     entry = known[name]
     if not (entry.path / "start.sh").is_file():
         raise ConfigError([f"agent '{name}': there is no {shown(entry.path)}/start.sh."])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import os
@@ -281,8 +280,7 @@ class _Asked(SiteChecks):
             return
         if problem:
             own = [task.id for task in open_registry(self.site.paths.tasks).list_tasks()]
-            near = difflib.get_close_matches(self.competition, own, n=1)
-            meant = f" Did you mean {near[0]}?" if near and near[0] != self.competition else ""
+            meant = site_config.meant(self.competition, own)
             self.problems.append(
                 f"competition '{self.competition}' isn't prepared: {problem} (paths.data of site {self.site.name}). Give --prepare, "
                 f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {', '.join(own)}.{meant}"

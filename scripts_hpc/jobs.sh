@@ -14,6 +14,7 @@
 #
 # Options
 #   --site NAME        where to look for RUN: a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
+#   --set KEY=VALUE    override a key of the site, e.g. --set paths.runs=/scratch/me/runs (repeatable)
 #   --json             for programs
 #   -h, --help         this text
 #

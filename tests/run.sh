@@ -18,7 +18,7 @@ python::ensure aide
 export HAB_AIDE_PYTHON=$PYTHON
 python::ensure dev
 export PATH=${PYTHON%/*}:$PATH
-unset PYTHONSAFEPATH # what is tested is started in its own way
+unset PYTHONSAFEPATH HAB_COMMAND # what is tested is started in its own way
 # what the person's own shell sets must not reach the tests
 while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(HPC_|SLURM_|SBATCH_|GRADING_|MODEL_|OPENAI_|GEMINI_)' || true)
 

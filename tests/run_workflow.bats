@@ -119,6 +119,20 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   expect_in "maybe" "$error"
 }
 
+@test "a wrong value is told by the name that the person typed" {
+  workflow toy replay --rollouts 0
+  expect_status 2
+  [[ $error == "run_workflow.sh: Invalid value for '--rollouts': 0 is not in the range 1<=x<=1000 (--help tells more)" ]] || {
+    printf '%s\n' "$error"
+    return 1
+  }
+  for script in render download_model; do
+    try "$ROOT/scripts_hpc/$script.sh" --nonsense
+    expect_status 2
+    [[ $error == "$script.sh: No such option"* && $error != *$'\n'* ]]
+  done
+}
+
 @test "a missing image says how to build it" {
   rm "$BATS_TEST_TMPDIR/images/vllm.sif"
   workflow toy 30b

@@ -31,15 +31,15 @@ class Refused(Exception):
 class Site:
     """The site of the person who asks, loaded when first asked for: jobs that name their own need none. Raises Refused."""
 
-    def __init__(self, name: str | None = None):
-        self.name = name
+    def __init__(self, name: str | None = None, overrides: list[str] | None = None):
+        self.name, self.overrides = name, overrides
 
     @cached_property
     def _loaded(self) -> Any:
         from helpers import site_config
 
         try:
-            return site_config.load_site(site_config.pick_site(self.name))
+            return site_config.load_site(site_config.pick_site(self.name), self.overrides)
         except site_config.ConfigError as error:
             raise Refused("\n".join(error.problems)) from error
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from helpers import runs, site_config
-from helpers.site_config import NAME, ROOT, ConfigError, Strict, sentence, shown
+from helpers.site_config import NAME, ROOT, ConfigError, Strict, meant, sentence, shown
 
 TEMPLATES = ROOT / "templates" / "tasks"
 
@@ -331,11 +331,8 @@ class TaskRegistry:
         """One definition. Raises ConfigError, which lists what exists and guesses what was meant."""
         task = self.get_task(task_id)
         if task is None:
-            import difflib
-
-            near = difflib.get_close_matches(task_id, self._all(), n=1)
-            guess = f" Did you mean {near[0]}?" if near else ""
-            raise ConfigError([f"unknown task '{task_id}'; there are: {', '.join(sorted(self._all()))}.{guess}"])
+            known = sorted(self._all())
+            raise ConfigError([f"unknown task '{task_id}'; there are: {', '.join(known)}.{meant(task_id, known)}"])
         return task
 
     def list_tasks(self, task_type: str | None = None, difficulty: str | None = None) -> list[Task]:

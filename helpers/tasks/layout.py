@@ -29,6 +29,11 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
+def fault_code(error: OSError) -> int:
+    """The exit code for what a file system said: 3 where a disk is full or broken, 2 where another path would do."""
+    return 3 if error.errno in DISK_FULL else 2
+
+
 class Busy(Exception):
     """Somebody else prepares this task just now."""
 

@@ -59,7 +59,8 @@ python::ensure() { # python::ensure NAME
   fi
   # shellcheck disable=SC2034 # the caller starts it
   PYTHON=$venv/bin/python
-  export PYTHONPATH=$ROOT PYTHONSAFEPATH=1
+  # what the person typed, for its messages
+  export PYTHONPATH=$ROOT PYTHONSAFEPATH=1 HAB_COMMAND=${0##*/}
 }
 
 python::_make() { # python::_make NAME VENV STAMP, one at a time

@@ -145,19 +145,51 @@ def test_a_log_folder_is_quoted_for_sbatch(write) -> None:
     assert "#SBATCH --constraint=a&b\n" in script and "#SBATCH --account='some one'\n" in script
 
 
+def called(monkeypatch, host: str, turned_back: str | None = None) -> None:
+    """This machine's name, and the one that looking up its address gives."""
+    monkeypatch.setattr("socket.gethostname", lambda: host.partition(".")[0])
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(2, 1, 6, host, ("127.0.0.1", 0))])
+    monkeypatch.setattr("socket.getfqdn", lambda: turned_back or host)
+
+
 def test_pick_site(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("socket.getfqdn", lambda: "della9.princeton.edu")
+    called(monkeypatch, "della9.princeton.edu")
     assert pick_site("x") == "x"
     monkeypatch.setenv("HPC_SITE", "y")
     assert pick_site(None) == "y"
     monkeypatch.delenv("HPC_SITE")
     assert pick_site(None) == "della"
-    monkeypatch.setattr("socket.getfqdn", lambda: "laptop.example")
+    called(monkeypatch, "laptop.example")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert pick_site(None) == "local"
     (tmp_path / "sbatch").write_text("#!/bin/sh\n")
     (tmp_path / "sbatch").chmod(0o755)
     assert "no site file fits host laptop.example" in problems_of(pick_site, None)[0]
+
+
+def test_the_name_that_hostname_says_counts_and_is_named(monkeypatch, tmp_path: Path) -> None:
+    """`127.0.0.1 localhost della9` in /etc/hosts: Python's getfqdn says localhost, `hostname -f` doesn't."""
+    called(monkeypatch, "della9.princeton.edu", turned_back="localhost")
+    assert pick_site(None) == "della"
+    called(monkeypatch, "nowhere.example", turned_back="localhost")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    said = problems_of(pick_site, None)[0]
+    assert "fits host nowhere.example" in said and "localhost" not in said
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda: site_config.model("cooder"), "Did you mean coder?"),
+        (lambda: site_config.agent("aidee"), "Did you mean aide?"),
+        (lambda: load_site("dela"), "Did you mean della?"),
+        (lambda: load_site("della", ["limits.max_submitt=3"]), "Did you mean max_submit?"),
+    ],
+)
+def test_a_typo_is_guessed(ask, said: str) -> None:
+    assert said in "\n".join(problems_of(ask))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +211,7 @@ def test_pick_site(monkeypatch, tmp_path: Path) -> None:
     ],
 )
 def test_host_names(host: str, site: str | None, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("socket.getfqdn", lambda: host)
+    called(monkeypatch, host)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert pick_site(None) == (site or "local")
 

@@ -90,7 +90,7 @@ def test_without_a_command_it_helps(call: Any) -> None:
 )
 def test_bad_usage_is_2_and_says_what(call: Any, arguments: tuple[str, ...]) -> None:
     answer = call(*arguments)
-    assert answer.code == 2 and answer.out == "" and "Error: " in answer.err
+    assert answer.code == 2 and answer.out == "" and answer.err.endswith(" (--help tells more)\n")
 
 
 @pytest.mark.parametrize(

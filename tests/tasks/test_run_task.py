@@ -515,7 +515,7 @@ def test_bad_requests_are_2_in_one_line(call: Any, arguments: list[str], said: s
 @pytest.mark.parametrize("arguments", [[], ["tiny", "--time-limit", "0"], ["tiny", "--no-such"], ["tiny", "other"]])
 def test_bad_usage_is_2(call: Any, arguments: list[str]) -> None:
     answer = call(*arguments)
-    assert (answer.code, answer.out) == (2, "") and "Error: " in answer.err
+    assert (answer.code, answer.out) == (2, "") and answer.err.endswith(" (--help tells more)\n")
 
 
 def test_without_a_site_local_uses_the_work_dir(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
