@@ -164,9 +164,10 @@ expect_nothing_left() { # expect_nothing_left SECONDS: no job, no process, no ad
   }
 }
 
-kill_process() { # kill_process JOB PATTERN: kill -9 of the first process of a job whose command line matches
-  local pid
-  for pid in $(pgrep --euid "$HAB_CLUSTER_USER" --full "$2"); do
+kill_process() { # kill_process JOB PATTERN: kill -9 of the oldest process of a job whose command line matches
+  local pid pids
+  pids=$(pgrep --euid "$HAB_CLUSTER_USER" --full "$2" --delimiter ,) # by number, and numbers start anew
+  for pid in $(ps -o pid= --sort=start_time -p "$pids"); do
     if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -Eqx "SLURM_JOB_ID=$1|HAB_INSTANCE=.*_$1" ||
       tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "\.job-$1 "; then
       kill -KILL "$pid"
