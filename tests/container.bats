@@ -152,3 +152,53 @@ L
   exec 7>&-
   [[ $(grep -cvx '[0-3]' <<<"$output") == 0 && $(grep -cx '[012]' <<<"$output") == 3 ]]
 }
+
+job_with_secrets() { # job_with_secrets JOB: one that works until it is killed; sets PID, GUARD and FOLDER
+  cat >"$BATS_TEST_TMPDIR/job-script" <<'S'
+set -euo pipefail
+for lib in common scheduler container; do source "$ROOT/scripts_hpc/lib/$lib.sh"; done
+JOB_ID=$2 SITE=here SCHEDULER=slurm HOSTNAME=${HOST:-n1} SCHEDULER_DOUBT=0
+ALIVE=$1/alive
+sched::alive_in() { printf '%s\n' "$@" | grep -xFf "$ALIVE" || true; }
+container::scratch "$1/scratch"
+mkdir "$JOB_TMP/endpoints"
+echo token >"$JOB_TMP/endpoints/env"
+printf '%s\n' "$$" "$SCRATCH_GUARD" "$JOB_TMP" >"$1/.told"
+mv "$1/.told" "$1/told"
+while :; do common::pause 60; done
+S
+  rm -f "$BATS_TEST_TMPDIR/told"
+  setsid bash "$BATS_TEST_TMPDIR/job-script" "$BATS_TEST_TMPDIR" "$1" 3>&- 2>/dev/null &
+  wait_for 10 test -e "$BATS_TEST_TMPDIR/told"
+  { read -r PID && read -r GUARD && read -r FOLDER; } <"$BATS_TEST_TMPDIR/told"
+}
+
+@test "secrets don't outlive a job that is killed: its guard removes them, else the user's next job on that node" {
+  local first second kept
+  echo 8 >"$BATS_TEST_TMPDIR/alive"
+  job_with_secrets 7
+  [[ $(<"$FOLDER/endpoints/env") == token ]]
+  kill -KILL "$PID"
+  wait_for 5 test ! -e "$FOLDER"
+  # a Slurm that ends the guard with the job
+  job_with_secrets 7
+  kill -KILL -- "-$GUARD"
+  kill -KILL "$PID"
+  first=$FOLDER kept=$BATS_TEST_TMPDIR/scratch/hab-9.abcdef
+  # of another node that shares the folder, and of another scheduler
+  cp -r "$first" "$kept"
+  sed -i 1s/n1/n2/ "$kept/job"
+  cp -r "$first" "$BATS_TEST_TMPDIR/scratch/hab-9.abcdeg"
+  sed -i 3s/slurm/local/ "$BATS_TEST_TMPDIR/scratch/hab-9.abcdeg/job"
+  # one that the scheduler says lives
+  cp -r "$first" "$BATS_TEST_TMPDIR/scratch/hab-8.abcdef"
+  # and one whose script does, whatever the scheduler says
+  job_with_secrets 6
+  second=$FOLDER
+  local living=$PID
+  job_with_secrets 10
+  wait_for 10 test ! -e "$first"
+  [[ -e $kept && -e $BATS_TEST_TMPDIR/scratch/hab-9.abcdeg && -e $BATS_TEST_TMPDIR/scratch/hab-8.abcdef && -e $second/endpoints/env && -e $FOLDER/endpoints/env ]]
+  kill -KILL "$living" "$PID"
+  wait_for 5 test ! -e "$second"
+}

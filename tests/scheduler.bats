@@ -52,12 +52,12 @@ within() { # within SECONDS COMMAND…: until it succeeds
 }
 is() { [[ $(state "$1") == "$2" ]]; }
 await() { within 15 is "$1" "$2" || { echo "job $1 is $(state "$1"), not $2" && return 1; }; }
-gone() { ! sched::_local_birth "$1" >/dev/null; } # a zombie is gone
+gone() { ! common::birth "$1" >/dev/null; } # a zombie is gone
 
 hold() { # a job 1 that stays PENDING as long as this test lives, until release
   local pid=$BASHPID
   mkdir -p "$LOCAL_JOBS/1"
-  printf '%s %s\n' "$pid" "$(sched::_local_birth "$pid")" >"$LOCAL_JOBS/1/pid"
+  printf '%s %s\n' "$pid" "$(common::birth "$pid")" >"$LOCAL_JOBS/1/pid"
   echo PENDING >"$LOCAL_JOBS/1/state"
 }
 release() { echo RUNNING >"$LOCAL_JOBS/1/state"; }

@@ -188,6 +188,16 @@ common::pause() { # common::pause SECONDS [PID…]
   kill "$timer" 2>/dev/null || true
 }
 
+# The start time tells a process from a later one with the same number (field 22 of /proc/PID/stat; the name may hold blanks).
+common::birth() { # common::birth PID: code 1 for one that has ended
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  local -a fields
+  read -ra fields <<<"${stat##*) }"
+  [[ ${fields[0]} != Z ]] || return 1
+  printf '%s\n' "${fields[19]}"
+}
+
 # Whether a process group has a live member. Zombies don't count: when they are reaped is up to their parent, which may be slow.
 common::group_runs() { # common::group_runs PID; fields of /proc/PID/stat behind the name: state, parent, group
   awk -v group="$1" '{sub(/^.*\) /, ""); if ($3 == group && $1 != "Z") found = 1} END {exit !found}' \

@@ -11,7 +11,61 @@ container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone whe
   lacking=$(common::room "$base") || die 3 "no room in $base (paths.scratch of site $SITE): $lacking. Free some, or choose another folder"
   JOB_TMP=$(mktemp -d "$base/hab-$JOB_ID.XXXXXX") || die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE)"
   on_exit container::_clean
+  # whose it is, for the guard's successors
+  printf '%s\n' "${HOSTNAME:-}" "$$ $(common::birth "$$")" "$(container::_scheduler)" >"$JOB_TMP/job"
   mkdir "$JOB_TMP/tmp" "$JOB_TMP/shm"
+  set -m
+  container::_guard_scratch &
+  SCRATCH_GUARD=$!
+  disown "$SCRATCH_GUARD" # no word of its end
+  set +m
+  container::_sweep "$base" &
+}
+SCRATCH_GUARD=''
+
+container::_scheduler() { # who knows this job's id
+  # shellcheck disable=SC2153 # the caller sets them
+  if [[ $SCHEDULER == local ]]; then printf 'local %s' "$LOCAL_JOBS"; else printf %s "$SCHEDULER"; fi
+}
+
+# Secrets don't outlive the job: where the script was killed, this removes them, and all the rest. (A Slurm that finds every process of
+# a job may kill it, too.)
+container::_guard_scratch() {
+  local try
+  trap '' TERM INT HUP
+  container::_detach
+  tail --pid="$$" --sleep-interval=0.2 --follow /dev/null
+  rm -rf "$JOB_TMP/endpoints" "$JOB_TMP/tls"
+  # what the job has started may need a while to end
+  for ((try = 0; try < 20; try++)); do
+    container::_remove "$JOB_TMP"
+    [[ -e $JOB_TMP ]] || break
+    sleep 0.5
+  done
+}
+
+# Removes what dead jobs of this user have left on this node: no such process is there, and the scheduler says so, too.
+container::_sweep() { # container::_sweep FOLDER
+  local folder host pid birth scheduler job jobs gone left=()
+  container::_detach
+  for folder in "$1"/hab-*.??????; do
+    [[ -O $folder && -d $folder && ! -L $folder && $folder != "$JOB_TMP" && -f $folder/job ]] || continue
+    { read -r host && read -r pid birth && read -r scheduler; } <"$folder/job" || continue
+    [[ $host == "${HOSTNAME:-}" && $scheduler == "$(container::_scheduler)" && $(common::birth "$pid") != "$birth" ]] || continue
+    left+=("$folder")
+  done
+  ((${#left[@]})) || return 0
+  jobs=("${left[@]##*/hab-}")
+  gone=$(sched::gone_of "${jobs[@]%.*}") || return 0
+  for folder in "${left[@]}"; do
+    job=${folder##*/hab-}
+    ! grep -qxF "${job%.*}" <<<"$gone" || container::_remove "$folder"
+  done
+}
+
+container::_detach() { # nothing of what the script has open is kept so
+  container::_close_files
+  exec </dev/null >/dev/null 2>&1
 }
 
 container::empty_tmp() { # what the command in the container has written to its /tmp and /dev/shm
@@ -19,7 +73,10 @@ container::empty_tmp() { # what the command in the container has written to its 
   mkdir -p "$JOB_TMP/tmp" "$JOB_TMP/shm"
 }
 
-container::_clean() { [[ -z $JOB_TMP ]] || container::_remove "$JOB_TMP"; }
+container::_clean() {
+  [[ -z $JOB_TMP ]] || container::_remove "$JOB_TMP"
+  [[ -z $SCRATCH_GUARD ]] || kill -KILL -- "-$SCRATCH_GUARD" 2>/dev/null || true
+}
 
 # Neither rights nor depth nor number stop it. (All files are the user's own: only with fakeroot could there be other owners.) Who wrote
 # there has ended: nobody puts a link in the place of what chmod has seen.
@@ -117,7 +174,7 @@ container::_close_files() {
 container::_guard() { # container::_guard PID_OF_THE_SCRIPT
   local pids=() try
   # it would keep a pipe open for as long as it lives
-  exec </dev/null >/dev/null 2>&1
+  container::_detach
   tail --pid="$1" --follow /dev/null
   trap '' TERM
   kill -TERM 0

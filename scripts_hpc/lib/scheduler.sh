@@ -236,16 +236,6 @@ sched::_local_directive() { # sched::_local_directive SCRIPT OPTION: the value o
   sed -n "s/^#SBATCH --$2=//p" "$1" | head -n 1 | xargs -r printf '%s\n'
 }
 
-# The start time tells a process from a later one with the same number (field 22 of /proc/PID/stat; the name may hold blanks).
-sched::_local_birth() {
-  local stat
-  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  local -a fields
-  read -ra fields <<<"${stat##*) }"
-  [[ ${fields[0]} != Z ]] || return 1
-  printf '%s\n' "${fields[19]}"
-}
-
 # Every process of a job carries its folder in the environment, daemons included: that is how the end of a job finds them all.
 sched::_local_processes() { # sched::_local_processes JOB_FOLDER
   local file
@@ -260,7 +250,7 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   shift 2
   # before the process id is known: whoever reads it may cancel at once
   trap 'sched::_local_finish "$job" CANCELLED; exit 0' TERM
-  printf '%s %s\n' "$$" "$(sched::_local_birth "$$")" >"$job/.pid" && mv "$job/.pid" "$job/pid"
+  printf '%s %s\n' "$$" "$(common::birth "$$")" >"$job/.pid" && mv "$job/.pid" "$job/pid"
   for dependency in $(<"$job/after"); do
     while [[ $(sched::_local_state "$dependency") == PENDING ]]; do common::pause 0.05; done
   done
@@ -311,7 +301,7 @@ sched::_local_finish() { # sched::_local_finish JOB_FOLDER STATE
   while pids=$(sched::_local_processes "$job") && [[ -n $pids ]]; do
     signal=''
     # told once, while the script may still be tidying up; again when it has gone: it may have been starting something just then
-    if ((tenths == 0)) || { ((tenths % 5 == 0)) && ! sched::_local_birth "$child" >/dev/null; }; then signal=TERM; fi
+    if ((tenths == 0)) || { ((tenths % 5 == 0)) && ! common::birth "$child" >/dev/null; }; then signal=TERM; fi
     if ((tenths >= 300)); then signal=KILL; fi
     # shellcheck disable=SC2086
     [[ -z $signal ]] || kill -s "$signal" $pids 2>/dev/null
@@ -332,7 +322,7 @@ sched::_local_state() { # sched::_local_state ID
   }
   if [[ $state == PENDING || $state == RUNNING ]]; then
     read -r pid birth <"$job/pid" 2>/dev/null || true
-    if [[ -z ${pid:-} || $(sched::_local_birth "$pid") != "$birth" ]]; then
+    if [[ -z ${pid:-} || $(common::birth "$pid") != "$birth" ]]; then
       # it may have ended between the two looks
       state=$(cat "$job/state")
       [[ $state != PENDING && $state != RUNNING ]] || state=NODE_FAIL

@@ -57,3 +57,23 @@ graders() { pgrep --euid "$HAB_CLUSTER_USER" --full '^python3 -m helpers.grading
   expect_state one scored
   expect_nothing_left 5
 }
+
+@test "a batch script killed with -9 leaves no secrets on its node; what dead jobs have left goes with the next job" {
+  local agent folder
+  start one classification_basic replay --agent caller
+  await_working one
+  agent=$(job_of one agent)
+  folder=$(find "${TMPDIR:-/tmp}" -maxdepth 1 -name "hab-$agent.*")
+  [[ -s $folder/endpoints/env ]]
+  as_owner cp -a "$folder" "${folder%.*}.copied"
+  kill_process "$agent" "job0*$agent/slurm_script"
+  finish one 60
+  expect_status 3
+  start two classification_basic --agent waiter
+  await 30 test ! -e "${folder%.*}.copied"
+  [[ ! -e $folder ]]
+  await_working two
+  go two
+  finish two 60
+  expect_status 0
+}
