@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
+
+from helpers import folders
 
 GRACE_SECONDS = 3.0  # from TERM to KILL
 MARK = "HAB_PREPARATION"  # in the environment of every command, so that none is missed at the end
@@ -114,7 +116,8 @@ def guard(mark: str, scratch: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
-        shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folders.remove(Path(scratch))
     os._exit(0)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from helpers import mlebench_source
+from helpers import folders, mlebench_source
 from helpers.__main__ import SET, SITE
 from helpers.launch import launch
 from helpers.render import definition_files
@@ -134,7 +134,7 @@ def _mlebench(source: str, folder: Path) -> dict[str, Any] | None:
         return None
     described = folder / "mle-bench.json"
     if not described.exists():
-        shutil.rmtree(folder / "mle-bench", ignore_errors=True)
+        folders.remove(folder / "mle-bench")
         facts = mlebench_source.place(source, folder / "mle-bench")
         described.write_text(json.dumps(facts), encoding="utf-8")
     return json.loads(described.read_text(encoding="utf-8"))

@@ -56,7 +56,9 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
 def _task_problems(site: Site, task: str) -> list[str]:
     if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", task):
         return [f"task '{task}': letters, digits, '.', '_' and '-' only, and at most one slash."]
-    if not (problem := layout.problem(site.paths.data, task)):
+    with site.reading(f"task '{task}'"):
+        problem = layout.problem(site.paths.data, task)
+    if not problem:
         return []
     return [
         f"task '{task}' isn't prepared: {problem} (paths.data of site {site.name}). Prepare it with "

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers import backends, room
+from helpers import backends, folders, room
 from helpers.backends import Backend, Failure, Options
 from helpers.commands import Commands, Stopped
 from helpers.tasks import fingerprint, layout
@@ -253,10 +253,8 @@ class Preparation:
         folder = os.path.join(self._scratch, str(next(self._numbers)))
         os.mkdir(folder)
         yield folder
-        try:
-            os.rmdir(folder)
-        except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folders.remove(Path(folder))
 
     def _guess(self, task: str) -> str:
         """What may have been meant, where nobody but a program that isn't there would know the id."""

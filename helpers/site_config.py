@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -193,6 +194,15 @@ class Site(Strict):
     def isolated(self) -> bool:
         """Whether agents run in containers, without sight of the answers."""
         return self.container.runtime != "none"
+
+    @contextlib.contextmanager
+    def reading(self, subject: str) -> Iterator[None]:
+        """Around what looks at prepared data: what can't be read is a ConfigError about the subject."""
+        try:
+            yield
+        except OSError as error:
+            where = f"{error.filename or self.paths.data} can't be read: {error.strerror}"
+            raise ConfigError([f"{subject}: {where} (paths.data of site {self.name})."]) from error
 
     def role(self, role: str) -> dict[str, Any]:
         """Scheduler options of a partition role ("cpu" or "gpu"): the role's own values over the scheduler's."""

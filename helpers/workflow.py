@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -187,26 +185,16 @@ class _Asked(SiteChecks):
 
     @property
     def _is_there(self) -> bool:
-        with self._readable():
+        with self.site.reading(f"competition '{self.competition}'"):
             return self.prepared.exists()
 
     def _unprepared(self) -> str | None:
-        with self._readable():
+        with self.site.reading(f"competition '{self.competition}'"):
             return layout.problem(self.site.paths.data, self.competition)
-
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = f"{error.filename or self.prepared} can't be read: {error.strerror}"
-            raise ConfigError(
-                [f"competition '{self.competition}': {where} (paths.data of site {self.site.name})."]
-            ) from error
 
     @cached_property
     def data_fingerprint(self) -> str:
-        with self._readable():
+        with self.site.reading(f"competition '{self.competition}'"):
             return fingerprint.known(self.prepared)
 
     def data_note(self) -> str | None:

@@ -139,6 +139,12 @@ PYTHON
     expect_status 2
     [[ $error =~ ${case#*:} ]] || { printf '%s: %s\n' "$case" "$error" && false; }
   done
+  local manifest=$BATS_TEST_TMPDIR/data/toy/prepared/manifest.json
+  mkdir "$manifest" # root can read all else
+  notebook toy
+  expect_status 2
+  [[ $error == "error: task 'toy': $manifest can't be read: Is a directory (paths.data of site here)." ]]
+  rmdir "$manifest"
   rm "$HAB_VENV_EXPERIMENT/bin/jupyter-lab"
   notebook toy
   expect_status 2

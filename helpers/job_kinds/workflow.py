@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from helpers import reasons, runs
+from helpers import folders, reasons, runs
 from helpers.fleet import JOB_ID, submitted
 from helpers.job_kinds import Entry, Kind, Site, section
 from helpers.runs import Run
@@ -191,10 +190,7 @@ class Workflow(Kind):
             if not self.fleet.gone(job):
                 continue
             for path in files:
-                if path.suffix == ".consumers":
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+                folders.remove(path)
 
     def tidy(self) -> None:
         runs.tell_aggregate(self.path, list(self.runs.values()))

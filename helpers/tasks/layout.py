@@ -13,12 +13,12 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+from helpers import folders
 from helpers.tasks import fingerprint
 
 # a task of BioML-bench has one slash
@@ -98,18 +98,11 @@ def _write_manifest(folder: Path, backend: str) -> None:
 
 def _replace(source: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
-    _delete(old)
+    folders.remove(old)
     if target.exists():
         target.rename(old)
     source.rename(target)
-    _delete(old)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    folders.remove(old)
 
 
 @contextlib.contextmanager
@@ -126,16 +119,15 @@ def staging(data_dir: str | Path, task_id: str, *, wait: bool = True) -> Iterato
         if _lock(lock.fileno(), wait):
             for name in os.listdir(base):
                 if name.startswith(f"{flat}@"):  # left by one that was killed
-                    shutil.rmtree(base / name, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        folders.remove(base / name)
             _recover(Path(data_dir, task_id))
         try:
             folder.mkdir()
             yield folder
         finally:
-            try:
-                folder.rmdir()  # much quicker, and all there is to do once it is published
-            except OSError:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folders.remove(folder)
 
 
 def _lock(file: int, wait: bool) -> bool:

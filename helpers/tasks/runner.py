@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from helpers import runs, site_config
+from helpers import folders, runs, site_config
 from helpers.site_config import ConfigError
 from helpers.tasks import layout, processes
 from helpers.tasks.definitions import Task, TaskRegistry
@@ -98,7 +98,8 @@ class TaskRunner:
                 return self._run(task, folder, command, limit, (variables or {}) | _variables(task, folder, limit))
             finally:
                 if not keep_data:
-                    shutil.rmtree(folder / "data", ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        folders.remove(folder / "data")
 
     def _record(self, task_id: str, kind: str) -> Path:
         return self.output_dir / f"task_{task_id}_{kind}.json"
@@ -111,7 +112,7 @@ class TaskRunner:
     def _furnish(self, task: Task, folder: Path, command: list[str], limit: float) -> None:
         """Fill the workspace: fresh folders, a copy of the public data, and what the program may want to read."""
         _put_aside(folder / "results", folder / "logs")
-        _remove(folder / "data")
+        folders.remove(folder / "data")
         for name in ("code", "results", "logs"):
             (folder / name).mkdir(exist_ok=True)
         if task.has_data:
@@ -239,13 +240,6 @@ def _copy(source: Path, target: Path) -> None:
         there.mkdir()
         for name in names:
             shutil.copyfile(Path(folder, name), there / name)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _instructions(task: Task, limit: float) -> str:
