@@ -17,6 +17,7 @@ from helpers.launch import launch
 from helpers.signals import catch_signals, ignore_signals
 from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
 from helpers.tasks import layout
+from helpers.workflow import SiteChecks
 
 
 def plan(site: Site, task: str, time_limit: int | None = None) -> str:
@@ -24,12 +25,11 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
 
     time_limit: seconds, instead of the site's jobs.agent.time_limit. Raises ConfigError with every problem, Infrastructure, and OSError.
     """
-    problems = [*_task_problems(site, task), *_jupyter_problems(site)]
-    if problems:
-        raise ConfigError(problems)
+    checks = _Checks(site)
+    checks.check(task)
     limits.check_room(site, 1, "end one")
+    checks.make_folders()
     ignore_signals()  # who is told of the folder removes it
-    Path(site.paths.runs).mkdir(parents=True, exist_ok=True)
     folder = folders.make(Path(site.paths.runs), "_notebook", "jobs", "logs")
     script = folder / "jobs" / "notebook.sh"
     script.write_text(render.notebook_script(site, time_limit, render.Workflow(str(folder))), encoding="utf-8")
@@ -66,15 +66,24 @@ def _task_problems(site: Site, task: str) -> list[str]:
     ]
 
 
+class _Checks(SiteChecks):
+    @property
+    def images(self) -> dict[str, Path]:
+        return {"notebook": Path(self.site.paths.containers, "experiment.sif")} if self.site.isolated else {}
+
+    def check(self, task: str) -> None:
+        self.problems += [*_task_problems(self.site, task), *_jupyter_problems(self.site)]
+        self.check_images()
+        self.check_folders()
+        if self.problems:
+            raise ConfigError(self.problems)
+        if self.site.scheduler.kind == "slurm":
+            self.check_slurm()
+
+
 def _jupyter_problems(site: Site) -> list[str]:
     if site.isolated:
-        image = Path(site.paths.containers, "experiment.sif")
-        if os.access(image, os.R_OK):
-            return []
-        return [
-            f"image {image} is missing or unreadable (paths.containers of site {site.name}): "
-            f"containers/build_all_containers.sh --site {site.name} --only experiment."
-        ]
+        return []
     venv = Path(render.venv("experiment"))
     if os.access(venv / "bin" / "jupyter-lab", os.X_OK):
         return []

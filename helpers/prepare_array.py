@@ -33,6 +33,8 @@ DOWNLOADING = ("mlebench", "biomlbench")
 class _Checks(workflow.SiteChecks):
     """What run_workflow.sh checks of a site, and the folders of tasks and data."""
 
+    own_folders = ("runs", "address_dir", "data")
+
     @property
     def images(self) -> dict[str, Path]:
         return {"preparation": Path(self.site.paths.containers, "prepare.sif")} if self.site.isolated else {}
@@ -41,19 +43,14 @@ class _Checks(workflow.SiteChecks):
         """Raises ConfigError with every problem found, and Infrastructure when Slurm doesn't answer."""
         self.check_images()
         self.check_folders()
-        self._check_data()
+        self._check_tasks()
         if self.problems:
             raise ConfigError(self.problems)
         if self.site.scheduler.kind == "slurm":
             self.check_slurm()
 
-    def _check_data(self) -> None:
-        data, tasks = Path(self.site.paths.data), self.site.paths.tasks
-        try:
-            (data / ".preparing").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            where = f"{data} (paths.data of site {self.site.name})"
-            self.problems.append(f"can't write to {where}: {error.strerror}. Choose a folder that you can write.")
+    def _check_tasks(self) -> None:
+        tasks = self.site.paths.tasks
         if tasks and not Path(tasks).is_dir():
             self.problems.append(f"there is no folder {tasks} (paths.tasks of site {self.site.name}, or --tasks-dir).")
 
@@ -76,13 +73,17 @@ def plan(arguments: list[str], command_line: str, dry_run: bool) -> str:
         # there is nothing that a job would add
         show = f"{len(tasks)} tasks on this machine, without jobs"
         return f"DRY_RUN={shlex.quote(show)}\n" if dry_run else "DIRECT=1\n"
-    if options.raw and site.isolated and re.search("[:,]", os.path.realpath(options.raw)):
-        raise ConfigError([f"--raw {options.raw}: no container can be given a path with ':' or ',': rename it."])
-    _Checks(site).check()
+    if options.raw and site.isolated and (unfit := site_config.unbindable(os.path.realpath(options.raw))):
+        raise ConfigError([f"--raw {options.raw} holds {unfit}: rename it."])
+    checks = _Checks(site)
+    checks.check()
     # the last one of an option counts: the site's value, unless the user gave another
     threads = prepare_all_tasks.parse([f"--threads={site.jobs.prepare.cpus}", *arguments]).threads
     planned = _Plan(site, options, tasks, warnings, threads)
-    return f"DRY_RUN={shlex.quote(planned.describe())}\n" if dry_run else planned.write(command_line)
+    if dry_run:
+        return f"DRY_RUN={shlex.quote(planned.describe())}\n"
+    checks.make_folders()
+    return planned.write(command_line)
 
 
 def _known(options: Any) -> list[str]:

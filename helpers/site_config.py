@@ -136,7 +136,7 @@ class Paths(Strict):
 
 class Container(Strict):
     runtime: Literal["apptainer", "singularity", "none"]
-    binds: list[Annotated[str, Field(pattern=r"^/[^:]*(:/[^:]*(:ro|:rw)?)?$")]]
+    binds: list[Annotated[str, Field(pattern=r"^/[^:,]*(:/[^:,]*(:ro|:rw)?)?$")]]
     extra_flags: list[str]
     fakeroot: bool
     python_base: str
@@ -493,9 +493,13 @@ def _unfit(key: str, path: str, isolated: bool) -> str | None:
     """What a path holds that would break a job, if there is anything. (Blanks, '%', '&' and '|' do no harm.)"""
     if found := re.search(r"[\x00-\x1f\x7f\\]", path):
         return f"{found[0]!r}, which no #SBATCH line can hold"
-    if isolated and key != "containers" and (found := re.search("[:,]", path)):
-        return f"{found[0]!r}: a folder with it in its name can't be bound into a container"
-    return None
+    return unbindable(path) if isolated and key != "containers" else None
+
+
+def unbindable(path: str) -> str | None:
+    """What a path holds that no --bind of Apptainer can, if there is anything."""
+    found = re.search("[:,]", path)
+    return found and f"{found[0]!r}: nothing with it in its name can be bound into a container"
 
 
 def _validated(kind: type[Strict], tree: dict[str, Any], layers: Layers, problems: list[str]) -> Any:

@@ -23,6 +23,7 @@ from helpers.tasks import fingerprint, layout
 from helpers.tasks.definitions import open_registry
 
 LEAST_FREE_MB = 200
+_ANOTHER = "Set paths.{} to a folder that you can write."
 JOB = re.compile(r"^\d+$")
 SCRIPTS = (".py", ".sh", ".ipynb")
 ENDPOINT = ROOT / "scripts_hpc" / "lib" / "endpoint.sh"
@@ -45,13 +46,14 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
         model = None
     elif model is None and not options["reuse_model"]:
         model = "replay" if site.scheduler.kind == "local" else "30b"
-    asked = _Asked(site, competition, model, options)
+    asked = _Asked(site, competition, model, {**options, "dry_run": dry_run})
     if not dry_run:
         asked.offer_preparation()
     asked.check()
     if dry_run:
         return f"DRY_RUN={shlex.quote(asked.describe())}\n"
     asked.confirm()
+    asked.make_folders()
     asked.prepare_task()
     if note := asked.data_note():
         click.echo(f"note: {note}", err=True)
@@ -71,6 +73,7 @@ class SiteChecks:
 
     images: dict[str, Path] = {}  # that the jobs need, by role
     served: list[Model] = []  # models that get a server job
+    own_folders = ("runs", "address_dir")  # keys of paths that are written to
 
     def __init__(self, site: Site):
         self.site = site
@@ -84,31 +87,37 @@ class SiteChecks:
                 f"containers/build_all_containers.sh --site {self.site.name} --only {path.stem}."
             )
 
-    def check_folders(self) -> None:
-        for key in ("runs", "address_dir"):
+    def make_folders(self) -> None:
+        """What check_folders has looked at, once all checks are passed. Raises ConfigError."""
+        for key in self.own_folders:
             folder = Path(getattr(self.site.paths, key))
-            where = f"{folder} (paths.{key} of site {self.site.name})"
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700 if key == "address_dir" else 0o777)
             except OSError as error:
-                self.problems.append(
-                    f"can't make {where}: {error.strerror}. Set paths.{key} to a folder that you can write."
-                )
-                continue
-            if not os.access(folder, os.W_OK | os.X_OK):
-                self.problems.append(f"can't write to {where}. Set paths.{key} to a folder that you can write.")
-            elif key == "address_dir" and folder.stat().st_uid != os.getuid():
+                where = f"{folder} (paths.{key} of site {self.site.name})"
+                raise ConfigError([f"can't make {where}: {error.strerror}. {_ANOTHER.format(key)}"]) from error
+
+    def check_folders(self) -> None:
+        for key in self.own_folders:
+            folder = Path(getattr(self.site.paths, key))
+            where = f"{folder} (paths.{key} of site {self.site.name})"
+            there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+            if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+                verb = "write to" if there == folder else "make"
+                why = "" if there == folder else f": {there} is no folder that you can write"
+                self.problems.append(f"can't {verb} {where}{why}. {_ANOTHER.format(key)}")
+            elif key == "address_dir" and there == folder and folder.stat().st_uid != os.getuid():
                 self.problems.append(
                     f"{where} belongs to another user: addresses and tokens need a folder of your own."
                 )
-            elif (free := shutil.disk_usage(folder).free // 2**20) < LEAST_FREE_MB:
+            elif (free := shutil.disk_usage(there).free // 2**20) < LEAST_FREE_MB:
                 self.problems.append(
                     f"only {free} MB are free in {where}; {LEAST_FREE_MB} MB are the least to start with."
                 )
             else:
-                self._check_room(folder, where)
+                self._check_room(there, where)
         data = Path(self.site.paths.data)
-        if os.access(data, os.W_OK | os.X_OK):
+        if "data" not in self.own_folders and os.access(data, os.W_OK | os.X_OK):
             self._check_room(data, f"{data} (paths.data of site {self.site.name})")
 
     def _check_room(self, folder: Path, where: str) -> None:
@@ -195,7 +204,7 @@ class _Asked(SiteChecks):
     @cached_property
     def data_fingerprint(self) -> str:
         with self.site.reading(f"competition '{self.competition}'"):
-            return fingerprint.known(self.prepared)
+            return fingerprint.known(self.prepared, keep=not self.options["dry_run"])
 
     def data_note(self) -> str | None:
         """That the newest results on this name were made with other data, where it is so."""
@@ -305,6 +314,9 @@ class _Asked(SiteChecks):
                 )
             if model.engine == "vllm":
                 self._check_weights(model)
+                unfit = site_config.unbindable(str(model.repo)) if Path(str(model.repo)).is_absolute() else None
+                if unfit and self.site.isolated:
+                    self.problems.append(f"model '{model.name}': repo: {model.repo} holds {unfit}.")
 
     def _check_endpoints(self) -> None:
         """Ask the models that are somebody else's for one token. A login node may have no way to them, so silence is only told."""

@@ -246,3 +246,15 @@ s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True
   for pid in "${pids[@]}"; do wait "$pid"; done
   [[ $(ls -A "$ADDRESS_DIR/grading_server_1.consumers") == 2 ]]
 }
+
+@test "a command's times are all of one clock, the reader's, as Slurm's own words in the same log" {
+  local zone shell python
+  for zone in UTC-5:30 UTC+3; do
+    shell=$(TZ=$zone log word 2>&1)
+    python=$(TZ=$zone python -c 'from helpers.watch import _plain; _plain([("agent", "1", "RUNNING", "", "")], {})' 2>&1)
+    [[ ${shell:0:4} == "${python:0:4}" && $shell == "$(TZ=$zone date +%H)"* ]] || {
+      printf '%s\n' "$shell" "$python"
+      return 1
+    }
+  done
+}

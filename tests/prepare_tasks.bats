@@ -186,7 +186,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   expect_in "partition 'cpuu'" "$error"
   prepare t1 --data-dir /proc/nowhere
   expect_status 2
-  expect_in "can't write to /proc/nowhere" "$error"
+  expect_in "/proc/nowhere (paths.data of site here)" "$error"
   nothing_submitted
 }
 
@@ -230,6 +230,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   expect_in "--time=04:00:00 --cpus-per-task=2 --mem=16G --partition=cpu" "$output"
   expect_in "2 array(s) of 26 + 3 jobs, each for at most 1 task(s), 2 at once" "$output"
   nothing_submitted
+  [[ ! -e $BATS_TEST_TMPDIR/runs && ! -e $BATS_TEST_TMPDIR/addresses && ! -e $BATS_TEST_TMPDIR/data/.preparing ]]
 }
 
 @test "a refused second array cancels the first" {
@@ -393,7 +394,7 @@ SH
   touch "a,b.zip"
   prepare t1 --raw "a,b.zip"
   expect_status 2
-  expect_in "no container can be given a path with ':' or ',': rename it" "$error"
+  expect_in "--raw a,b.zip holds ',': nothing with it in its name can be bound into a container: rename it." "$error"
   prepare t1 --raw none
   expect_status 2
   expect_in "--raw none: there is no such file or folder" "$error"

@@ -265,6 +265,43 @@ WORDS
   nothing_submitted
 }
 
+@test "a model's folder, a bind and a scratch folder that no container can be given" {
+  workflow toy 30b --set "models.30b.repo=/models/a,b"
+  expect_status 2
+  expect_in "model '30b': repo: /models/a,b holds ',': nothing with it in its name can be bound into a container." "$error"
+  workflow toy 30b --set 'container.binds=["/data/a,b"]'
+  expect_status 2
+  expect_in "container.binds" "$error"
+  # shellcheck source=scripts_hpc/lib/common.sh
+  run bash -c 'source "$0/lib/common.sh"; source "$0/lib/container.sh"; RUNTIME=apptainer SITE=here; container::scratch "$1"' "$ROOT/scripts_hpc" "$BATS_TEST_TMPDIR/a:b"
+  [[ $status == 2 && ! -e $BATS_TEST_TMPDIR/a:b ]]
+  expect_in "holds ':' or ','" "$output"
+  nothing_submitted
+}
+
+@test "--dry-run writes nothing: no folder, no fingerprint" {
+  find "$BATS_TEST_TMPDIR/data" "$BATS_TEST_TMPDIR/images" | sort >"$BATS_TEST_TMPDIR/before"
+  workflow toy replay --dry-run
+  expect_status 0
+  find "$BATS_TEST_TMPDIR/data" "$BATS_TEST_TMPDIR/images" | sort | diff "$BATS_TEST_TMPDIR/before" -
+  [[ ! -e $BATS_TEST_TMPDIR/runs && ! -e $BATS_TEST_TMPDIR/addresses ]]
+}
+
+@test "a folder that can't be made is exit 2 in every command, with the key to change" {
+  local command
+  mkdir -p "$BATS_TEST_TMPDIR/file"
+  touch "$BATS_TEST_TMPDIR/images/"{experiment,prepare}.sif "$BATS_TEST_TMPDIR/file/runs"
+  for command in 'run_workflow.sh toy replay' 'run_notebook.sh toy' 'prepare_tasks.sh t1'; do
+    # shellcheck disable=SC2086
+    try "$ROOT/scripts_hpc/"$command --site "$SITE_FILE" --set "paths.runs=$BATS_TEST_TMPDIR/file/runs/mine"
+    expect_status 2
+    expect_in "error: can't make $BATS_TEST_TMPDIR/file/runs/mine (paths.runs of site here): $BATS_TEST_TMPDIR/file/runs is no folder that you can write. Set paths.runs to a folder that you can write." "$error"
+  done
+  try "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output "$BATS_TEST_TMPDIR/file/runs/mine"
+  expect_status 2
+  expect_in "error: $BATS_TEST_TMPDIR/file/runs/mine: Not a directory" "$error"
+}
+
 @test "reusing a server that doesn't run" {
   workflow toy replay --reuse-grading 55
   expect_status 3

@@ -36,14 +36,14 @@ class _File(NamedTuple):
     changed: int  # nanoseconds
 
 
-def known(folder: Path) -> str:
-    """The fingerprint of a prepared/ folder: the one kept there, or made now and kept where that can be written. Raises OSError."""
+def known(folder: Path, keep: bool = True) -> str:
+    """The fingerprint of a prepared/ folder: the one kept there, or made now and (keep) kept where that can be written. Raises OSError."""
     files = _files(folder)
     kept = runs.read_json(folder / FILE) or {}
     said = kept.pop(KEY, None)
     if isinstance(said, str) and kept == _state(files):
         return said
-    return _keep(folder, files)
+    return _keep(folder, files) if keep else _digest(folder, files)
 
 
 def results_with(data_dir: str | Path, task: str, runs_dir: str | Path | None) -> str | None:
@@ -51,7 +51,7 @@ def results_with(data_dir: str | Path, task: str, runs_dir: str | Path | None) -
     folder = Path(data_dir, task, "prepared")
     newest = runs.latest_data(Path(runs_dir), task) if runs_dir else None
     try:
-        return newest[0] if newest and newest[1] == known(folder) else None
+        return newest[0] if newest and newest[1] == known(folder, keep=False) else None
     except OSError:
         return None
 

@@ -2,7 +2,8 @@
 # common.sh: messages, usage, exit hooks, JSON. Sourced; defines functions only.
 
 # A log that takes no more words (a full disk, a quota) ends nothing.
-log() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2 || true; }
+# by the clock of whoever reads it, as Slurm's own messages in the same logs; times of other clocks are marked (Z, UTC)
+log() { printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2 || true; }
 
 DIED='' # the sentence of `die`, for exit hooks
 die() { # die [exit code] message

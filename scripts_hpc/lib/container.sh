@@ -7,6 +7,8 @@ JOB_TMP=''
 
 container::scratch() { # makes JOB_TMP, the job's own temporary folder, gone when the job ends
   local base=$1 lacking
+  [[ $base != *[:,]* ]] || ! container::isolated ||
+    die 2 "$base holds ':' or ',': nothing with it in its name can be bound into a container (paths.scratch of site $SITE)"
   mkdir -p "$base" 2>/dev/null || die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE)"
   lacking=$(common::room "$base") || die 3 "no room in $base (paths.scratch of site $SITE): $lacking. Free some, or choose another folder"
   JOB_TMP=$(mktemp -d "$base/hab-$JOB_ID.XXXXXX") || die 3 "can't make a temporary folder in $base (paths.scratch of site $SITE)"

@@ -35,6 +35,10 @@ def test_preflight_writes_where_jobs_will(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "data").mkdir()
     site = load_site("local", paths)
     SiteChecks(site).check_folders()
+    assert os.listdir(tmp_path) == ["data"]  # it only looks
+    SiteChecks(site).make_folders()
+    assert sorted(os.listdir(tmp_path)) == ["address_dir", "data", "runs"]
+    assert (tmp_path / "address_dir").stat().st_mode & 0o777 == 0o700
     for key in ("runs", "address_dir", "data"):
         with monkeypatch.context() as patch:
             full = tmp_path / key
