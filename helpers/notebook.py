@@ -84,7 +84,7 @@ class _Checks(SiteChecks):
 def _jupyter_problems(site: Site) -> list[str]:
     if site.isolated:
         return []
-    venv = Path(render.venv("experiment"))
+    venv = Path(render.venvs("experiment")["experiment"])
     if os.access(venv / "bin" / "jupyter-lab", os.X_OK):
         return []
     return [

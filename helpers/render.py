@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import sys
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,19 +98,22 @@ def _job(site: Site, workflow: Workflow | None, **values: Any) -> dict[str, Any]
     return {"gpus": 0, "grace": grace, "grace_key": key, "logs": logs, "name": values["script"], **values}
 
 
-def venv(name: str) -> str:
-    """The folder of one of the project's virtual environments: $HAB_VENV_<NAME>, else beside the one that runs this."""
-    return os.environ.get(f"HAB_VENV_{name.upper()}") or str(Path(sys.prefix).parent / f".venv-{name}")
+def venvs(*names: str) -> dict[str, str]:
+    """The folders of the project's virtual environments, by the rule of scripts_hpc/lib/python.sh."""
+    script = 'ROOT=$1; . "$ROOT/scripts_hpc/lib/python.sh"; shift; python::home "$@"'
+    told = subprocess.run(["bash", "-c", script, "bash", ROOT, *names], capture_output=True, text=True, check=True)
+    return dict(zip(names, told.stdout.splitlines(), strict=True))
 
 
 def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, Any], **values: Any) -> str:
     # outside containers the jobs use the project's own environments; inside, the image's Python
     needs = [match[1] or match[3] for match in VARIABLE.finditer(site.paths.scratch) if match[2] is None]
-    venvs = {name: "" if site.isolated else venv(name) for name in ("core", "aide", "experiment")}
+    names = ("core", "aide", "experiment")
+    folders = dict.fromkeys(names, "") if site.isolated else venvs(*names)
     return (
         environment("sbatch")
         .get_template(template)
-        .render(site=site, root=str(ROOT), workflow=workflow, job=job, venvs=venvs, scratch_variables=needs, **values)
+        .render(site=site, root=str(ROOT), workflow=workflow, job=job, venvs=folders, scratch_variables=needs, **values)
     )
 
 

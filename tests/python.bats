@@ -117,3 +117,55 @@ works() {
   expect_status 1
   expect_in "it comes from $site/click/__init__.py, not from" "$error"
 }
+
+@test "a checkout of somebody else, with one environment of two: that one is used, the other lives in the person's cache, and whoever asks hears the same" {
+  local other=() shared said stamp
+  # rights mean nothing to root
+  ((UID)) || other=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  shared=$(mktemp -d)
+  cp -r "$CHECKOUT/requirements" "$shared/"
+  mkdir -p "$shared/scripts_hpc" "$shared/.venv-core/bin"
+  cp -r "$ROOT/scripts_hpc/lib" "$shared/scripts_hpc/"
+  touch "$shared/requirements/"{aide,aide-nodeps}.txt
+  ln -s "$(type -aP python3 | tail -n 1)" "$shared/.venv-core/bin/python" # not one of a folder of root
+  { cksum <"$shared/requirements/core.txt" && echo json; } >"$shared/.venv-core/.stamp"
+  chmod 555 "$shared"
+  home() { HOME=/home/me try "${other[@]}" bash -c 'ROOT=$1; . "$ROOT/scripts_hpc/lib/python.sh"; python::home "${@:2}"' bash "$shared" "$@"; }
+  home core aide
+  said=$output
+  # whose requirements have changed since
+  echo other==1.0 >>"$shared/requirements/core.txt"
+  home core
+  chmod 755 "$shared"
+  rm -r "$shared"
+  [[ $said =~ ^"$shared/.venv-core"$'\n'(/home/me/.cache/hpc-agent-bench/[0-9]+)/.venv-aide$ && $output == "${BASH_REMATCH[1]}/.venv-core" ]]
+  HAB_VENV_DIR=/envs HAB_VENV_EXPERIMENT=/mine try "$ROOT/.venv-core/bin/python" -c 'from helpers import render; print(render.venvs("core", "aide", "experiment"))'
+  [[ $output == "{'core': '/envs/.venv-core', 'aide': '/envs/.venv-aide', 'experiment': '/mine'}" ]]
+}
+
+@test "an environment's stamp covers all that was installed" {
+  local before
+  stamp() { bash -c 'ROOT=$1; . "$ROOT/scripts_hpc/lib/python.sh"; python::_stamp "$2"' bash "$CHECKOUT" "$1"; }
+  touch "$CHECKOUT/requirements/"{aide,aide-nodeps}.txt
+  before=$(stamp aide)
+  echo aideml==9 >"$CHECKOUT/requirements/aide-nodeps.txt"
+  [[ $(stamp aide) != "$before" && $(stamp core) == "$(cksum <"$CHECKOUT/requirements/core.txt")" ]]
+}
+
+@test "a Python that doesn't start is passed over, with a word" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  # as a module's Python was seen to say it where the module isn't loaded
+  cat >"$BATS_TEST_TMPDIR/bin/python3" <<'S'
+#!/bin/sh
+echo "$0: error while loading shared libraries: libpython3.12.so.1.0: cannot open shared object file: No such file or directory" >&2
+exit 127
+S
+  chmod +x "$BATS_TEST_TMPDIR/bin/python3"
+  ln -s "$(command -v python3)" "$BATS_TEST_TMPDIR/bin/python3.13"
+  find() { bash -c 'ROOT=$1; . "$ROOT/scripts_hpc/lib/common.sh"; . "$ROOT/scripts_hpc/lib/python.sh"; python::_find' bash "$ROOT"; }
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH try find
+  expect_status 0
+  [[ $output == "$BATS_TEST_TMPDIR/bin/python3.13" ]]
+  expect_in "$BATS_TEST_TMPDIR/bin/python3 doesn't start (code 127: $BATS_TEST_TMPDIR/bin/python3: error while loading shared libraries: libpython3.12.so.1.0" "$error"
+  expect_in ": passed over" "$error"
+}

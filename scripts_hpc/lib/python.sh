@@ -7,31 +7,50 @@ python::isolate() {
   for name in $(compgen -e PYTHON) $(compgen -e VIRTUALENV_) VIRTUAL_ENV; do unset "$name"; done
 }
 
-python::_find() { # the first Python >= 3.10 on PATH
-  local candidate
+python::_find() { # the first Python >= 3.10 on PATH; one that doesn't start (a library of its module is missing) is told and passed over
+  local candidate said code
   for candidate in ${HAB_PYTHON:+"$HAB_PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 python; do
-    if "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    code=0
+    said=$("$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>&1) || code=$?
+    if ((code == 0)); then
       command -v "$candidate"
       return 0
     fi
+    [[ -z $said ]] || ! command -v "$candidate" >/dev/null || log "$(command -v "$candidate") doesn't start (code $code: ${said##*$'\n'}): passed over"
   done
   die 2 "needs Python 3.10 or newer, found $(python3 -V 2>/dev/null || printf none): try 'module load python', or 'uv python install 3.12', then run again (HAB_PYTHON=/path/to/python3 names one outright)"
 }
 
-python::_home() { # python::_home NAME: where an environment lives; beside the code where that is writable, else in the user's cache
-  local name=$1 base
-  if [[ -n ${HAB_VENV_DIR:-} ]]; then
-    base=$HAB_VENV_DIR
-  elif [[ -f $ROOT/.venv-$name/.stamp || -w $ROOT ]]; then
-    base=$ROOT
-  else
-    base=${XDG_CACHE_HOME:-$HOME/.cache}/hpc-agent-bench/$(printf '%s' "$ROOT" | cksum | cut -d' ' -f1)
-  fi
-  printf '%s/.venv-%s\n' "$base" "$name"
+# Where an environment lives, for scripts and helpers alike: in $HAB_VENV_<NAME> or $HAB_VENV_DIR; else beside the code, where it can be
+# written there or is whole there; else in the person's cache. (Somebody else's checkout may have some and not others.)
+python::home() { # python::home NAME…: a line each
+  local name base given
+  for name; do
+    given=HAB_VENV_${name^^}
+    if [[ -n ${!given:-} ]]; then
+      printf '%s\n' "${!given}"
+      continue
+    elif [[ -n ${HAB_VENV_DIR:-} ]]; then
+      base=$HAB_VENV_DIR
+    elif [[ -w $ROOT ]] || python::_whole "$ROOT/.venv-$name" "$(python::_stamp "$name")"; then
+      base=$ROOT
+    else
+      base=${XDG_CACHE_HOME:-$HOME/.cache}/hpc-agent-bench/$(printf '%s' "$ROOT" | cksum | cut -d' ' -f1)
+    fi
+    printf '%s/.venv-%s\n' "$base" "$name"
+  done
+}
+
+# AIDE's own list of requirements pulls torch and 260 packages that its loop never imports: it is installed without.
+python::_lists() { # python::_lists NAME: the files that say what is installed
+  printf '%s\n' "$ROOT/requirements/$1.txt"
+  [[ $1 != aide ]] || printf '%s\n' "$ROOT/requirements/aide-nodeps.txt"
 }
 
 python::_stamp() { # python::_stamp NAME: changes whenever the environment must be made anew
-  cksum <"$ROOT/requirements/$1.txt"
+  local lists
+  mapfile -t lists < <(python::_lists "$1")
+  cat "${lists[@]}" | cksum
 }
 
 # Whether an environment was made of these requirements and is still whole: its Python starts, and finds what the stamp lists.
@@ -50,7 +69,7 @@ sys.exit(not all(getattr(PathFinder.find_spec(name), "origin", None) for name in
 python::ensure() { # python::ensure NAME
   local name=$1 venv stamp
   python::isolate
-  venv=$(python::_home "$name")
+  venv=$(python::home "$name")
   stamp=$(python::_stamp "$name")
   if ! python::_whole "$venv" "$stamp"; then
     # Ctrl-C while it was being looked at says nothing about it
@@ -64,7 +83,9 @@ python::ensure() { # python::ensure NAME
 }
 
 python::_make() { # python::_make NAME VENV STAMP, one at a time
-  local name=$1 venv=$2 stamp=$3 python output modules lacking asked=("$ROOT/requirements/$1.in")
+  local name=$1 venv=$2 stamp=$3 python output modules lacking asked
+  mapfile -t asked < <(python::_lists "$name")
+  asked[0]=$ROOT/requirements/$name.in
   python=$(python::_find)
   mkdir -p "${venv%/*}" 2>/dev/null && [[ -w ${venv%/*} ]] ||
     die 2 "can't create the virtual environment $venv: no permission. Set HAB_VENV_DIR to a folder that you can write"
@@ -81,7 +102,6 @@ python::_make() { # python::_make NAME VENV STAMP, one at a time
     lacking=$(common::room "${venv%/*}") || die 3 "setting up $venv failed: $lacking. Or set HAB_VENV_DIR to a folder with room"
     die 3 "setting up $venv failed (above). Behind a proxy or mirror, set PIP_INDEX_URL, PIP_CERT or https_proxy and run again"
   fi
-  [[ $name != aide ]] || asked+=("$ROOT/requirements/aide-nodeps.txt")
   modules=$("$venv/bin/python" -I "$ROOT/helpers/environment_check.py" "${asked[@]}") ||
     die 3 "setting up $venv failed: what was installed can't be imported (above). Is $python whole? HAB_PYTHON=/path/to/python3 names another"
   printf '%s\n' "$stamp" "$modules" | common::write_atomic "$venv/.stamp" ||
@@ -94,7 +114,6 @@ python::_install() { # python::_install NAME VENV PYTHON
   rm -rf "$venv"
   python::_create "$venv" "$python" || return
   python::_pip "$venv/bin/python" install -r "$ROOT/requirements/$name.txt" || return
-  # AIDE's own list of requirements pulls torch and 260 packages that its loop never imports
   [[ $name != aide ]] || python::_pip "$venv/bin/python" install --no-deps -r "$ROOT/requirements/aide-nodeps.txt" || return
   # a script that lies elsewhere finds `helpers` too
   printf '%s\n' "$ROOT" >"$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hpc-agent-bench.pth"
