@@ -60,6 +60,23 @@ def check_room(site: Site, jobs: int, advice: str) -> None:
         )
 
 
+def at_once(site: Site, cpus: int, memory_gb: int) -> int | None:
+    """How many jobs of a size the site's CPU partition can run beside each other, were it empty; None: that isn't known.
+
+    Raises Infrastructure.
+    """
+    wanted = (site.partitions.cpu.name or "").split(",")
+    found = 0
+    for line in answer("sinfo", "--noheader", "--exact", "--format=%P|%D|%c|%m").splitlines():
+        name, *sizes = line.replace("+", "").split("|")
+        if name.rstrip("*") not in wanted and not (wanted == [""] and name.endswith("*")):
+            continue
+        nodes, has_cpus, has_mb = (int(size) for size in sizes)
+        fits = has_cpus // cpus
+        found += nodes * (min(fits, has_mb // (memory_gb * 1024)) if site.scheduler.request_memory else fits)
+    return found or None
+
+
 def cut(tasks: list[str], most_elements: int | None, most_in_array: int) -> tuple[list[list[str]], list[int]]:
     """Parts of a list of tasks, one for each element, their sizes at most one apart; and the elements of each array."""
     count = len(tasks) if most_elements is None else min(len(tasks), most_elements)

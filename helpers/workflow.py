@@ -55,7 +55,7 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     asked.confirm()
     asked.make_folders()
     asked.prepare_task()
-    if note := asked.data_note():
+    for note in filter(None, (asked.data_note(), asked.waves_note())):
         click.echo(f"note: {note}", err=True)
     return asked.write()
 
@@ -401,7 +401,45 @@ class _Asked(SiteChecks):
     def gpu_hours(self) -> float:
         """The most GPU-hours that the model servers can take: GPUs times the time limit of their jobs."""
         hours = render.seconds(self.site.jobs.model_server.time) / 3600
-        return sum(render.gpus_of(self.site, model) for model in self.served) * hours
+        return self._gpus * hours
+
+    @cached_property
+    def _waves(self) -> tuple[int, int]:
+        """The rollouts that run at once, and the waves that it takes to run all."""
+        rollouts, wants = self.options["rollouts"], self.site.jobs.agent
+        most = None
+        if rollouts > 1 and self.site.scheduler.kind == "slurm":
+            most = limits.at_once(self.site, wants.cpus, wants.memory_gb)
+        at_once = min(rollouts, most or rollouts)
+        return at_once, -(-rollouts // at_once)
+
+    def _seconds(self, waves: int) -> int:
+        """What so many waves of agents can take of their servers, which load first."""
+        once = render.agent_seconds(self._time_limit, self.models)
+        return once + (waves - 1) * render.agent_seconds(self._time_limit, [])
+
+    def waves_note(self) -> str | None:
+        """That the servers end before the last rollouts begin, where it is so."""
+        at_once, waves = self._waves
+        kinds = [] if self.options["reuse_grading"] else ["grading_server"]
+        kinds += ["model_server"] if self.served else []
+        keys = {f"jobs.{kind}.time": getattr(self.site.jobs, kind).time for kind in kinds}
+        short = {key: limit for key, limit in keys.items() if render.seconds(limit) < self._seconds(waves)}
+        if waves == 1 or not short:
+            return None
+        life = min(map(render.seconds, short.values()))
+        lived = next(number for number in range(waves, 0, -1) if number == 1 or self._seconds(number) <= life)
+        return (
+            f"{self.options['rollouts']} rollouts are {waves} waves, as partition {self.site.partitions.cpu.name or '(default)'} runs "
+            f"{at_once} of them at once, and the servers live for {lived} ({', '.join(f'{key} {limit}' for key, limit in short.items())}): "
+            f"what begins later would be lost. All of them take up to {render.clock(self._seconds(waves))} and "
+            f"{self._gpus * self._seconds(waves) / 3600:.1f} GPU-hours: set {' and '.join(short)} to that, or --rollouts to "
+            f"{at_once * lived}."
+        )
+
+    @property
+    def _gpus(self) -> int:
+        return sum(render.gpus_of(self.site, model) for model in self.served)
 
     def confirm(self) -> None:
         limit = self.site.limits.confirm_gpu_hours
@@ -453,6 +491,7 @@ class _Asked(SiteChecks):
                 if not option.startswith(("--output", "--signal", "--no-requeue", "--nodes", "--ntasks"))
             ]
             lines.append(f"  {name}: {' '.join(shown)}")
+        lines += [f"note: {note}"] if (note := self.waves_note()) else []
         lines.append(f"at most {self.gpu_hours:.1f} GPU-hours; {self.options['rollouts']} rollout(s)")
         return "\n".join(lines)
 
