@@ -65,7 +65,7 @@ class Watch(Workflow):
     def lines(self) -> list[tuple[str, str, str, str, str]]:
         """name, job id, state, elapsed, remark of every job."""
         rows = []
-        self.__dict__.pop("_ready", None)
+        self.__dict__.pop("_services", None)
         for entry in self.entries:
             if not entry.own:
                 continue
@@ -74,7 +74,7 @@ class Watch(Workflow):
             if run and seen.state != "PENDING":
                 remark = run.state if run.is_open else f"{run.state}: {run.reason}"
             elif not run and seen.state == "RUNNING":
-                remark = "ready" if entry.id in self._ready else "starting"
+                remark = self.serves(entry)
             rows.append((entry.name, entry.id, seen.state.lower(), elapsed(seen.elapsed), remark))
         return rows
 

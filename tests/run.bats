@@ -187,6 +187,9 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   # it ends at its time limit, as asked
   finishes 'work "sleep 1.2"; run::supervise' 0 scored 'graded"'
   finishes 'rm $S; work "sleep 1.2; exit 9"; run::supervise' 4 timed_out 'no submission within the time limit of 1 s"'
+  # it never ends
+  finishes 'STOP_SECONDS=1; work "sleep 50"; run::supervise' 0 scored 'graded"'
+  [[ $error == *"the agent didn't stop at its time limit of 1 s"* ]]
 }
 
 @test "without a submission the exit code tells, as long as there was time" {

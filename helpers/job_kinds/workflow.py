@@ -237,11 +237,16 @@ class Workflow(Kind):
         ] or [("no runs: nothing was submitted",)]
 
     @cached_property
-    def _ready(self) -> set[str]:
-        records = {
+    def _services(self) -> dict[str, dict[str, Any]]:
+        """What each server's job has noted of its times."""
+        return {
             path.stem.rpartition("_")[2]: runs.read_json(path) or {} for path in self.path.glob("services/*_*.json")
         }
-        return {job for job, record in records.items() if record.get("ready_at") and not record.get("ended_at")}
+
+    def serves(self, entry: Entry) -> str:
+        """How far a server is that runs: starting, ready or ending."""
+        record = self._services.get(entry.id, {})
+        return "ending" if record.get("ended_at") else "ready" if record.get("ready_at") else "starting"
 
     def ended(self, entry: Entry) -> tuple[str, str] | None:
         run = self.run_of(entry)
@@ -283,7 +288,7 @@ class Workflow(Kind):
 
     @cached_property
     def _awaited(self) -> str:
-        servers = [one for one in self.entries if one.part != "agent" and one.id not in self._ready]
+        servers = [one for one in self.entries if one.part != "agent" and self.serves(one) != "ready"]
         return " and ".join(f"{one.name} ({self.job(one).state.lower()})" for one in servers) or "its servers"
 
     def at_work(self, entry: Entry) -> tuple[str, str]:
@@ -292,8 +297,10 @@ class Workflow(Kind):
             if run is None or run.state != "waiting":
                 return super().at_work(entry)
             return reasons.literal(f"has started and waits for {self._awaited}"), "see their lines"
-        if entry.id in self._ready:
+        if self.serves(entry) == "ready":
             return "serves", "nothing to do, it ends by itself after its last run"
+        if self.serves(entry) == "ending":
+            return "ends", "nothing to do"
         if entry.part == "model":
             return "is loading the model, which takes 5 to 15 minutes the first time", "follow it with `{logs}`"
         return "is starting", "follow it with `{logs}`"

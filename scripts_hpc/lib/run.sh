@@ -438,6 +438,7 @@ run::_check_room() { # code 0 where the agent has taken more room than a run may
 
 # Until the agent ends, its time is up, or a server's job is gone for good. What counts is what was there at the deadline. The agent
 # stops itself then; a minute later we do.
+STOP_SECONDS=60
 run::supervise() {
   local now next
   while run::_agent_running; do
@@ -446,7 +447,7 @@ run::supervise() {
       [[ -n $SUBMISSION_KEPT ]] || run::_keep_submission
       TIME_LIMIT_REACHED=true
     fi
-    if ((now >= AGENT_DEADLINE + 60)); then
+    if ((now >= AGENT_DEADLINE + STOP_SECONDS)); then
       log "the agent didn't stop at its time limit of $TIME_LIMIT s"
       common::end_group "$AGENT_PID" 15
       break
@@ -455,7 +456,7 @@ run::supervise() {
     run::_check_servers
     run::refresh_endpoints
     run::check_reach
-    next=$(((now < AGENT_DEADLINE ? AGENT_DEADLINE : AGENT_DEADLINE + 60) - now))
+    next=$(((now < AGENT_DEADLINE ? AGENT_DEADLINE : AGENT_DEADLINE + STOP_SECONDS) - now))
     common::pause "$((next < 10 ? next : 10))" "$AGENT_PID" ${ROOM_PID:+"$ROOM_PID"}
   done
   AGENT_CODE=0

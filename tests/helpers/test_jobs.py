@@ -10,6 +10,7 @@ import pytest
 
 from helpers import fleet, job_kinds, jobs, runs
 from helpers.scheduler import Job, SchedulerUnavailable
+from helpers.watch import Watch
 
 # Every reason that squeue of Slurm 22.05.8 can give for a job that waits (its library's own texts).
 SLURM_REASONS = (
@@ -631,6 +632,14 @@ def test_why_of_a_healthy_run(tmp_path: Path, scheduler: Any, capsys: Any) -> No
     assert "serves" in found["11"]
     assert "loading the model" in found["12"]
     assert "waits for model 30b (running)" in found["13"]
+    put(
+        group / "services" / "vllm_30b_12.json",
+        {"ready_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:01:00Z"},
+    )
+    assert "ends" in sentences(group, capsys)["12"]
+    one = Watch(group)
+    one.look()
+    assert sorted(row[4] for row in one.lines()) == ["ending", "ready", "waiting"]
 
 
 def test_why_of_a_run_that_went_well(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
