@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from helpers import site_config
+from helpers import private, site_config
 from helpers.launch import launch
 from helpers.signals import catch_signals
 from helpers.site_config import ConfigError
@@ -43,7 +43,7 @@ def site_show(name: str | None, site: str | None, overrides: tuple[str, ...]) ->
     import yaml
 
     resolved = site_config.load_site(site_config.pick_site(name or site), list(overrides))
-    click.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
+    click.echo(yaml.safe_dump(private.masked(resolved.model_dump(mode="json")), sort_keys=False), nl=False)
 
 
 @site.command("validate")
@@ -97,8 +97,7 @@ def render(site: str | None, overrides: tuple[str, ...], output: Path | None) ->
         resolved, list(site_config.models(resolved).values()), list(site_config.agents().values())
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    rendering.write(folder, files, resolved)
     click.echo(f"{len(files)} files in {site_config.shown(folder)}")
     _make_log_folder(Path(resolved.paths.runs, "logs"))
 

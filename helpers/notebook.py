@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from helpers import folders, limits, render, runs
+from helpers import folders, limits, private, render, runs
 from helpers.__main__ import SET, SITE
 from helpers.job_kinds.notebook import Notebook
 from helpers.launch import launch
@@ -31,8 +31,8 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     checks.make_folders()
     ignore_signals()  # who is told of the folder removes it
     folder = folders.make(Path(site.paths.runs), "_notebook", "jobs", "logs")
-    script = folder / "jobs" / "notebook.sh"
-    script.write_text(render.notebook_script(site, time_limit, render.Workflow(str(folder))), encoding="utf-8")
+    workflow = render.Workflow(str(folder))
+    render.write(folder / "jobs", {"notebook.sh": render.notebook_script(site, time_limit, workflow)}, site, workflow)
     record = {
         "schema": 1,
         "created_at": runs.now(),
@@ -40,7 +40,7 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
         "task": task,
         "config": site.model_dump(mode="json"),
     }
-    runs.write_json(folder / Notebook.RECORD, record)
+    runs.write_json(folder / Notebook.RECORD, private.masked(record))
     values = {
         "NOTEBOOK": str(folder),
         "NOTEBOOKS": str(Path(site.paths.notebooks, task.replace("/", "-"))),

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from helpers import folders, limits, preparation, prepare_all_tasks, render, runs, site_config, workflow
+from helpers import folders, limits, preparation, prepare_all_tasks, private, render, runs, site_config, workflow
 from helpers.job_kinds.preparation import RECORD, is_prepared
 from helpers.launch import launch
 from helpers.preparation_report import Report
@@ -183,7 +183,7 @@ class _Plan:
         self._write_list(log_file, failed_tasks)
         ignore_signals()  # who is told of the folder removes it
         folder = folders.make(Path(self.site.paths.runs), "_prepare", "jobs", "logs", "parts", "events")
-        (folder / "jobs" / "prepare.sh").write_text(self.script(str(folder)), encoding="utf-8")
+        render.write(folder / "jobs", {"prepare.sh": self.script(str(folder))}, self.site, render.Workflow(str(folder)))
         for number, part in enumerate(self.parts):
             (folder / "parts" / str(number)).write_text("".join(f"{task}\n" for task in part), encoding="utf-8")
         commit, dirty = workflow.git_state()
@@ -206,7 +206,7 @@ class _Plan:
             "git_dirty": dirty,
             "config": self.site.model_dump(mode="json"),
         }
-        runs.write_json(folder / RECORD, record)
+        runs.write_json(folder / RECORD, private.masked(record))
         values = {
             "PREPARATION": folder,
             "SCHEDULER": self.site.scheduler.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from helpers.private import is_secret
 from helpers.site_config import ROOT, VARIABLE, AgentEntry, Model, Site
 
 TEMPLATES = ROOT / "templates"
@@ -95,7 +97,32 @@ def _job(site: Site, workflow: Workflow | None, **values: Any) -> dict[str, Any]
     if values.get("gpus") and reaped is not None and grace > reaped * 60 - 60:
         grace, key = max(reaped * 60 - 60, 30), "limits.gpu_idle_minutes"
     logs = f"{workflow.run_group}/logs" if workflow else f"{site.paths.runs}/logs"
-    return {"gpus": 0, "grace": grace, "grace_key": key, "logs": logs, "name": values["script"], **values}
+    shared = {"logs": logs, "private": str(private_file(site, workflow))}
+    return {"gpus": 0, "grace": grace, "grace_key": key, "name": values["script"], **shared, **values}
+
+
+def private_file(site: Site, workflow: Workflow | None) -> Path:
+    """Where jobs find what they export and others may not read."""
+    if workflow:
+        return Path(workflow.run_group, "jobs", "environment")
+    return Path(site.paths.address_dir, f"environment.{site.name}")
+
+
+def secrets_of(site: Site) -> dict[str, str]:
+    """What the site's jobs export that looks like a secret."""
+    return {name: value for name, value in site.environment.exports().items() if is_secret(name, value)}
+
+
+def write(folder: Path, files: dict[str, str], site: Site, workflow: Workflow | None = None) -> None:
+    """Write scripts into a folder, and what stands in none of them into a file of the user's own."""
+    if secrets := secrets_of(site):
+        path = private_file(site, workflow)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items())
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def venvs(*names: str) -> dict[str, str]:
@@ -113,7 +140,16 @@ def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, A
     return (
         environment("sbatch")
         .get_template(template)
-        .render(site=site, root=str(ROOT), workflow=workflow, job=job, venvs=folders, scratch_variables=needs, **values)
+        .render(
+            site=site,
+            root=str(ROOT),
+            workflow=workflow,
+            job=job,
+            secrets=secrets_of(site),
+            venvs=folders,
+            scratch_variables=needs,
+            **values,
+        )
     )
 
 

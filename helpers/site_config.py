@@ -24,6 +24,8 @@ from pydantic import (
     model_validator,
 )
 
+from helpers import private
+
 ROOT = Path(__file__).resolve().parent.parent
 SITE_DIR = ROOT / "site-config"
 OWN_TASKS = ROOT / "tasks"  # the user's own tasks, where the site names no other folder (paths.tasks)
@@ -121,6 +123,11 @@ class Environment(Strict):
     no_proxy: list[str]
     ca_bundle: str | None
     offline: bool
+
+    def exports(self) -> dict[str, str]:
+        """What jobs export of it, by name."""
+        proxies = dict.fromkeys(("http_proxy", "https_proxy"), self.proxy) if self.proxy else {}
+        return dict(sorted(self.variables.items(), key=lambda item: item[0].lower())) | proxies
 
 
 class Paths(Strict):
@@ -348,13 +355,41 @@ def _copy(value: Any) -> Any:
     return list(value) if isinstance(value, list) else value
 
 
+def dotenv(name: str) -> str | None:
+    """The value of a key in .env, None where it has none; scripts_hpc/lib/common.sh reads it by the same rule (common::key)."""
+    try:
+        text = (ROOT / ".env").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = re.findall(rf"^(?:export +)?{name}=(.*)$", text, re.MULTILINE)
+    value = found[-1].removesuffix("\r") if found else ""
+    return (value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value) or None
+
+
+def _open_secrets(layers: Layers, value: Any, at: tuple[str, ...] = ()) -> Iterator[str]:
+    """A sentence on each value of a file, as written there, that looks like a secret; references to variables are none."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _open_secrets(layers, item, (*at, str(key)))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _open_secrets(layers, item, at)
+    elif isinstance(value, str) and private.is_secret(at[-1] if at else "", VARIABLE.sub("", value)):
+        source = layers.source_of(at)
+        if not source.startswith(("$", "--set ", "models of site ")):  # none of these is a file
+            yield (
+                f"{source}: {'.'.join(at)}: looks like a secret, which others can read there: write ${{NAME}} in its place, and "
+                f"NAME=… into {ROOT}/.env, or into your environment."
+            )
+
+
 def expand(value: str) -> tuple[str, list[str]]:
     """Replace ${NAME}, ${NAME:-default}, $NAME and a leading ~; also returns the names that are not set."""
     missing: list[str] = []
 
     def one(match: re.Match[str]) -> str:
         name = match[1] or match[3]
-        found = os.environ.get(name, getpass.getuser() if name == "USER" else None)
+        found = os.environ.get(name, getpass.getuser() if name == "USER" else dotenv(name))
         if match[2] is not None:
             return found or match[2]
         if found is not None:
@@ -472,7 +507,7 @@ def load_site(name: str, overrides: list[str] | None = None) -> Site:
         layers.add({"hostname_pattern": None}, shown(file))
         layers.add(data, shown(file))
     _apply_overrides(layers, overrides or [])
-    problems: list[str] = []
+    problems = list(_open_secrets(layers, layers.tree))
     tree = _expand_tree(layers, layers.tree, (), problems)
     tree["name"] = path.stem
     site = _validated(Site, tree, layers, problems)
@@ -524,7 +559,9 @@ def sentence(source: str, location: tuple[str, ...], item: dict[str, Any], kind:
     if item["type"] == "missing":
         return f"{source}: {key}: must be set."
     message = item["msg"].removeprefix("Value error, ")
-    return f"{source}: {key}: {message} (found {item['input']!r})." if item["loc"] else f"{source}: {message}."
+    secret = private.is_secret(location[-1] if location else "", str(item["input"]))
+    found = private.MASK if secret else item["input"]
+    return f"{source}: {key}: {message} (found {found!r})." if item["loc"] else f"{source}: {message}."
 
 
 def _known_keys(kind: Any, location: tuple[str, ...]) -> list[str]:
@@ -586,7 +623,7 @@ def _load_entries(
     layers = Layers()
     layers.add(read_yaml(path), shown(path))
     layers.add(more or {}, source)
-    problems: list[str] = []
+    problems = list(_open_secrets(layers, layers.tree))
     entries = {}
     for name, entry in layers.tree.items():
         if not isinstance(entry, dict):

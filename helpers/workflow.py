@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from helpers import folders, limits, render, room, runs, site_config, weights
+from helpers import folders, limits, private, render, room, runs, site_config, weights
 from helpers.signals import attend, ignore_signals
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
@@ -297,7 +297,11 @@ class _Asked(SiteChecks):
 
     def _check_models(self) -> None:
         for model in self.models:
-            if model.engine == "external" and model.api_key_variable and not _has_key(model.api_key_variable):
+            if (
+                model.engine == "external"
+                and model.api_key_variable
+                and not (os.environ.get(model.api_key_variable) or site_config.dotenv(model.api_key_variable))
+            ):
                 self.problems.append(
                     f"model '{model.name}': {model.api_key_variable} is neither in the environment nor in {ROOT}/.env "
                     "(see .env.example)."
@@ -348,9 +352,7 @@ class _Asked(SiteChecks):
     def _outside(self) -> dict[str, str]:
         """Variables for a request to the outside as a job of the site makes it; for endpoint.sh."""
         here = self.site.environment
-        variables = {"ROOT": str(ROOT), "VENV": sys.prefix, "SITE": self.site.name, **here.variables}
-        if here.proxy:
-            variables |= {"http_proxy": here.proxy, "https_proxy": here.proxy}
+        variables = {"ROOT": str(ROOT), "VENV": sys.prefix, "SITE": self.site.name, **here.exports()}
         if here.no_proxy:
             known = os.environ.get("no_proxy")
             variables["no_proxy"] = ",".join([*here.no_proxy, *([known] if known else [])])
@@ -524,12 +526,11 @@ class _Asked(SiteChecks):
         ignore_signals()  # who is told of the folder removes it
         name = f"_run-group_{self.agent.name.replace('/', '-')}"
         group = folders.make(Path(self.site.paths.runs), name, "jobs", "logs")
-        scripts = self._scripts(render.Workflow(str(group), self.options["cleanup"]))
-        for name, text in scripts.items():
-            (group / "jobs" / name).write_text(text, encoding="utf-8")
+        workflow = render.Workflow(str(group), self.options["cleanup"])
+        render.write(group / "jobs", self._scripts(workflow), self.site, workflow)
         if self.options["script"]:
             shutil.copyfile(self.options["script"], group / "jobs" / f"script{self.options['script'].suffix}")
-        runs.write_json(group / "workflow.json", self._record(group))
+        runs.write_json(group / "workflow.json", private.masked(self._record(group)))
         values = {
             "RUN_GROUP": str(group),
             "SCHEDULER": self.site.scheduler.kind,
@@ -597,16 +598,6 @@ class _Asked(SiteChecks):
 
 def _reused(value: str | None) -> str:
     return f"auto:{value}" if value and JOB.match(value) else value or ""
-
-
-def _has_key(variable: str) -> bool:
-    if os.environ.get(variable):
-        return True
-    try:
-        text = (ROOT / ".env").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return re.search(rf"^(?:export +)?{variable}=[\"']?[^\"'\s]", text, re.MULTILINE) is not None
 
 
 def config_hash(chosen: dict[str, Any]) -> str:

@@ -109,6 +109,16 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   nothing_submitted
 }
 
+@test "secrets of the site stand in a file of the user's own, and in no other" {
+  HPC_ENVIRONMENT__PROXY=http://me:hush-hush@proxy:1 workflow toy replay --detach --set environment.variables.MY_TOKEN=abcd1234efgh
+  expect_status 0
+  [[ $(stat -c %a "$output/jobs/environment") == 600 ]]
+  [[ $(grep -cE 'hush-hush|abcd1234efgh' "$output/jobs/environment") == 3 ]]
+  [[ $(grep -rlE 'hush-hush|abcd1234efgh' "$BATS_TEST_TMPDIR/runs" "$FAKE_SLURM") == "$output/jobs/environment" ]]
+  grep -qF "source $output/jobs/environment" "$output/jobs/agent.sh"
+  [[ $error != *hush-hush* ]]
+}
+
 @test "partitions as arguments, empty ones kept, and the cleanup word" {
   workflow toy 30b "" cpu off --detach
   expect_status 0
