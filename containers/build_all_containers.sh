@@ -42,8 +42,21 @@ build::current() { # build::current IMAGE: sets NOTE to what was noted when it w
 
 build::free_gb() { df -Pk "$1" | awk 'NR == 2 {print int($4 / 1048576)}'; }
 
-build::room() { # build::room IMAGE: sets NOTE and fails when the disk is too small for it
+build::lacking() { # why nothing can be written, where that is so
+  local folder said
+  for folder in "$TEMPORARY" "$IMAGES"; do
+    said=$(common::room "$folder") || {
+      printf 'no room in %s: %s' "$folder" "$said"
+      [[ $folder != "$TEMPORARY" ]] || printf ' (or set APPTAINER_TMPDIR to another disk)'
+      return
+    }
+  done
+}
+
+build::room() { # build::room IMAGE: sets NOTE and fails when there isn't room enough for it
   local folder free
+  NOTE=$(build::lacking)
+  [[ -z $NOTE ]] || return 1
   for folder in "$TEMPORARY" "$IMAGES"; do
     free=$(build::free_gb "$folder")
     ((free < GIGABYTES[$1])) || continue
@@ -81,7 +94,10 @@ build::cause() { # build::cause LOG: one sentence for what is known to go wrong
   text=$(tail -n 200 "$1")
   case ${text,,} in
     *'no space left on device'* | *'disk quota exceeded'*)
-      printf 'disk full: %s GB free in %s (APPTAINER_TMPDIR), %s GB in %s' "$(build::free_gb "$TEMPORARY")" "$TEMPORARY" "$(build::free_gb "$IMAGES")" "$IMAGES"
+      text=$(build::lacking)
+      [[ -z $text ]] || { printf '%s' "$text" && return; }
+      if grep -qi 'disk quota exceeded' "$1"; then printf 'your quota was used up while it was built'; else printf 'disk full'; fi
+      printf ': %s GB free in %s (APPTAINER_TMPDIR), %s GB in %s' "$(build::free_gb "$TEMPORARY")" "$TEMPORARY" "$(build::free_gb "$IMAGES")" "$IMAGES"
       ;;
     *'hab: '*) text=$(grep -o 'hab: .*' "$1" | tail -n 1) && printf '%s' "${text#hab: }" ;;
     *'certificate verify failed'* | *x509:*) printf "certificates: set environment.ca_bundle to your site's bundle" ;;

@@ -14,6 +14,7 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     (
         r"(?i)(?:create|creating|unshare)[^\n]{0,40} (?:user |new |container )?(?:namespaces?|process|user ns)[^\n]{0,60}: "
         r"(?:No space left on device|Invalid argument|Operation not permitted|Permission denied)"
+        r"|Failed to create user namespace:|no user namespace available|unshare failed: |maximum number of user namespaces"
         r"|unprivileged user namespaces may not be enabled|user namespaces? (?:is|are) (?:not|disabled)",
         _NAMESPACES,
         "ask the cluster's support whether user.max_user_namespaces (and kernel.unprivileged_userns_clone, "

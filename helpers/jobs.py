@@ -177,7 +177,8 @@ class _Why:
 
     def _ended(self, entry: Entry, cause: str, advice: str) -> reasons.Sentence:
         if self.jobs.log_knows_better(entry) and (hint := self._from_log(entry)):
-            return f"{cause}; {hint[0]}", hint[1]
+            known = hint[0].removeprefix("its log says that ") in cause
+            return cause if known else f"{cause}; {hint[0]}", advice if known else hint[1]
         if self.jobs.failed_by_itself(entry):
             # what an agent prints chooses one of our sentences at most, and none is believed to be the job's
             said = tail(self.jobs.own_words(entry)).splitlines()

@@ -16,6 +16,8 @@ LOG_BYTES = 64 * 1024
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # `<script>: message`, as die of scripts_hpc/lib/common.sh says it; Slurm runs every script under the name slurm_script
 LAST_WORDS = re.compile(r"^(?:\S*/)?(?:slurm_script|[\w.-]+\.sh): (?!line \d+:)(.+)$", re.MULTILINE)
+SEE_LOG = "see its log"  # an advice of the job's own that leads there: what stands there says more
+READ_LOG = "read its log: `{logs}`"
 Sentence = tuple[str, str]  # a cause and an advice, with words in braces that are filled in
 
 
@@ -47,13 +49,17 @@ def ending(state: str) -> Sentence:
 
 def told(text: str) -> Sentence | None:
     """What a job's log says of its death; None where it says nothing that is known."""
+    own = None
     if words := LAST_WORDS.findall(text):
         said, _, advice = words[-1].partition(": ")
-        return f"it says '{literal(said)}'", literal(advice.rstrip(".")) or "read its log: `{logs}`"
+        own = f"it says '{literal(said)}'", literal(advice.rstrip(".")) or READ_LOG
+        if advice != SEE_LOG:
+            return own
     if fault := container_faults.find(text):
         return f"its log says that {literal(fault[0])}", literal(fault[1])
-    found = hint(text)
-    return (f"its log says that {found[0]}", found[1]) if found else None
+    if found := hint(text):
+        return f"its log says that {found[0]}", found[1]
+    return own and (own[0], READ_LOG)
 
 
 def hint(text: str) -> Sentence | None:

@@ -327,6 +327,14 @@ SCRATCH=$JOB_TMP; PATH=.:$PATH; container::_clean; [[ ! -e $SCRATCH ]] && mkdir 
   finishes "$reach (echo 'INFO: x' >tmp/reach/problem; printf 'FATAL:   no user \\e[namespace\n' >>tmp/reach/problem; exit 255) & REACH_PID=\$!
     HOSTNAME=n1; run::await_container" 3 lost "the agent's container can't be made on n1: FATAL:   no user [namespace: see the job's log"
   [[ $error == *$'\nFATAL:   no user [namespace\n'* ]]
+  # as Apptainer 1.4 says it: in colour, and some of it on stdout
+  mkdir "$WORK/helpers"
+  cp "$ROOT/helpers/container_faults.py" "$WORK/helpers/"
+  finishes "$reach printf 'INFO   : A system administrator may need to enable user namespaces\n' >tmp/reach/said
+    (printf '\e[91mERROR  : Failed to create user namespace: maximum number of user namespaces exceeded\n\e[0m' >tmp/reach/problem; exit 1) & REACH_PID=\$!
+    ROOT=$WORK HOSTNAME=n1 RUNTIME=apptainer; run::await_container" 3 lost \
+    "the agent's container can't be made on n1: user namespaces are off or used up on this node: ask the cluster's support whether user.max_user_namespaces"
+  expect_in 'ERROR  : Failed to create user namespace: ' "$error"
   finishes "$reach sleep 5 & REACH_PID=\$!; CONTAINER_SECONDS=0 HOSTNAME=n1 IMAGES=/images; on_exit 'kill \$REACH_PID'; run::await_container" 3 lost \
     "the agent's container wasn't there after 0 s on n1: is /images slow or away there?"
   finishes "$reach (echo here >tmp/reach/said) & REACH_PID=\$!; run::await_container" 0 scored graded

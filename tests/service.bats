@@ -129,6 +129,14 @@ S
   expect_in "vllm_x died with code 137 (start 1 of 3)" "$error"
 }
 
+@test "a server whose container can't be made says what its node lacks" {
+  job "RUNTIME=apptainer; service::begin vllm_x; service::serve 1 'its limit'" <<'S'
+start_server() { echo "ERROR  : Failed to create user namespace: maximum number of user namespaces exceeded" >&2 && exit 1; }
+S
+  expect_status 3
+  expect_in "vllm_x died twice with code 1 before it was ready: user namespaces are off or used up on this node: ask the cluster's support" "$error"
+}
+
 @test "a server that dies twice the same way before it is ready isn't started again, and those who wait hear why" {
   job "service::begin vllm_x; service::serve 1 'its limit'" <<'S'
 start_server() { echo start >>"$T/calls" && exit 7; }

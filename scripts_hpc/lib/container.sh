@@ -105,6 +105,16 @@ container::check() { # container::check IMAGE
   [[ -r $IMAGES/$1.sif ]] || die 3 "the image $IMAGES/$1.sif is missing: build it with containers/build_all_containers.sh --site $SITE --only $1"
 }
 
+# What a log says of the node's containers, in one sentence; code 1 where it says nothing of the kind, or no Python is there to tell.
+container::fault() { # container::fault [LOG]: by default the job's own
+  local log=${1:-/proc/$$/fd/2} python
+  container::isolated && [[ -f $log && -r $log ]] || return 1
+  for python in "${VENV:-}/bin/python" python3; do
+    ! command -v "$python" >/dev/null || ! "$python" -I "$ROOT/helpers/container_faults.py" "$log" 2>/dev/null || return 0
+  done
+  return 1
+}
+
 container::hosts() { # makes $JOB_TMP/hosts: the names that this node knows
   [[ -f $JOB_TMP/hosts ]] || { cat /etc/hosts 2>/dev/null || printf '127.0.0.1 localhost\n'; } >"$JOB_TMP/hosts"
 }

@@ -385,12 +385,15 @@ run::_proxies() { # run::_proxies GRADING_URL
 # A container like the agent's, which no agent can touch (reach.sh), is made before the agent's. Where it can't be, there is none for the
 # agent either: the run is lost, and no agent failed.
 run::await_container() {
-  local began=$SECONDS problem=$JOB_TMP/reach/problem
-  until [[ -s $JOB_TMP/reach/said ]]; do
-    if ! kill -0 "$REACH_PID" 2>/dev/null && [[ ! -s $JOB_TMP/reach/said ]]; then
-      head -c 4000 "$problem" | LC_ALL=C tr -cd '\t\n -~' >&2 || true
-      problem=$(LC_ALL=C tr -cd '\n -~' <"$problem" | { grep -E '^(FATAL|ERROR)' || true; } | tail -n 1 | head -c 300)
-      run::lose "the agent's container can't be made on ${HOSTNAME:-this node}${problem:+: $problem}: see the job's log"
+  local began=$SECONDS log=$JOB_TMP/reach/problem said problem
+  until [[ -n $(run::_reach_said) ]]; do
+    if ! kill -0 "$REACH_PID" 2>/dev/null && [[ -z $(run::_reach_said) ]]; then
+      # in colours, and its INFO on stdout
+      said=$(head -c 4000 "$log" | sed $'s/\e\\[[0-9;]*m//g' | LC_ALL=C tr -cd '\t\n -~')
+      printf '%s\n' "$said" >&2 || true
+      problem=$(container::fault "$log") ||
+        problem="$({ grep -E '^(FATAL|ERROR)' <<<"$said" || true; } | tail -n 1 | head -c 300): see the job's log"
+      run::lose "the agent's container can't be made on ${HOSTNAME:-this node}: ${problem#: }"
     fi
     ((SECONDS - began < CONTAINER_SECONDS)) ||
       run::lose "the agent's container wasn't there after $CONTAINER_SECONDS s on ${HOSTNAME:-this node}: is $IMAGES slow or away there?"
@@ -399,12 +402,13 @@ run::await_container() {
 }
 CONTAINER_SECONDS=900 REACH_PID='' # a file system may be slow
 
+run::_reach_said() { sed -n '/^here$/,$p' "$JOB_TMP/reach/said" 2>/dev/null || true; } # behind what Apptainer itself prints
+
 # It says whether it reaches the run's servers. Where this node reaches them and the container doesn't, the run is lost, too.
 run::check_reach() {
   local said server
-  [[ $REACHED == 0 && -s $JOB_TMP/reach/said && $(wc -l <"$JOB_TMP/reach/said") -ge 2 ]] || return 0
+  ((REACHED == 0)) && said=$(run::_reach_said | sed -n 2p | head -c 400) && [[ -n $said ]] || return 0
   REACHED=1
-  said=$(sed -n 2p "$JOB_TMP/reach/said" | head -c 400)
   [[ $said == unreachable* ]] || return 0
   for server in "$GRADING_JOB" "$MODEL_JOB" "$FEEDBACK_JOB"; do
     # a server that is away is another matter

@@ -292,10 +292,10 @@ service::serve() { # service::serve MINUTES KEY: how long it may take to get rea
     fi
     log "$SERVICE died with code $code (start $starts of 3)"
     common::end_group "$SERVICE_PID" 2
-    [[ $ready == 0 || $died != "$code" ]] || die 3 "$SERVICE died twice with code $code before it was ready: see its log"
+    [[ $ready == 0 || $died != "$code" ]] || die 3 "$SERVICE died twice with code $code before it was ready: $(container::fault || printf 'see its log')"
     died=$([[ $ready == 0 ]] || printf '%s' "$code")
   done
-  die 3 "$SERVICE died three times, the last time with code $code: see its log"
+  die 3 "$SERVICE died three times, the last time with code $code: $(container::fault || printf 'see its log')"
 }
 
 # ---- the other side: finding a server

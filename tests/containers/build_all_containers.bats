@@ -218,7 +218,8 @@ print(made[0] == made[1], made[0] == made[2])'
 }
 
 @test "likely causes" {
-  source <(sed -n '/^build::cause()/,/^}/p; /^build::free_gb()/p' "$ROOT/containers/build_all_containers.sh")
+  source "$ROOT/scripts_hpc/lib/common.sh"
+  source <(sed -n '/^build::cause()/,/^}/p; /^build::lacking()/,/^}/p; /^build::free_gb()/p' "$ROOT/containers/build_all_containers.sh")
   TEMPORARY=$TMPDIR PYTHON=${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}
   cause() {
     printf 'INFO: Starting build...\n%s\nFATAL: While performing build\n' "$1" >"$BATS_TEST_TMPDIR/log"
@@ -227,6 +228,7 @@ print(made[0] == made[1], made[0] == made[2])'
   cause "FATAL: could not use fakeroot: no mapping entry found in /etc/subuid for u" 'there is no fakeroot for you on this node'
   cause 'ERROR  : Failed to create user namespace: No space left on device' 'user namespaces are off or used up on this node'
   cause 'write /tmp/x: no space left on device' "disk full: "
+  cause 'OSError: [Errno 122] Disk quota exceeded' 'your quota was used up while it was built: '
   cause 'OSError: [Errno 122] Disk quota exceeded' "GB free in $TMPDIR (APPTAINER_TMPDIR)"
   cause 'initializing source docker://x: dial tcp: lookup registry-1.docker.io: no such host' 'no network'
   cause "WARNING: Retrying after NewConnectionError(': [Errno 111] Connection refused')" 'no network'
@@ -242,6 +244,15 @@ print(made[0] == made[1], made[0] == made[2])'
   build --only aide
   expect_status 3
   expect_in "the base image $BASE doesn't exist: container.*_base of site here" "$(row aide)"
+}
+
+@test "a quota that is used up, although df shows room: nothing is started" {
+  printf '#!/bin/sh\ncase $* in *"%s/"*) echo "dd: error writing: Disk quota exceeded" >&2; exit 1;; esac\nexec /bin/dd "$@"\n' "$IMAGES" \
+    >"$BATS_TEST_TMPDIR/bin/dd"
+  chmod +x "$BATS_TEST_TMPDIR/bin/dd"
+  build --only aide
+  expect_status 3
+  [[ $(row aide) == *"no room in $IMAGES: your quota is used up (the disk itself has "*" free): delete something of yours, or ask for more" ]]
 }
 
 @test "a disk that is too small: nothing is started" {

@@ -15,6 +15,12 @@ SEEN = {
     "# bwrap: Creating new namespace failed: No space left on device": "user namespaces are off or used up",
     "bwrap: unshare user ns: No space left on device": "user namespaces are off or used up",
     "enroot-nsenter: failed to create user namespace: No space left on device": "user namespaces are off or used up",
+    # Apptainer 1.4 where user.max_user_namespaces is used up: in a job, and in a build
+    "\x1b[91mERROR  : Failed to create user namespace: maximum number of user namespaces exceeded, check /proc/sys/user/"
+    "max_user_namespaces\n\x1b[0m": "user namespaces are off or used up",
+    "INFO:    /etc/subuid mapping can be ignored with --ignore-subuid\n"
+    "FATAL:   /etc/subuid mapping found but no user namespace available for fakeroot": "user namespaces are off or used up",
+    "unshare: unshare failed: No space left on device": "user namespaces are off or used up",
     "OSError: [Errno 28] inotify watch limit reached": "inotify watches",
     "Failed to watch /x: inotify_add_watch: No space left on device": "inotify watches",
     "OSError: [Errno 28] /dev/shm/psm_12: No space left on device": "shared memory",

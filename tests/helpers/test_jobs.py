@@ -701,6 +701,12 @@ def test_why_a_server_died(
             "it says 'the image /i/vllm.sif is missing'",
             "build it with containers/build.sh --only vllm.",
         ),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory.\nslurm_script: vllm_30b died twice with code 1: see its log",
+            "GPU's memory was too small",
+            "models.yaml",
+        ),
+        ("slurm_script: vllm_30b died twice: see its log", "it says 'vllm_30b died twice'", "read its log: `scripts"),
         ("/rendered/slurm_vllm_30b.sh: no free port in {a}: try network.ports", "no free port in {a}", "network.ports"),
         ("slurm_script: line 3: apptainer: command not found", "ends with 'slurm_script: line 3", "jobs.sh logs"),
         ("Segmentation fault", "its log ends with 'Segmentation fault'", "jobs.sh logs"),
@@ -711,7 +717,7 @@ def test_why_as_the_log_tells_it(
 ) -> None:
     group = make_group(tmp_path / "g", ["13"])
     make_run(group, "13", "lost")
-    before = "loading" if "ends with" in cause else "Address already in use, long ago"
+    before = "loading" if cause.startswith(("ends with", "its log ends", "it says 'vllm_30b died")) else "Address already in use, long ago"
     (group / "logs" / "vllm_30b-12.out").write_text(f"{before}\n{log}\n")
     scheduler({"11": "COMPLETED", "12": "FAILED", "13": "FAILED"})
     sentence = sentences(group, capsys)["12"]

@@ -132,4 +132,5 @@ on_exit "common::end_group $PREPARATION 15"
 trap asked_to_end TERM INT
 CODE=0
 wait "$PREPARATION" || CODE=$?
+((CODE == 0)) || ! FAULT=$(container::fault) || die 3 "$FAULT"
 exit "$CODE"
