@@ -4,7 +4,7 @@ setup() {
   load helpers.bash
   cluster_setup
   HERE=$BATS_TEST_DIRNAME
-  MOUNTED=() CHANGED=0 CRASHED=''
+  MOUNTED=() FILLINGS=0 CHANGED=0 CRASHED=''
 }
 
 teardown() {
@@ -31,6 +31,25 @@ small_disk() { # small_disk FOLDER SIZE: a file system of its own
   as_owner mkdir -p "$1"
   mount -t tmpfs -o "size=$2,mode=0755,uid=$(id -u "$HAB_CLUSTER_USER")" tmpfs "$1"
   MOUNTED+=("$1")
+}
+
+quota_disk() { # quota_disk FOLDER SIZE: a file system with room, of which a quota leaves SIZE
+  local said
+  as_owner mkdir -p "$1"
+  truncate -s 800M "$1.img"
+  said=$(mkfs.btrfs --quiet "$1.img" 2>&1 && mount -o loop "$1.img" "$1" 2>&1) ||
+    skip "no btrfs, and so no quota, can be mounted from a file here: ${said##*$'\n'}"
+  MOUNTED+=("$1")
+  btrfs quota enable "$1"
+  btrfs qgroup limit "$2" "$1"
+  chown "$HAB_CLUSTER_USER:" "$1"
+}
+
+use_up() { # use_up FOLDER: the quota, though not the disk
+  local try
+  for try in 1 2 3; do as_owner dd if=/dev/zero of="$1/filling$((++FILLINGS))" bs=4k 2>/dev/null || true; done
+  refuse as_owner touch "$1/more" 2>/dev/null
+  (($(df --output=avail --block-size=1M "$1" | tail -n 1) > 100))
 }
 
 fill() { # fill FOLDER: to the last byte
@@ -208,6 +227,69 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   expect_status 4
   expect_state submitting agent_failed
   [[ $error != *Traceback* ]]
+  expect_nothing_left 20
+}
+
+@test "a quota is used up, although the disk has room" {
+  quota_disk "$WORK/quota" 40m
+  local key said='your quota is used up (the disk itself has'
+  use_up "$WORK/quota"
+  for key in runs data address_dir; do
+    try scripts_hpc/run_workflow.sh classification_basic --agent baseline --set "paths.$key=$WORK/quota"
+    expect_status 3
+    expect_in "error: $WORK/quota (paths.$key of site site): $said 0." "$error"
+  done
+  try scripts_hpc/prepare_tasks.sh regression_basic --set "paths.data=$WORK/quota" --failed-tasks "$WORK/runs/failed" --log-file "$WORK/runs/log"
+  expect_status 3
+  expect_in "$WORK/quota (paths.data of site site): $said 0." "$output$error"
+  # what only the jobs see
+  start one classification_basic --agent baseline --set "paths.scratch=$WORK/quota"
+  finish one 60
+  expect_status 3
+  expect_state one lost
+  expect_in "lost: no room in $WORK/quota (paths.scratch of site site): $said 6" "$output$error"
+  as_user scripts_hpc/render.sh --output "$WORK/runs/rendered" --set "paths.address_dir=$WORK/quota"
+  try sbatch --wait --output="$WORK/runs/by_hand.out" "$WORK/runs/rendered/slurm_grading_server.sh" classification_basic
+  expect_status 3
+  expect_in "slurm_script: $WORK/quota: $said 6" "$(<"$WORK/runs/by_hand.out")"
+  # while they run: the logs of the jobs lie there too
+  rm "$WORK"/quota/filling*
+  btrfs filesystem sync "$WORK/quota"
+  start two classification_basic --agent waiter --set "paths.runs=$WORK/quota"
+  await_working two
+  use_up "$WORK/quota"
+  rm "$WORK/quota/filling$((FILLINGS - 2))"
+  btrfs filesystem sync "$WORK/quota"
+  go two
+  use_up "$WORK/quota"
+  finish two 60
+  expect_status 0
+  expect_state two scored
+  expect_nothing_left 20
+}
+
+@test "user namespaces are used up: no agent has failed, and no disk is full" {
+  local said="user namespaces are off or used up on this node: ask the cluster's support whether user.max_user_namespaces"
+  as_owner tee "$WORK/bin/apptainer" >/dev/null <<'SH'
+#!/bin/sh
+# the real one, with none left in a namespace of its own
+exec unshare --user --map-user="$(id -u)" --map-group="$(id -g)" --keep-caps sh -c \
+  'echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all apptainer "$@"' sh "$@"
+SH
+  sed -i "s#all apptainer#all $(command -v apptainer)#" "$WORK/bin/apptainer"
+  as_owner chmod +x "$WORK/bin/apptainer"
+  USER_PATH=$WORK/bin
+  start one classification_basic --agent baseline --set "environment.setup=['export PATH=$WORK/bin:\$PATH']"
+  finish one 60
+  expect_status 3
+  expect_state one lost
+  expect_in "lost: the agent's container can't be made on " "$output"
+  expect_in "$said" "$output"
+  try scripts_hpc/jobs.sh why "$(group one)"
+  expect_in "grading server (job $(job_of one grading_server)) failed; it says 'grading_server died twice with code 1 before it was ready': $said" "$output"
+  try containers/build_all_containers.sh --only aide --set "paths.containers=$WORK/runs/images"
+  expect_status 3
+  expect_in "$said" "$(grep '^aide  *FAILED' <<<"$output")"
   expect_nothing_left 20
 }
 

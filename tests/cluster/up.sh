@@ -20,7 +20,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=lib.sh
 . "$here/lib.sh"
 
-readonly PACKAGES=(iproute2 slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core python3 python3-venv)
+readonly PACKAGES=(iproute2 btrfs-progs slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core python3 python3-venv)
 readonly CONTAINER_PACKAGES=(debootstrap squashfs-tools squashfuse fuse2fs fuse-overlayfs fuse3 uidmap patchelf libseccomp2 libsqlite3-0 ca-certificates)
 readonly BASE_PACKAGES=python3,python3-venv,python3-pip,ca-certificates,curl
 readonly POLICY=/usr/sbin/policy-rc.d # while it exits 101, packages start no daemons
