@@ -717,7 +717,11 @@ def test_why_as_the_log_tells_it(
 ) -> None:
     group = make_group(tmp_path / "g", ["13"])
     make_run(group, "13", "lost")
-    before = "loading" if cause.startswith(("ends with", "its log ends", "it says 'vllm_30b died")) else "Address already in use, long ago"
+    before = (
+        "loading"
+        if cause.startswith(("ends with", "its log ends", "it says 'vllm_30b died"))
+        else "Address already in use, long ago"
+    )
     (group / "logs" / "vllm_30b-12.out").write_text(f"{before}\n{log}\n")
     scheduler({"11": "COMPLETED", "12": "FAILED", "13": "FAILED"})
     sentence = sentences(group, capsys)["12"]
