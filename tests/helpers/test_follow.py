@@ -207,6 +207,14 @@ def test_a_scheduler_that_hangs_is_not_waited_for(slurm: Path) -> None:
 
 
 def hanging(slurm: Path) -> list[str]:
+    """What still runs of Slurm's commands; what was killed may take a moment to be gone."""
+    until = time.monotonic() + 5
+    while (found := _hanging(slurm)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+def _hanging(slurm: Path) -> list[str]:
     found = subprocess.run(
         ["grep", "-lzxFs", f"FAKE={slurm}", *Path("/proc").glob("[0-9]*/environ")], capture_output=True, text=True
     )

@@ -30,7 +30,7 @@ DEFINE = ("option", "add", "add_argument")
 # Slurm's, Apptainer's, curl's, vLLM's and tar's, and those that our jobs give to our servers
 # (`--option` stands for any)
 OF_OTHERS = set(
-    "--account --constraint --exclude --gpus-per-node --gpus-per-task --gres --licenses --me --mem --partition --qos --reservation "
+    "--account --bind --constraint --exclude --gpus-per-node --gpus-per-task --gres --licenses --me --mem --partition --qos --reservation "
     "--cacert --fail --fakeroot --filesystem --host --lora-modules --no-tokenizer --nv --rocm --port --log --option".split()
 )
 
