@@ -697,6 +697,10 @@ def model(name: str, site: Site | None = None) -> Model:
         text, missing = expand(getattr(entry, key) or "")
         problems += [f"site-config/models.yaml: {name}.{key}: ${{{one}}} is not set: export {one}=…" for one in missing]
         setattr(entry, key, text or None)
+    if entry.base_url and private.IN_URL.search(entry.base_url):
+        problems.append(
+            f"model '{name}': base_url holds a password: it belongs into the key that api_key_variable names."
+        )
     if problems:
         raise ConfigError(problems)
     return entry

@@ -256,6 +256,11 @@ class _Asked(SiteChecks):
             value = self.options[key]
             if value and not JOB.match(value) and not re.match(r"^https?://", value):
                 self.problems.append(f"--{key.replace('_', '-')} {value}: must be a job number or a URL.")
+            if value and private.IN_URL.search(value):
+                self.problems.append(
+                    f"--{key.replace('_', '-')}: the URL holds a password, which others could read: its key belongs into "
+                    f"{'MODEL_API_KEY' if key == 'reuse_model' else 'GRADING_TOKEN and GRADING_ADMIN_TOKEN'} of your environment."
+                )
         if (
             self.agent
             and self.agent.needs_model

@@ -19,7 +19,7 @@
 #   --rollouts N       that many agents at once, with seeds SEED, SEED+1, …
 #   --seed SEED        of the first rollout (0)
 #   --cleanup on|off   end the servers when the last agent is done (on); off keeps them for --reuse-*
-#   --reuse-grading JOB|URL, --reuse-model JOB|URL   use a server that runs already
+#   --reuse-grading JOB|URL, --reuse-model JOB|URL   use a server that runs already; whoever started it says whether it ends then
 #   --detach           submit, print the run's folder, and leave
 #   --attach RUN       watch a run again (its folder)
 #   --dry-run          check everything and show the jobs; submit nothing

@@ -147,10 +147,12 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   echo 000 >"$WORK/code"
   touch "$WORK/grading_server_3" "$WORK/pauses"
   ((UID)) || chown 65534 "$WORK/pauses"
-  finishes "$own" 3 lost "the job of the grading server lives, but it was sent the submission 8 times and gave no answer"
+  finishes "$own" 3 lost "the grading server was sent the submission 8 times and gave no answer"
   [[ $(wc -l <"$WORK/sent") == 8 && $(paste -sd' ' "$WORK/pauses") == '1 2 4 8 16 32 64' && -s $WORK/run/submission/submission.csv ]]
+  # one that is somebody else's
+  finishes "$own; GRADING_JOB=" 3 lost "the grading server was sent the submission 8 times and gave no answer"
   # one that hangs is not waited for eight times
-  finishes "SILENT_SECONDS=0; $own" 3 lost "the job of the grading server lives, but it was sent the submission 1 times"
+  finishes "SILENT_SECONDS=0; $own" 3 lost "the grading server was sent the submission 1 times"
   # one that is being started again has no address meanwhile, and is sent nothing
   finishes "$own; MEANWHILE='rm \$WORK/grading_server_3; MEANWHILE=\"touch \$WORK/grading_server_3; echo 200 >\$WORK/code\"'" 0 scored graded
   [[ $(wc -l <"$WORK/sent") == 2 ]]

@@ -117,6 +117,11 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
   [[ $(grep -rlE 'hush-hush|abcd1234efgh' "$BATS_TEST_TMPDIR/runs" "$FAKE_SLURM") == "$output/jobs/environment" ]]
   grep -qF "source $output/jobs/environment" "$output/jobs/agent.sh"
   [[ $error != *hush-hush* ]]
+  # it would be an argument of the job, which everybody sees
+  workflow toy --reuse-model http://me:hush-hush@host/v1
+  expect_status 2
+  expect_in '--reuse-model: the URL holds a password' "$error"
+  [[ $error != *hush-hush* ]]
 }
 
 @test "partitions as arguments, empty ones kept, and the cleanup word" {

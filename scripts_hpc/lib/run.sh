@@ -603,20 +603,20 @@ run::_without_submission() {
   run::_conclude no_submission "the agent ended without writing a submission"
 }
 
-# Has the copy graded. A server of ours that gives no answer is asked again, less and less often and not for ever; one that is being
+# Has the copy graded. A server that gives no answer is asked again, less and less often and not for ever; one of ours that is being
 # started again, for as long as its job lives, is waited for.
 run::_grade() { # run::_grade FILE: the report is $JOB_TMP/report.json
   local code problem tries=0 pause=1 since='' checked=$SECONDS
   for (( ; ; )); do
     code=$(run::_send "$1") || run::lose "$code; the submission is kept"
     [[ $code != 200 ]] || return 0
-    [[ $code == 000 && -n $GRADING_JOB ]] || run::_not_graded "$code"
+    [[ $code == 000 ]] || run::_not_graded "$code"
     problem=$(head -n 1 "$JOB_TMP/problem")
     run::_check_servers
     if [[ -e $ADDRESS_DIR/$GRADING_JOB ]]; then
       since=${since:-$SECONDS}
       ((++tries < GRADE_TRIES && SECONDS - since < SILENT_SECONDS)) ||
-        run::lose "the job of the grading server lives, but it was sent the submission $tries times and gave no answer (${problem:-no reason is known}); the submission is kept"
+        run::lose "the grading server was sent the submission $tries times and gave no answer (${problem:-no reason is known}); the submission is kept"
       log "the grading server gave no answer (${problem:-no reason is known}); sending the submission again in $pause s"
       common::pause "$pause"
       pause=$((pause * 2))

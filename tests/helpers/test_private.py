@@ -161,3 +161,20 @@ def test_a_wrong_value_is_told_without_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         site_config.load_site(str(tmp_path / "here.yaml"))
     assert "1234567" not in str(error.value) and "environment.variables.A_TOKEN" in str(error.value)
+
+
+def test_agents_and_models_hold_no_secrets_either(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_config, "SITE_DIR", checkout)
+    (checkout / "agents.yaml").write_text(f"mine: {{command: 'true', image: aide, variables: {{MY_TOKEN: {TOKEN}}}}}")
+    with pytest.raises(ConfigError, match="agents.yaml: mine.variables.MY_TOKEN: looks like a secret"):
+        site_config.agents()
+    (checkout / "models.yaml").write_text(
+        f"mine: {{engine: external, served_name: m, base_url: 'http://me:{PASSWORD}@host/v1'}}"
+    )
+    with pytest.raises(ConfigError, match="models.yaml: mine.base_url: looks like a secret"):
+        site_config.models()
+    monkeypatch.setenv("MODEL_BASE_URL", f"http://me:{PASSWORD}@host/v1")
+    (checkout / "models.yaml").write_text("mine: {engine: external, served_name: m, base_url: '${MODEL_BASE_URL}'}")
+    with pytest.raises(ConfigError, match="model 'mine': base_url holds a password") as error:
+        site_config.model("mine")
+    assert PASSWORD not in str(error.value)
