@@ -70,7 +70,8 @@ def test_the_callers_handlers_stay_the_callers(monkeypatch: pytest.MonkeyPatch) 
 def test_ctrl_c_ends_the_call(capfd: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         state = Path(f"/proc/{os.getppid()}/stat")
-        while state.read_text().rpartition(") ")[2][0] != "S":  # still forking: Python ignores what its hooks raise then
+        # while it forks, Python ignores what its hooks raise
+        while state.read_text().rpartition(") ")[2][0] != "S":
             time.sleep(0.01)
         os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
