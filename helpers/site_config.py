@@ -202,6 +202,15 @@ class Site(Strict):
         """Whether agents run in containers, without sight of the answers."""
         return self.container.runtime != "none"
 
+    def weights_advice(self, model: Model) -> str | None:
+        """What to do where a model's weights are incomplete; None where its job can fetch them."""
+        if Path(str(model.repo)).is_absolute():
+            return "copy what is missing there, or set its `repo`"
+        if not self.environment.offline:
+            return None
+        command = f"scripts_hpc/download_model.sh {model.name} --site {self.name}"
+        return f"compute nodes of site {self.name} are offline. On a login node: {command}"
+
     @contextlib.contextmanager
     def reading(self, subject: str) -> Iterator[None]:
         """Around what looks at prepared data: what can't be read is a ConfigError about the subject."""

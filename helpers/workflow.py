@@ -365,14 +365,10 @@ class _Asked(SiteChecks):
 
     def _check_weights(self, model: Model) -> None:
         """Whether the weights are there, where no job could fetch them."""
-        local = Path(str(model.repo)).is_absolute()
-        if not local and not self.site.environment.offline:
+        if (advice := self.site.weights_advice(model)) is None:
             return
         models = self.site.paths.models
         if problem := weights.problem(str(model.repo), model.revision, models, tokenizer=model.needs_tokenizer):
-            command = f"scripts_hpc/download_model.sh {model.name} --site {self.site.name}"
-            advice = f"compute nodes of site {self.site.name} are offline. On a login node: {command}"
-            advice = "copy what is missing there, or set its `repo`" if local else advice
             self.problems.append(f"model '{model.name}': {problem}; {advice}.")
 
     def _check_times(self) -> None:

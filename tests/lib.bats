@@ -198,6 +198,32 @@ s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True
   expect_refusal "$there/private is empty" grading_server other mine
 }
 
+@test "a model server that is submitted by hand where weights are missing ends with the workflow's sentence, before any start" {
+  make_site slurm apptainer
+  printf 'environment: {offline: true}\n' >>"$SITE_FILE"
+  mkdir -p "$BATS_TEST_TMPDIR/bin" "$BATS_TEST_TMPDIR/models/mine"
+  "$ROOT/scripts_hpc/render.sh" --site "$SITE_FILE" --output "$BATS_TEST_TMPDIR/out" --set "paths.models=$BATS_TEST_TMPDIR/models" \
+    --set "models.own={engine: vllm, served_name: own, context_length: 1000, repo: $BATS_TEST_TMPDIR/models/mine, gpus: 1}"
+  touch "$(sed -n 's/^IMAGES=//p' "$BATS_TEST_TMPDIR/out/slurm_vllm_own.sh")/vllm.sif"
+  # stands for a container: only there is a Python that can read weights.py
+  printf '#!/bin/bash\nwhile [[ $1 != *.sif ]]; do shift; done\nPATH=/usr/bin:/bin exec "${@:2}"\n' >"$BATS_TEST_TMPDIR/bin/apptainer"
+  printf '#!/bin/sh\necho "SyntaxError: future feature annotations is not defined"\nexit 1\n' >"$BATS_TEST_TMPDIR/old"
+  chmod +x "$BATS_TEST_TMPDIR/bin/apptainer" "$BATS_TEST_TMPDIR/old"
+  export PATH=$BATS_TEST_TMPDIR/bin:$PATH
+  local said
+  for python in new old; do
+    [[ $python == new ]] || cp "$BATS_TEST_TMPDIR/old" "$BATS_TEST_TMPDIR/bin/python3"
+    try bash "$BATS_TEST_TMPDIR/out/slurm_vllm_30b.sh"
+    expect_status 2
+    said="is in $BATS_TEST_TMPDIR/models/hub; compute nodes of site here are offline. On a login node: scripts_hpc/download_model.sh 30b --site here."
+    [[ $error == "slurm_vllm_30b.sh: model '30b': nothing of "*" $said" ]]
+    try bash "$BATS_TEST_TMPDIR/out/slurm_vllm_own.sh"
+    expect_status 2
+    [[ $error == "slurm_vllm_own.sh: model 'own': $BATS_TEST_TMPDIR/models/mine is incomplete: "*"; copy what is missing there, or set its \`repo\`." ]]
+  done
+  expect_in "model 'own': " "$(cat "$BATS_TEST_TMPDIR"/addresses/vllm_own_*.failed)"
+}
+
 @test "room is what can be written, not what df says: a quota is told as one, and nothing stays" {
   local folder=$BATS_TEST_TMPDIR/full
   mkdir "$folder"
