@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sys
 import time
@@ -108,7 +109,8 @@ class Workflow(Kind):
     def users(self, server: str) -> list[str]:
         """The jobs of others that have told a server that they use it, but for those known to have ended."""
         ours = set(self.agents)
-        noted = (path.name for path in self.addresses.glob(f"*_{server}.consumers/*"))
+        # (a Path's own glob fails where the server's end removes the folder meanwhile)
+        noted = map(os.path.basename, glob.glob(f"*_{server}.consumers/*", root_dir=self.addresses))
         return [job for job in noted if JOB_ID.fullmatch(job) and job not in ours and not self.fleet.gone(job)]
 
     @property

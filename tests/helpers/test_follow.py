@@ -16,6 +16,8 @@ import pytest
 
 from helpers import fleet, follow, jobs, runs, scheduler
 from helpers.fleet import Fleet, submitted
+from helpers.job_kinds import Site
+from helpers.job_kinds.workflow import Workflow
 from helpers.scheduler import Scheduler, SchedulerUnavailable
 from helpers.watch import Watch
 
@@ -361,3 +363,19 @@ def test_a_server_whose_last_user_died_without_a_word_is_told_and_then_cancelled
     Watch(lent).finish()
     said = [text for text in (slurm / "calls").read_text().splitlines() if text.startswith("scancel")]
     assert said == ["scancel --quiet --batch --signal=USR1 12", "scancel --quiet 12"]
+
+
+def test_a_server_that_ends_while_its_users_are_looked_up_has_none(
+    slurm: Path, lent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end removes the folder between two looks of ours."""
+    look = os.scandir
+
+    def gone(path):
+        if str(path).endswith(".consumers"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return look(path)
+
+    one = Workflow(lent, Site())
+    monkeypatch.setattr(os, "scandir", gone)
+    assert one.users("12") == []
