@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from helpers import folders, limits, private, render, runs
+from helpers import folders, limits, private, render, runs, sealing
 from helpers.__main__ import SET, SITE
 from helpers.job_kinds.notebook import Notebook
 from helpers.launch import launch
@@ -38,6 +38,7 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
         "created_at": runs.now(),
         "site": site.name,
         "task": task,
+        **sealing.seal(folder),
         "config": site.model_dump(mode="json"),
     }
     runs.write_json(folder / Notebook.RECORD, private.masked(record))

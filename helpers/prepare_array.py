@@ -16,7 +16,18 @@ from typing import Any
 
 import click
 
-from helpers import folders, limits, preparation, prepare_all_tasks, private, render, runs, site_config, workflow
+from helpers import (
+    folders,
+    limits,
+    preparation,
+    prepare_all_tasks,
+    private,
+    render,
+    runs,
+    sealing,
+    site_config,
+    workflow,
+)
 from helpers.job_kinds.preparation import RECORD, is_prepared
 from helpers.launch import launch
 from helpers.preparation_report import Report
@@ -186,7 +197,6 @@ class _Plan:
         render.write(folder / "jobs", {"prepare.sh": self.script(str(folder))}, self.site, render.Workflow(str(folder)))
         for number, part in enumerate(self.parts):
             (folder / "parts" / str(number)).write_text("".join(f"{task}\n" for task in part), encoding="utf-8")
-        commit, dirty = workflow.git_state()
         record = {
             "schema": 1,
             "created_at": runs.now(),
@@ -202,8 +212,7 @@ class _Plan:
             "threads": self.threads,
             "log_file": log_file,
             "failed_tasks": failed_tasks,
-            "git_commit": commit,
-            "git_dirty": dirty,
+            **sealing.seal(folder),
             "config": self.site.model_dump(mode="json"),
         }
         runs.write_json(folder / RECORD, private.masked(record))

@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from helpers import sealing
 from helpers.private import is_secret
 from helpers.site_config import ROOT, VARIABLE, AgentEntry, Model, Site
 
@@ -97,7 +98,8 @@ def _job(site: Site, workflow: Workflow | None, **values: Any) -> dict[str, Any]
     if values.get("gpus") and reaped is not None and grace > reaped * 60 - 60:
         grace, key = max(reaped * 60 - 60, 30), "limits.gpu_idle_minutes"
     logs = f"{workflow.run_group}/logs" if workflow else f"{site.paths.runs}/logs"
-    shared = {"logs": logs, "private": str(private_file(site, workflow))}
+    root = f"{workflow.run_group}/{sealing.CODE}" if workflow else str(ROOT)
+    shared = {"logs": logs, "private": str(private_file(site, workflow)), "root": root, "sealed": workflow is not None}
     return {"gpus": 0, "grace": grace, "grace_key": key, "name": values["script"], **shared, **values}
 
 
@@ -136,7 +138,7 @@ def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, A
     # outside containers the jobs use the project's own environments; inside, the image's Python
     needs = [match[1] or match[3] for match in VARIABLE.finditer(site.paths.scratch) if match[2] is None]
     names = ("core", "aide", "experiment")
-    folders = dict.fromkeys(names, "") if site.isolated else venvs(*names)
+    homes = dict.fromkeys(names, "") if site.isolated else venvs(*names)
     return (
         environment("sbatch")
         .get_template(template)
@@ -146,7 +148,7 @@ def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, A
             workflow=workflow,
             job=job,
             secrets=secrets_of(site),
-            venvs=folders,
+            venvs=homes,
             scratch_variables=needs,
             **values,
         )
@@ -220,7 +222,7 @@ def agent_script(
         workflow,
         job,
         agent=agent,
-        agent_files=str(agent.path),
+        agent_files=_agent_files(agent, job),
         model=code_model,
         external=external,
         step_limit=steps or (code_model and code_model.steps) or agent.steps,
@@ -228,6 +230,12 @@ def agent_script(
         script=script,
         task_type=task_type,
     )
+
+
+def _agent_files(agent: AgentEntry, job: dict[str, Any]) -> str:
+    if not job["sealed"]:
+        return str(agent.path)
+    return f"{job['root']}/agent" if sealing.own_agent(agent.path) else f"{job['root']}/{sealing.AGENTS}/{agent.folder}"
 
 
 def notebook_script(site: Site, time_limit: int | None = None, workflow: Workflow | None = None) -> str:

@@ -537,6 +537,8 @@ def _unfit(key: str, path: str, isolated: bool) -> str | None:
     """What a path holds that would break a job, if there is anything. (Blanks, '%', '&' and '|' do no harm.)"""
     if found := re.search(r"[\x00-\x1f\x7f\\]", path):
         return f"{found[0]!r}, which no #SBATCH line can hold"
+    if key == "runs" and ":" in path:
+        return "':', which no PYTHONPATH can hold: jobs run a copy of the code that lies there"
     return unbindable(path) if isolated and key != "containers" else None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from helpers import folders, limits, private, render, room, runs, site_config, weights
+from helpers import folders, limits, private, render, room, runs, sealing, site_config, weights
 from helpers.signals import attend, ignore_signals
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
@@ -568,8 +568,8 @@ class _Asked(SiteChecks):
             else None,
             "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
             "time_limit": self._time_limit,
+            "images": {role: image_digest(path) for role, path in self.images.items()},
         }
-        commit, dirty = git_state()
         return {
             "schema": 1,
             "run": group.name,
@@ -583,15 +583,16 @@ class _Asked(SiteChecks):
             "rollouts": self.options["rollouts"],
             "seed": self.options["seed"],
             "cleanup": self.options["cleanup"],
-            "git_commit": commit,
-            "git_dirty": dirty,
+            **sealing.seal(group, self.agent.path),
             "config_hash": config_hash(chosen),
             "data_fingerprint": self.data_fingerprint,
             "config": config,
             "model_config": chosen["model"],
             "feedback_model_config": chosen["feedback_model"],
             "agent_config": {**chosen["agent"], "steps": chosen["steps"], "time_limit": chosen["time_limit"]},
-            "images": {role: {"path": str(path), "sha256": image_digest(path)} for role, path in self.images.items()},
+            "images": {
+                role: {"path": str(path), "sha256": chosen["images"][role]} for role, path in self.images.items()
+            },
             "jobs": {"agents": []},
             "reused": {"grading": bool(self.options["reuse_grading"]), "model": bool(self.options["reuse_model"])},
         }
@@ -602,12 +603,13 @@ def _reused(value: str | None) -> str:
 
 
 def config_hash(chosen: dict[str, Any]) -> str:
-    """sha256 of what could change a result: model, agent, limits, and of the site the containers' runtime and the agent's resources."""
+    """sha256 of what could change a result: model, agent, limits, images; of the site its variables and the agent's resources."""
     site = chosen["site"]
     relevant = {
         **chosen,
         "site": {
             "runtime": site["container"]["runtime"],
+            "variables": private.masked(site["environment"]["variables"]),
             "agent": {key: site["jobs"]["agent"][key] for key in ("cpus", "memory_gb")},
         },
     }
@@ -620,19 +622,6 @@ def image_digest(path: Path) -> str | None:
         return Path(f"{path}.sha256").read_text(encoding="utf-8").split()[0]
     except (OSError, IndexError):
         return None
-
-
-def git_state() -> tuple[str | None, bool | None]:
-    """The checkout's commit, and whether tracked files differ from it; None for both outside a git checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
 
 
 def submitted(group: Path, jobs: list[list[str]]) -> None:

@@ -32,23 +32,31 @@ common::check_shell() { # needs ROOT
   ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) ||
     die 2 "needs bash 4.4 or newer, found $BASH_VERSION: try 'module load bash', or put a newer bash first on PATH"
   # neither #SBATCH lines nor --bind can hold them
-  [[ $ROOT != *[[:space:]:,]* ]] || die 2 "the path of this checkout holds a blank, ':' or ',' ($ROOT): move it to a path without"
+  [[ ${CHECKOUT:-$ROOT} != *[[:space:]:,]* ]] || die 2 "the path of this checkout holds a blank, ':' or ',' (${CHECKOUT:-$ROOT}): move it to a path without"
   common::check_env_file
 }
 
 common::check_env_file() { # a word on keys that others can read; needs ROOT
-  [[ -z $(find -L "$ROOT/.env" -maxdepth 0 -perm /077 2>/dev/null) ]] ||
-    printf '%s: others on this machine can read the keys in %s: chmod 600 %q\n' "${0##*/}" "$ROOT/.env" "$ROOT/.env" >&2
+  local file=${CHECKOUT:-$ROOT}/.env
+  [[ -z $(find -L "$file" -maxdepth 0 -perm /077 2>/dev/null) ]] ||
+    printf '%s: others on this machine can read the keys in %s: chmod 600 %q\n' "${0##*/}" "$file" "$file" >&2
+}
+
+common::tell_commit() { # which code a job that was submitted by hand runs; needs ROOT
+  local commit changed=''
+  commit=$(timeout 10 git -c "safe.directory=$ROOT" -C "$ROOT" rev-parse HEAD 2>/dev/null) || commit='an unknown commit'
+  [[ -z $(timeout 10 git -c "safe.directory=$ROOT" -C "$ROOT" status --porcelain --untracked-files=no 2>/dev/null) ]] || changed=', with changes'
+  log "runs the code of $ROOT as it is now: $commit$changed"
 }
 
 common::key() { # common::key VARIABLE: a key, from the environment, else from .env; nothing else of .env is read; needs ROOT
-  local name=$1 line
+  local name=$1 line file=${CHECKOUT:-$ROOT}/.env
   if [[ -n ${!name:-} ]]; then
     printf '%s' "${!name}"
     return
   fi
-  [[ -r $ROOT/.env ]] || return 0
-  line=$(grep -E "^(export +)?$name=" "$ROOT/.env" | tail -n 1) || return 0
+  [[ -r $file ]] || return 0
+  line=$(grep -E "^(export +)?$name=" "$file" | tail -n 1) || return 0
   line=${line#*=}
   line=${line%$'\r'}
   case $line in

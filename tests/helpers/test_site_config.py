@@ -134,7 +134,7 @@ def test_a_path_that_would_break_a_job_is_refused_by_its_key(write, key: str, va
         load_site(str(file))
     [problem] = caught.value.problems
     assert f": paths.{key}: {value!r} holds " in problem
-    if ":" in value or "," in value:
+    if "," in value or (":" in value and key != "runs"):  # jobs find their code there, by PYTHONPATH
         load_site(str(file), ["container.runtime=none"])
 
 
