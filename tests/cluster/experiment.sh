@@ -11,8 +11,6 @@ case ${1:-} in -h | --help) sed -n '2,/^[^#]/{/^#/!q;s/^# \{0,1\}//;p}' "${BASH_
 bash "$BATS_TEST_DIRNAME/up.sh" --check
 # shellcheck source=tests/cluster/setup_suite.bash
 source "$BATS_TEST_DIRNAME/setup_suite.bash"
-# shellcheck source=tests/cluster/helpers.bash
-source "$BATS_TEST_DIRNAME/helpers.bash"
 
 TASK=classification_basic
 

@@ -18,6 +18,7 @@ cluster_setup() {
   rm -rf "$WORK"
   as_owner mkdir "$WORK" "$WORK/runs" "$WORK/bin"
   USER_VARIABLES=(HPC_PATHS__RUNS="$WORK/runs" HPC_LIMITS__GRACE_SECONDS=8)
+  STRANGER=${HAB_CLUSTER_USER}2 STRANGERS=()
   cd "$WORK" || return
 }
 
@@ -35,6 +36,7 @@ cluster_teardown() { # whatever a failed test left; a failure shows the logs
     [[ ! -s $log ]] || { printf -- '--- %s\n' "${log#"$WORK"/}" && tail -n 25 "$log"; }
   done
   for name in "${!STARTED[@]}"; do kill -KILL -- "-${STARTED[$name]}" 2>/dev/null || true; done
+  ((${#STRANGERS[@]} == 0)) || kill -KILL "${STRANGERS[@]}" 2>/dev/null || true
   scancel --user="$HAB_CLUSTER_USER" 2>/dev/null || true
   await 20 queue_empty || true
   local pid
@@ -227,4 +229,23 @@ check() { # check FUNCTION WHAT
     printf 'not ok %s (%d s)\n' "$2" $((SECONDS - began))
     tail -n 60 "$WORK/check.log" | sed 's/^/#   /'
   fi
+}
+
+# ---- another user on the nodes
+
+node_of() { queue --jobs="$1" --format=%N; } # node_of JOB
+
+stranger() { # stranger NODE PORT|PATTERN: his process there; what it is told goes to $WORK/stranger/log
+  local network=()
+  [[ $HAB_CLUSTER_SITE != hosts ]] || network=(nsenter "--net=$STATE/net/$1")
+  install -d -o "$STRANGER" "$WORK/stranger"
+  "${network[@]}" setpriv --reuid="$STRANGER" --regid="$STRANGER" --init-groups python3 "$BATS_TEST_DIRNAME/stranger.py" \
+    "$WORK/stranger/log" "$2" </dev/null >"$WORK/stranger.out" 2>&1 3>&- 4>&- &
+  STRANGERS+=($!)
+  await 20 grep -qs ready "$WORK/stranger/log"
+}
+
+expect_nothing_told() { # neither a request nor a secret
+  refuse grep -a '^told: ' "$WORK/stranger/log"
+  expect_unknown "$WORK/stranger/log"
 }

