@@ -26,6 +26,7 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     time_limit: seconds, instead of the site's jobs.agent.time_limit. Raises ConfigError with every problem, Infrastructure, and OSError.
     """
     checks = _Checks(site)
+    checks.time_limit = time_limit
     checks.check(task)
     limits.check_room(site, 1, "end one")
     checks.make_folders()
@@ -68,6 +69,11 @@ def _task_problems(site: Site, task: str) -> list[str]:
 
 
 class _Checks(SiteChecks):
+    time_limit: int | None = None
+
+    def scripts(self) -> dict[str, str]:
+        return {"notebook.sh": render.notebook_script(self.site, self.time_limit)}
+
     @property
     def images(self) -> dict[str, Path]:
         return {"notebook": Path(self.site.paths.containers, "experiment.sif")} if self.site.isolated else {}

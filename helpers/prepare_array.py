@@ -50,6 +50,9 @@ class _Checks(workflow.SiteChecks):
     def images(self) -> dict[str, Path]:
         return {"preparation": Path(self.site.paths.containers, "prepare.sif")} if self.site.isolated else {}
 
+    def scripts(self) -> dict[str, str]:
+        return {"prepare.sh": render.prepare_script(self.site)}
+
     def check(self) -> None:
         """Raises ConfigError with every problem found, and Infrastructure when Slurm doesn't answer."""
         self.check_images()
@@ -90,7 +93,7 @@ def plan(arguments: list[str], command_line: str, dry_run: bool) -> str:
     checks.check()
     # the last one of an option counts: the site's value, unless the user gave another
     threads = prepare_all_tasks.parse([f"--threads={site.jobs.prepare.cpus}", *arguments]).threads
-    planned = _Plan(site, options, tasks, warnings, threads)
+    planned = _Plan(site, options, tasks, warnings, threads, checks.cluster)
     if dry_run:
         return f"DRY_RUN={shlex.quote(planned.describe())}\n"
     checks.make_folders()
@@ -123,7 +126,9 @@ def _site(options: Any) -> Site:
 class _Plan:
     """Which tasks are prepared by which element. skipped: prepared already; refused: task -> why no job can prepare it."""
 
-    def __init__(self, site: Site, options: Any, tasks: list[str], warnings: list[str], threads: int):
+    def __init__(
+        self, site: Site, options: Any, tasks: list[str], warnings: list[str], threads: int, cluster: limits.Cluster
+    ):
         self.site, self.options, self.tasks, self.warnings, self.threads = site, options, tasks, warnings, threads
         self.settings = prepare_all_tasks.settings_at(site, options, open_registry(site.paths.tasks))
         self.force = options.force or self.settings.options.overwrites
@@ -135,7 +140,7 @@ class _Plan:
         if site.scheduler.kind == "local":
             self.parts, self.arrays = limits.cut(todo, 1, 1)
         else:
-            self.parts, self.arrays = limits.cut(todo, limits.room(site), limits.array_size(site)) if todo else ([], [])
+            self.parts, self.arrays = limits.cut(todo, limits.room(site), limits.array_size(site, cluster)) if todo else ([], [])
 
     def _replaced(self, whole: list[str]) -> list[str]:
         """What is said of results that lose their data; without --force such a task is refused."""

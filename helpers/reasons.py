@@ -34,11 +34,35 @@ def _pair(entry: dict[str, str]) -> Sentence:
     return entry["cause"], entry["advice"]
 
 
-@cache
 def waiting(reason: str) -> Sentence:
     """Of a job that waits, by the scheduler's reason."""
+    return _pair(_reason(reason))
+
+
+def never(reason: str) -> bool:
+    """Whether a job that waits for this reason will do so for ever."""
+    return _reason(reason).get("never", False)
+
+
+@cache
+def _reason(reason: str) -> dict[str, Any]:
     fitting = (entry for entry in _tables()["reasons"] if re.fullmatch(entry["when"], reason.strip("()")))
-    return _pair(next(fitting, _tables()["reason_unknown"]))
+    return next(fitting, _tables()["reason_unknown"])
+
+
+def keys(job: str, role: str, site: str | None) -> dict[str, str]:
+    """The keys that decide what a job asks for, as words of sentences. job: agent, grading_server, model_server or prepare."""
+    at_site = f"of site {site}" if site else "of the site"
+    key, model = f"jobs.{job}", "of the model in site-config/models.yaml"
+    sizes = {"size": f"{key}.cpus or .memory_gb {at_site}", "memory": f"{key}.memory_gb {at_site}"}
+    if job == "model_server":
+        sizes = {"size": f"gpus, cpus or memory_gb {model}", "memory": f"memory_gb {model}"}
+    return sizes | {
+        "at_site": at_site,
+        "partition_key": f"partitions.{role}.name {at_site}",
+        "account": f"scheduler.account or scheduler.qos (or partitions.{role}.account, .qos) {at_site}",
+        "time": f"--time-limit, or {key}.time_limit {at_site}" if job == "agent" else f"{key}.time {at_site}",
+    }
 
 
 def ending(state: str) -> Sentence:

@@ -27,17 +27,44 @@ class SchedulerUnavailable(Exception):
 
 def ask(*command: str) -> str:
     """What one of Slurm's own commands prints; raises SchedulerUnavailable with its last words."""
-    done = _run("slurm", "ask", *command)
+    (answer,) = ask_all(command)
+    if isinstance(answer, SchedulerUnavailable):
+        raise answer
+    return answer
+
+
+def ask_all(*commands: tuple[str, ...], seconds: float | None = None) -> list[str | SchedulerUnavailable]:
+    """What several of Slurm's own commands print, run at the same time. seconds: for each, where scheduler.sh's own limit is longer."""
+    env = {**os.environ}
+    if seconds is not None:
+        env["SCHEDULER_SECONDS"] = f"{min(seconds, float(env.get('SCHEDULER_SECONDS') or seconds)):g}"
+    running = [_start("slurm", "ask", *command, env=env) for command in commands]
+    try:
+        return [_told(process, command[0]) for process, command in zip(running, commands, strict=True)]
+    finally:
+        for process in running:
+            if process.poll() is None:
+                _end(process)
+
+
+def _told(process: subprocess.Popen[str], name: str) -> str | SchedulerUnavailable:
+    try:
+        done = _finish(process, "ask")
+    except SchedulerUnavailable as error:
+        return error
     if done.returncode:
-        raise SchedulerUnavailable(done.stderr.strip() or f"{command[0]} ended with code {done.returncode}")
+        return SchedulerUnavailable(done.stderr.strip() or f"{name} ended with code {done.returncode}")
     return done.stdout
 
 
 def _run(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Raises SchedulerUnavailable when there is no answer in time; what is in the way then is ended."""
-    command = ["bash", str(SCRIPT), kind, verb, *arguments]
-    process = subprocess.Popen(
-        command,
+    return _finish(_start(kind, verb, *arguments, env=env), verb)
+
+
+def _start(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", str(SCRIPT), kind, verb, *arguments],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -47,6 +74,9 @@ def _run(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = Non
         # a Ctrl-C meant for us must not cut a cancellation short
         start_new_session=True,
     )
+
+
+def _finish(process: subprocess.Popen[str], verb: str) -> subprocess.CompletedProcess[str]:
     try:
         answer = process.communicate(timeout=CALL_SECONDS)
     except subprocess.TimeoutExpired:
@@ -56,7 +86,7 @@ def _run(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = Non
         if verb in QUESTIONS:
             _end(process)
         raise
-    return subprocess.CompletedProcess(command, process.returncode, *answer)
+    return subprocess.CompletedProcess(process.args, process.returncode, *answer)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -78,6 +78,11 @@ class SiteChecks:
     def __init__(self, site: Site):
         self.site = site
         self.problems: list[str] = []
+        self.cluster = limits.Cluster()
+
+    def scripts(self) -> dict[str, str]:
+        """What would be submitted: file name -> text."""
+        raise NotImplementedError
 
     def check_images(self) -> None:
         missing = sorted({path for path in self.images.values() if not os.access(path, os.R_OK)})
@@ -131,7 +136,7 @@ class SiteChecks:
                     f"site {self.site.name} wants Slurm, but there is no sbatch on PATH: log in to the cluster, or --site local."
                 ]
             )
-        known = sorted(set(limits.answer("sinfo", "--noheader", "--format=%R").split()))
+        known = sorted(name for name in self.cluster.nodes if name)
         roles = {"cpu"} | {"gpu" for model in self.served if model.gpus}
         for role in sorted(roles):
             name = getattr(self.site.partitions, role).name
@@ -141,6 +146,7 @@ class SiteChecks:
                     f"partition '{unknown[0]}' (partitions.{role}.name of site {self.site.name}) isn't one of this cluster: "
                     f"{', '.join(known)}."
                 )
+        self.problems += [] if self.problems else limits.problems(self.site, self.scripts(), self.cluster)
         if self.problems:
             raise ConfigError(self.problems)
 
@@ -412,7 +418,7 @@ class _Asked(SiteChecks):
         rollouts, wants = self.options["rollouts"], self.site.jobs.agent
         most = None
         if rollouts > 1 and self.site.scheduler.kind == "slurm":
-            most = limits.at_once(self.site, wants.cpus, wants.memory_gb)
+            most = limits.at_once(self.site, wants.cpus, wants.memory_gb, self.cluster)
         at_once = min(rollouts, most or rollouts)
         return at_once, -(-rollouts // at_once)
 
@@ -486,7 +492,7 @@ class _Asked(SiteChecks):
             lines.append(f"first, the task is prepared in {self.site.paths.data}")
         elif note := self.data_note():
             lines.append(f"note: {note}")
-        for name, text in self._scripts(None).items():
+        for name, text in self.scripts().items():
             options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH --")]
             shown = [
                 option
@@ -498,7 +504,7 @@ class _Asked(SiteChecks):
         lines.append(f"at most {self.gpu_hours:.1f} GPU-hours; {self.options['rollouts']} rollout(s)")
         return "\n".join(lines)
 
-    def _scripts(self, workflow: render.Workflow | None) -> dict[str, str]:
+    def scripts(self, workflow: render.Workflow | None = None) -> dict[str, str]:
         files = {}
         if not self.options["reuse_grading"]:
             files["grading_server.sh"] = render.grading_script(self.site, workflow)
@@ -528,7 +534,7 @@ class _Asked(SiteChecks):
         name = f"_run-group_{self.agent.name.replace('/', '-')}"
         group = folders.make(Path(self.site.paths.runs), name, "jobs", "logs")
         workflow = render.Workflow(str(group), self.options["cleanup"])
-        render.write(group / "jobs", self._scripts(workflow), self.site, workflow)
+        render.write(group / "jobs", self.scripts(workflow), self.site, workflow)
         if self.options["script"]:
             shutil.copyfile(self.options["script"], group / "jobs" / f"script{self.options['script'].suffix}")
         runs.write_json(group / "workflow.json", private.masked(self._record(group)))

@@ -50,7 +50,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
     sbatches
     return 1
   }
-  [[ $(calls | grep -c scontrol) == 1 ]]
+  [[ $(calls | grep -c 'scontrol show config') == 1 ]]
   [[ $output == "$(folder)" ]]
   [[ $(parts) == "$(numbers 60)" ]]
   # nobody watches, and the list is true all the same
@@ -58,10 +58,9 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   grep -q -- '--output=.*/logs/%x-%A_%a.out' "$(folder)/jobs/prepare.sh"
 }
 
-@test "the site's max_array_size is not asked for again" {
+@test "the site's max_array_size counts more than Slurm's" {
   prepare $(numbers 5) --detach --set limits.max_array_size=2
   expect_status 0
-  [[ $(calls) != *scontrol* ]]
   [[ $(sbatches | sed 's/.*--array=//') == $'0-1 prepare.sh 0\n0-1 prepare.sh 2\n0-0 prepare.sh 4' ]]
 }
 
@@ -413,4 +412,11 @@ SH
   prepare t1 t2 --dry-run
   expect_status 0
   expect_in "2 tasks on this machine, without jobs" "$output"
+}
+
+@test "more time than the partition allows: nothing is submitted, and the key is named" {
+  FAKE_MAX_TIME=00:10:00 prepare $(numbers 3)
+  expect_status 2
+  expect_in "and partition 'cpu' allows 00:10:00 (MaxTime): lower jobs.prepare.time of site here" "$error"
+  [[ $(calls) != *sbatch* ]]
 }

@@ -95,3 +95,38 @@ alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
   workflow --set limits.max_submit=6 --detach
   expect_status 0
 }
+
+@test "what the cluster would never start is not submitted: the key, the value and the limit" {
+  FAKE_MAX_TIME=01:00:00 FAKE_PARTITION='AllowAccounts=science AllowQos=ALL' workflow --set scheduler.account=art --dry-run
+  expect_status 2
+  expect_in "error: the job grading server asks for 01:30:00, and partition 'cpu' allows 01:00:00 (MaxTime): lower jobs.grading_server.time of site here, or choose another partition: partitions.cpu.name of site here." "$error"
+  expect_in "error: the agent's job asks for account 'art', which partition 'cpu' doesn't take (AllowAccounts: science): set scheduler.account" "$error"
+  workflow --set jobs.agent.memory_gb=16
+  expect_status 2
+  expect_in "the agent's job asks for 16 GB, and a node of partition 'cpu' has 15.62 GB at most: lower jobs.agent.cpus or .memory_gb of site here" "$error"
+  [[ $(calls) != *sbatch* ]]
+  # each question once
+  [[ $(calls | tail -n 5 | sort) == 'sacctmgr show qos
+sacctmgr show user
+scontrol show config
+scontrol show partition -o
+sinfo' ]]
+}
+
+@test "the limits of a QOS count where the accounting enforces them" {
+  export FAKE_USER='fake|art|art||day||||' FAKE_QOS='|01:00:00|||'
+  FAKE_ENFORCE=associations,limits,qos workflow --set scheduler.qos=day
+  expect_status 2
+  expect_in "asks for 01:30:00, and QOS 'day' allows 01:00:00 (MaxWall): lower jobs.grading_server.time" "$error"
+  [[ $(calls) != *sbatch* ]]
+  workflow --set scheduler.qos=day --detach
+  expect_status 0
+}
+
+@test "a cluster that tells nothing of its limits, or too late, is no error" {
+  FAKE_REFUSED=1 workflow --detach
+  expect_status 0
+  FAKE_HANGS=1 SCHEDULER_SECONDS=1 workflow --detach
+  expect_status 0
+  expect_in "note: sacctmgr gave no answer within 1 s: what it allows isn't checked" "$error"
+}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from helpers import reasons
 from helpers.fleet import submitted
 from helpers.job_kinds import Entry, Kind, Refused, Site
-from helpers.reasons import literal
 
 
 class Notebook(Kind):
@@ -22,7 +22,7 @@ class Notebook(Kind):
 
     def at_work(self, entry: Entry) -> tuple[str, str]:
         if self._address(entry).exists():
-            return "is ready", literal(
+            return "is ready", reasons.literal(
                 f"nothing to do, it ends by itself when it isn't used; its address: {self._address(entry)}"
             )
         return "is starting", "follow it with `{logs}`"
@@ -31,16 +31,7 @@ class Notebook(Kind):
         return self.addresses / f"notebook_{entry.id}"
 
     def words(self, entry: Entry) -> dict[str, str]:
-        site = f"of site {self.record.get('site') or '(unknown)'}"
-        return {
-            "at_site": site,
-            "partition": "of role cpu",
-            "partition_key": f"partitions.cpu.name {site}",
-            "account": f"scheduler.account or scheduler.qos {site}",
-            "size": f"jobs.agent.cpus or .memory_gb {site}",
-            "memory": f"jobs.agent.memory_gb {site}",
-            "time": f"--time-limit, or jobs.agent.time_limit {site}",
-        }
+        return reasons.keys("agent", "cpu", self.record.get("site")) | {"partition": "of role cpu"}
 
     def attach(self, as_json: bool, emit: Any) -> int:
         """Say where it answers; it needs nobody to watch it."""

@@ -241,16 +241,10 @@ class Preparation(Kind):
         return not any(self._unfinished(element)) and states <= {"prepared", "skipped"}
 
     def words(self, entry: Entry) -> dict[str, str]:
-        site = f"of site {self.record.get('site')}"
-        return {
-            "at_site": site,
-            "partition": ((self.config.get("partitions") or {}).get("cpu") or {}).get("name") or "of role cpu",
-            "partition_key": f"partitions.cpu.name {site}",
-            "account": f"scheduler.account or scheduler.qos {site}",
-            "size": f"jobs.prepare.cpus or .memory_gb {site}",
-            "memory": f"jobs.prepare.memory_gb {site}, or lower --threads",
-            "time": f"jobs.prepare.time {site}",
-        }
+        words = reasons.keys("prepare", "cpu", self.record.get("site"))
+        words["memory"] += ", or lower --threads"
+        partition = ((self.config.get("partitions") or {}).get("cpu") or {}).get("name") or "of role cpu"
+        return words | {"partition": partition}
 
     def attach(self, as_json: bool, emit: Any) -> int:
         return watch(self.path)

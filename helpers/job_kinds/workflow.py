@@ -259,7 +259,7 @@ class Workflow(Kind):
         if run.state == "invalid_submission" and isinstance(note, str):
             cause += f" ({note[:300]})"
         if run.state == "agent_failed" and "more than limits.run_" in run.reason:
-            return cause, f"have it write less, or raise that limit {self._of_site}"
+            return cause, f"have it write less, or raise that limit {self.words(entry)['at_site']}"
         return cause, runs.END_STATES.get(run.state, "see its log")
 
     def own_words(self, entry: Entry) -> Path | None:
@@ -307,23 +307,9 @@ class Workflow(Kind):
             return "is loading the model, which takes 5 to 15 minutes the first time", "follow it with `{logs}`"
         return "is starting", "follow it with `{logs}`"
 
-    @property
-    def _of_site(self) -> str:
-        return f"of site {self.record['site']}" if self.record.get("site") else "of the site"
-
     def words(self, entry: Entry) -> dict[str, str]:
         gpus = entry.part == "model" and section(self.record, "model_config").get("engine") == "vllm"
         role = "gpu" if gpus else "cpu"
-        site = self._of_site
-        key = {"agent": "jobs.agent", "grading": "jobs.grading_server", "model": "jobs.model_server"}[entry.part]
-        of_model = "of the model in site-config/models.yaml"
-        model, agent = entry.part == "model", entry.part == "agent"
-        return {
-            "at_site": site,
-            "partition": section(section(self.config, "partitions"), role).get("name") or f"of role {role}",
-            "partition_key": f"partitions.{role}.name {site}",
-            "account": f"scheduler.account or scheduler.qos (or partitions.{role}.account, .qos) {site}",
-            "size": f"gpus, cpus or memory_gb {of_model}" if model else f"{key}.cpus or .memory_gb {site}",
-            "memory": f"memory_gb {of_model}" if model else f"{key}.memory_gb {site}",
-            "time": f"--time-limit, or {key}.time_limit {site}" if agent else f"{key}.time {site}",
-        }
+        job = {"agent": "agent", "grading": "grading_server", "model": "model_server"}[entry.part]
+        partition = section(section(self.config, "partitions"), role).get("name") or f"of role {role}"
+        return reasons.keys(job, role, self.record.get("site")) | {"partition": partition}

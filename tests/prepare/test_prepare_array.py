@@ -67,18 +67,21 @@ def test_nothing_to_do_is_no_array() -> None:
 )
 def test_the_scheduler_is_asked_for_its_largest_array(slurm: Path, said: str, size: int) -> None:
     command(slurm, "scontrol", f"printf 'MaxJobCount = 3\\n{said}\\n'")
-    assert limits.array_size(make_site(slurm)) == size
-    assert limits.array_size(make_site(slurm, "limits.max_array_size=9")) == 9
-    assert (slurm / "calls").read_text() == "scontrol show config\n"
+    command(slurm, "sinfo", "echo 'cpu*|1|8|64000|(null)'")
+    cluster = limits.Cluster()
+    assert limits.array_size(make_site(slurm), cluster) == size
+    assert limits.array_size(make_site(slurm, "limits.max_array_size=9"), cluster) == 9
+    assert (slurm / "calls").read_text().count("scontrol show config\n") == 1
 
 
 def test_without_arrays_or_an_answer_nothing_is_guessed(slurm: Path) -> None:
+    command(slurm, "sinfo", "echo 'cpu*|1|8|64000|(null)'")
     command(slurm, "scontrol", "echo MaxArraySize = 0")
     with pytest.raises(ConfigError, match="has no job arrays"):
-        limits.array_size(make_site(slurm))
+        limits.array_size(make_site(slurm), limits.Cluster())
     command(slurm, "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(Infrastructure, match="doesn't answer: Unable to contact"):
-        limits.array_size(make_site(slurm))
+        limits.array_size(make_site(slurm), limits.Cluster())
     with pytest.raises(Infrastructure, match="doesn't answer: .*no-such-command"):
         limits.answer("no-such-command")
 
@@ -357,7 +360,7 @@ def test_without_a_container_paths_are_the_users_already(running: Path) -> None:
         (Job("7_0", "GONE"), "", "job 7_0 was cancelled before it started"),
         (Job("7_0", "BOOT_FAIL", node="n3"), "", "job 7_0 died because its node n3 did not boot"),
         (Job("7_0", "SOMETHING_NEW"), "", "job 7_0 failed: read its log: `"),
-        (Job("7_0", "PREEMPTED"), "", "scheduler.account or scheduler.qos of site here"),
+        (Job("7_0", "PREEMPTED"), "", "scheduler.account or scheduler.qos (or partitions.cpu.account, .qos) of site here"),
         (Job("7_0", "FAILED"), "error: no {braces} here\n", "job 7_0 failed: no {braces} here"),
         (Job("7_0", "COMPLETED"), "prepare.sh: the image is missing\n", "job 7_0 failed: the image is missing"),
     ],
