@@ -45,7 +45,7 @@ class Fleet:
         self.silence = ""
         self.waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._missing_since: dict[str, float] = {}
-        self._looked = 0.0
+        self.looked = 0.0
 
     def look(self, ids: Iterable[str]) -> None:
         """Ask once for all of these jobs. Raises SchedulerUnavailable: then nothing new is known about any."""
@@ -57,12 +57,12 @@ class Fleet:
             raise
         self.silence = ""
         self.jobs |= states
-        self._looked = time.monotonic()
+        self.looked = time.monotonic()
         for job in states.values():
             if job.alive:
                 self._missing_since.pop(job.id, None)
             else:
-                self._missing_since.setdefault(job.id, self._looked)
+                self._missing_since.setdefault(job.id, self.looked)
 
     def alive(self, ids: Iterable[str]) -> list[str]:
         """Those that live, as far as is known."""
@@ -71,7 +71,7 @@ class Fleet:
     def gone(self, job: str) -> Job | None:
         """What the scheduler says of a job that has ended for sure; None for all others."""
         since = self._missing_since.get(job)
-        return None if since is None or self._looked - since < DOUBT_SECONDS else self.jobs[job]
+        return None if since is None or self.looked - since < DOUBT_SECONDS else self.jobs[job]
 
     def ask_again(self, ids: Iterable[str]) -> None:
         """A second look at those that seem to be gone, when it counts. Raises SchedulerUnavailable."""

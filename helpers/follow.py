@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from helpers import fleet
 from helpers.fleet import Fleet
 from helpers.signals import ctrl_c
 
@@ -28,10 +29,13 @@ class Followed(Protocol):
     def look(self) -> bool:
         """Ask the scheduler once, take in what is new, show it; whether anything is open."""
 
+    def stuck(self) -> dict[str, str]:
+        """Why jobs will never start: sentences, by whatever they are told apart."""
+
     def finish(self) -> None:
         """All have ended by themselves."""
 
-    def cancel(self) -> bool:
+    def cancel(self, reason: str) -> bool:
         """End all jobs; whether they are known to have ended."""
 
     def tell(self) -> int:
@@ -81,11 +85,15 @@ class Signals:
 
 
 def follow(one: Followed) -> int:
-    """Follow until all has ended; returns the exit code, 130 after Ctrl-C (which ends the jobs), 128 + n after another signal n."""
-    signals = Signals()
+    """Follow until all has ended; the exit code: 3 where jobs would never start (they are ended), 130 after Ctrl-C (which ends the
+    jobs), 128 + n after another signal n."""
+    signals, never = Signals(), Never()
     one.fleet.waiting = signals.waiting
     try:
         while one.look():
+            if said := never.look(one):
+                _end(one, said)
+                return 3
             with signals.waiting():
                 time.sleep(POLL_SECONDS[one.fleet.scheduler.kind])
         one.finish()
@@ -94,13 +102,35 @@ def follow(one: Followed) -> int:
             return _leave(one, caught)
         try:
             _say("ending all jobs; Ctrl-C once more leaves at once …")
-            if not one.cancel():
-                _say(f"not all jobs are known to have ended: scripts_hpc/jobs.sh stop {one.path} tries again")
+            _end(one, "interrupted with Ctrl-C")
         except Caught as second:
             return _leave(one, second)
-        one.tell()
         return 130
     return one.tell()
+
+
+def _end(one: Followed, reason: str) -> None:
+    if not one.cancel(reason):
+        _say(f"not all jobs are known to have ended: scripts_hpc/jobs.sh stop {one.path} tries again")
+    one.tell()
+
+
+class Never:
+    """Knows jobs that will never start: told at once, believed when two looks some seconds apart say so."""
+
+    def __init__(self) -> None:
+        self.since: dict[str, float] = {}
+
+    def look(self, one: Followed, tell: bool = True) -> str | None:
+        """Say what is new; a sentence once it is sure."""
+        if one.fleet.silence:
+            return None
+        now, found = one.fleet.looked, one.stuck()
+        for key in (key for key in found if tell and key not in self.since):
+            _say(found[key])
+        self.since = {key: self.since.get(key, now) for key in found}
+        sure = (key for key, first in self.since.items() if now - first >= fleet.DOUBT_SECONDS)
+        return found.get(next(sure, ""))
 
 
 def _leave(one: Followed, caught: Caught) -> int:

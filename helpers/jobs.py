@@ -148,17 +148,6 @@ class _Why:
     def __init__(self, jobs: Kind):
         self.jobs = jobs
 
-    def words(self, entry: Entry) -> dict[str, str]:
-        job, command = self.jobs.job(entry), f"scripts_hpc/jobs.sh {{}} {self.jobs.path}"
-        return {
-            "id": entry.id,
-            "reason": job.reason,
-            "node": job.node or "(unknown)",
-            "stop": command.format("stop"),
-            "logs": f"{command.format('logs')} {entry.part}",
-            **self.jobs.words(entry),
-        }
-
     def sentence(self, entry: Entry) -> str | None:
         """One sentence on a job that is not done, or did not end well; None for the others."""
         job = self.jobs.job(entry)
@@ -172,8 +161,7 @@ class _Why:
             found = self.jobs.at_work(entry)
         else:
             found = self._dead(entry, job)
-        cause, advice = (part.format(**self.words(entry)) for part in found)
-        return f"{entry} {cause}{'; ' if ': ' in cause else ': '}{advice}."
+        return self.jobs.filled(entry, found)
 
     def _ended(self, entry: Entry, cause: str, advice: str) -> reasons.Sentence:
         if self.jobs.log_knows_better(entry) and (hint := self._from_log(entry)):

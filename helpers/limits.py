@@ -75,7 +75,9 @@ class Cluster:
     def partitions(self) -> dict[str, dict[str, str]]:
         """What each partition's line of scontrol says; empty for one of which it says nothing."""
         lines = (dict(re.findall(r"(\w+)=(\S*)", line)) for line in self._told.get("partitions", "").splitlines())
-        return {name: {} for name in self.nodes} | {line["PartitionName"]: line for line in lines if "PartitionName" in line}
+        return {name: {} for name in self.nodes} | {
+            line["PartitionName"]: line for line in lines if "PartitionName" in line
+        }
 
     @cached_property
     def nodes(self) -> dict[str, list[tuple[int, dict[str, int]]]]:
@@ -122,7 +124,9 @@ class Request:
         self.sizes = {"cpu": _count(self.options.get("cpus-per-task")), "mem": _megabytes(self.options.get("mem"))}
         self.sizes["gres/gpu"] = int(gpus[1]) if gpus else 0
         self.seconds = duration(self.options.get("time", ""))
-        self.keys = reasons.keys("agent" if job == "notebook" else job, "gpu" if self.sizes["gres/gpu"] else "cpu", site.name)
+        self.keys = reasons.keys(
+            "agent" if job == "notebook" else job, "gpu" if self.sizes["gres/gpu"] else "cpu", site.name
+        )
 
     def problems(self, cluster: Cluster) -> list[str]:
         """Why the cluster would never start it, a sentence each, in the partition of those asked for that objects least."""
@@ -152,7 +156,9 @@ class Request:
         """The account and QOS that count, empty where they aren't known, and the user's associations with the account."""
         default = next((row["defaultaccount"] for row in cluster.associations), "")
         account = self.options.get("account", default).lower()
-        rows = [row for row in cluster.associations if row["account"] == account and row["partition"] in ("", partition)]
+        rows = [
+            row for row in cluster.associations if row["account"] == account and row["partition"] in ("", partition)
+        ]
         return account, self.options.get("qos") or next((row["defaultqos"] for row in rows), ""), rows
 
     def _denied(self, partition: str, values: dict[str, str]) -> list[str]:
@@ -162,7 +168,9 @@ class Request:
             if value and ((allowed != "ALL" and value not in allowed.split(",")) or value in denied.split(",")):
                 said = f"Allow{key}: {allowed}" if allowed != "ALL" else f"Deny{key}: {denied}"
                 given = "" if self.options.get(word.lower()) else ", your default one"
-                found.append(f"{word} '{value}'{given}, which partition '{partition}' doesn't take ({said}): set {self.keys['account']}")
+                found.append(
+                    f"{word} '{value}'{given}, which partition '{partition}' doesn't take ({said}): set {self.keys['account']}"
+                )
         return found
 
     def _not_mine(self, associations: list[dict[str, str]], cluster: Cluster) -> list[str]:
@@ -175,7 +183,9 @@ class Request:
         qos = sorted({name for row in associations for name in row["qos"].split(",") if name})
         if not cluster.enforces("qos") or not qos or not self.qos or self.qos in qos:
             return []
-        return [f"QOS '{self.qos}', and account '{self.account}' may use: {', '.join(qos)} (sacctmgr); set {self.keys['account']}"]
+        return [
+            f"QOS '{self.qos}', and account '{self.account}' may use: {', '.join(qos)} (sacctmgr); set {self.keys['account']}"
+        ]
 
     def _too_long(self, limit: str, who: str, what: str) -> str:
         said = f"{self.options['time']}, and {who} {limit} ({what})"
@@ -192,7 +202,9 @@ class Request:
         if nodes and not over and not any(all(size <= node[key] for key, size in self.sizes.items()) for node in nodes):
             asked = " and ".join(_size(key, size) for key, size in self.sizes.items() if size)
             return [self._over(asked, f"no {where} has them together")]
-        return [self._over(_size(key, self.sizes[key]), f"a {where} has {_size(key, most[key])} at most") for key in over]
+        return [
+            self._over(_size(key, self.sizes[key]), f"a {where} has {_size(key, most[key])} at most") for key in over
+        ]
 
     def _over(self, asked: str, limit: str) -> str:
         return f"{asked}, and {limit}: lower {self.keys['size']}, or choose another partition: {self.keys['partition_key']}"

@@ -140,7 +140,9 @@ class _Plan:
         if site.scheduler.kind == "local":
             self.parts, self.arrays = limits.cut(todo, 1, 1)
         else:
-            self.parts, self.arrays = limits.cut(todo, limits.room(site), limits.array_size(site, cluster)) if todo else ([], [])
+            self.parts, self.arrays = (
+                limits.cut(todo, limits.room(site), limits.array_size(site, cluster)) if todo else ([], [])
+            )
 
     def _replaced(self, whole: list[str]) -> list[str]:
         """What is said of results that lose their data; without --force such a task is refused."""

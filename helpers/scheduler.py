@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers import reasons
+
 # not from site_config: results are read with Pythons that have none of this project's packages
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts_hpc" / "lib" / "scheduler.sh"
 IDS_AT_ONCE = 5000  # what surely fits into one argument
@@ -108,6 +110,11 @@ class Job:
     @property
     def alive(self) -> bool:
         return self.state in ALIVE
+
+    @property
+    def never(self) -> bool:
+        """Whether it waits for something that no waiting brings."""
+        return self.state == "PENDING" and reasons.never(self.reason)
 
 
 @dataclass(frozen=True)

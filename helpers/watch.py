@@ -86,7 +86,7 @@ class Watch(Workflow):
         for line in self.remarks():
             print(line, file=sys.stderr)
 
-    def cancel(self) -> bool:
+    def cancel(self, reason: str) -> bool:
         """Cancel the jobs of the workflow, but for servers that others use, and settle what was open; False when it isn't known
         whether all have ended."""
         self._tell_lent()
@@ -97,7 +97,7 @@ class Watch(Workflow):
         with contextlib.suppress(SchedulerUnavailable):
             self.forget_servers()
         self.hear()
-        self.stopped(ids, "interrupted with Ctrl-C")
+        self.stopped(ids, reason)
         return True
 
     def close(self) -> None:

@@ -66,18 +66,25 @@ answers() { service::ask "notebook_$JOB" token /api/status --max-time 5 --output
 
 SHOWN=''
 check_job() { # says what it waits for; ends when the job is gone
-  local line state reason
+  local line state reason why
   line=$(sched::states "$JOB") || return 0 # not known is not gone
   IFS='|' read -r _ state reason _ NODE <<<"$line"
   if ! sched::is_alive "$state" && [[ -n $(sched::gone_of "$JOB" || true) ]]; then
     tail -n 5 "$NOTEBOOK/logs/notebook-$JOB.out" >&2 2>/dev/null || true
-    local why
     why=$(service::failure "$JOB")
     submit::leave
     die 3 "job $JOB ended before JupyterLab answered ($state${why:+: $why}): its log is $NOTEBOOK/logs/notebook-$JOB.out"
   fi
-  [[ $SHOWN == "$state" ]] || log "job $JOB: $state${reason:+ ($reason)}"
-  SHOWN=$state
+  [[ $SHOWN == "$state $reason" ]] || log "job $JOB: $state${reason:+ ($reason)}"
+  case $SHOWN:$state:$reason in
+    "$state $reason":* | *:PENDING:None | *:PENDING:Priority | *:PENDING:Resources) ;;
+    *:PENDING:*)
+      why=$("$PYTHON" -m helpers.job_kinds.notebook "$NOTEBOOK" 2>/dev/null) || true
+      submit::check
+      [[ -z $why ]] || die 3 "$why"
+      ;;
+  esac
+  SHOWN="$state $reason"
 }
 
 NODE=''

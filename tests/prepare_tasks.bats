@@ -50,7 +50,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
     sbatches
     return 1
   }
-  [[ $(calls | grep -c 'scontrol show config') == 1 ]]
+  [[ $(grep -c 'scontrol show config' "$FAKE_SLURM/questions") == 1 ]]
   [[ $output == "$(folder)" ]]
   [[ $(parts) == "$(numbers 60)" ]]
   # nobody watches, and the list is true all the same
@@ -315,7 +315,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   output=$(<out) error=''
   expect_status 130
   [[ $(calls | grep scancel) == 'scancel  101 102' ]]
-  expect_in "Preparation interrupted" "$output"
+  expect_in "Preparation ended (interrupted with Ctrl-C)" "$output"
   expect_in $'Successful: 1\nFailed: 0\nNot finished: 3' "$output"
   [[ $(<failed_tasks.txt) == $'t2\nt3\nt4' ]]
 }

@@ -101,12 +101,12 @@ alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
   expect_status 2
   expect_in "error: the job grading server asks for 01:30:00, and partition 'cpu' allows 01:00:00 (MaxTime): lower jobs.grading_server.time of site here, or choose another partition: partitions.cpu.name of site here." "$error"
   expect_in "error: the agent's job asks for account 'art', which partition 'cpu' doesn't take (AllowAccounts: science): set scheduler.account" "$error"
-  workflow --set jobs.agent.memory_gb=16
+  workflow --set jobs.agent.memory_gb=63
   expect_status 2
-  expect_in "the agent's job asks for 16 GB, and a node of partition 'cpu' has 15.62 GB at most: lower jobs.agent.cpus or .memory_gb of site here" "$error"
+  expect_in "the agent's job asks for 63 GB, and a node of partition 'cpu' has 62.5 GB at most: lower jobs.agent.cpus or .memory_gb of site here" "$error"
   [[ $(calls) != *sbatch* ]]
   # each question once
-  [[ $(calls | tail -n 5 | sort) == 'sacctmgr show qos
+  [[ $(tail -n 5 "$FAKE_SLURM/questions" | sort) == 'sacctmgr show qos
 sacctmgr show user
 scontrol show config
 scontrol show partition -o
@@ -129,4 +129,24 @@ sinfo' ]]
   FAKE_HANGS=1 SCHEDULER_SECONDS=1 workflow --detach
   expect_status 0
   expect_in "note: sacctmgr gave no answer within 1 s: what it allows isn't checked" "$error"
+}
+
+@test "jobs that would never start are ended, whatever kind they are: the sentence of jobs.sh why, and 3" {
+  export FAKE_REASON=QOSMaxWallDurationPerJobLimit
+  workflow
+  expect_status 3
+  expect_in 'asks for more time than its partition, account or QOS allows, and will never start: `scripts_hpc/jobs.sh stop' "$error"
+  expect_in 'then lower jobs.model_server.time of site here, or choose another partition: partitions.cpu.name of site here.' "$error"
+  expect_in 'toy / aide / replay (seed 0): cancelled: grading server (job 102) asks for more time' "$output"
+  [[ $(calls | grep scancel) == 'scancel  101 102 103' && $(alive) == 0 ]]
+  touch "$BATS_TEST_TMPDIR/images/"{prepare,experiment}.sif
+  try "$ROOT/scripts_hpc/prepare_tasks.sh" t1 t2 --site "$SITE_FILE" --log-file "$BATS_TEST_TMPDIR/log" --failed-tasks "$BATS_TEST_TMPDIR/failed"
+  expect_status 3
+  expect_in 'then lower jobs.prepare.time of site here' "$error"
+  [[ $(alive) == 0 && $(<"$BATS_TEST_TMPDIR/failed") == $'t1\nt2' ]]
+  try "$ROOT/scripts_hpc/run_notebook.sh" toy --site "$SITE_FILE"
+  expect_status 3
+  expect_in 'notebook on toy (job 105) asks for more time than its partition, account or QOS allows' "$error"
+  expect_in 'then lower --time-limit, or jobs.agent.time_limit of site here' "$error"
+  [[ $(alive) == 0 ]]
 }

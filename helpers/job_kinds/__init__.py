@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from helpers import runs
+from helpers import reasons, runs
 from helpers.fleet import JOB_ID, Fleet, submitted
 from helpers.scheduler import Job, Scheduler
 
@@ -207,8 +207,31 @@ class Kind:
         return "is at work", "nothing to do"
 
     def words(self, entry: Entry) -> dict[str, str]:
-        """The words that sentences are filled in with."""
+        """The words that sentences are filled in with, beside those that all kinds have."""
         return {}
+
+    def filled(self, entry: Entry, found: reasons.Sentence) -> str:
+        """One sentence on a job."""
+        job, command = self.job(entry), f"scripts_hpc/jobs.sh {{}} {self.path}"
+        words = {
+            "id": entry.id,
+            "reason": job.reason,
+            "node": job.node or "(unknown)",
+            "stop": command.format("stop"),
+            "logs": f"{command.format('logs')} {entry.part}",
+            **self.words(entry),
+        }
+        cause, advice = (part.format(**words) for part in found)
+        return f"{entry} {cause}{'; ' if ': ' in cause else ': '}{advice}."
+
+    def stuck(self) -> dict[str, str]:
+        """Sentences on the jobs that will never start; one for all of a part that wait for the same."""
+        found: dict[str, str] = {}
+        for entry in self.entries:
+            job = self.job(entry)
+            if entry.own and job.never and (key := f"{entry.part} {job.reason}") not in found:
+                found[key] = self.filled(entry, reasons.waiting(job.reason))
+        return found
 
 
 def kinds() -> list[type[Kind]]:

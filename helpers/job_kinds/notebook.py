@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from helpers import reasons
+from helpers import fleet, reasons
 from helpers.fleet import submitted
+from helpers.follow import Never
 from helpers.job_kinds import Entry, Kind, Refused, Site
+from helpers.scheduler import SchedulerUnavailable
 
 
 class Notebook(Kind):
@@ -48,3 +53,18 @@ class Notebook(Kind):
                 token = f"sed -n s/^token=//p {self._address(entry)}"
                 print(f"{entry}: in your browser {url}/lab, with the token that this prints: {token}")
         return 0
+
+
+def never(folder: Path) -> str | None:
+    """Why a notebook's job will never start, from two looks at it; None where it may. Raises SchedulerUnavailable."""
+    one, judge = Notebook(folder, Site()), Never()
+    for pause in (0.0, fleet.DOUBT_SECONDS):
+        time.sleep(pause)
+        one.look()
+        said = judge.look(one, tell=False)
+    return said
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(SchedulerUnavailable, KeyboardInterrupt):
+        print(never(Path(sys.argv[1])) or "", end="")

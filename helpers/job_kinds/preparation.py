@@ -322,9 +322,9 @@ class Watch(Preparation):
 
     def finish(self) -> None: ...
 
-    def cancel(self) -> bool:
+    def cancel(self, reason: str) -> bool:
         """End all jobs with one call, and report what they still told; False when they aren't known to have ended."""
-        log.warning("Preparation interrupted, ending all jobs")
+        log.warning("Preparation ended (%s), ending all jobs", reason)
         self.interrupted = True
         self._read_submitted()
         jobs = list(dict.fromkeys(self.open_jobs()))

@@ -19,7 +19,7 @@ from helpers.fleet import Fleet, submitted
 from helpers.job_kinds import Site
 from helpers.job_kinds.workflow import Workflow
 from helpers.scheduler import Scheduler, SchedulerUnavailable
-from helpers.watch import Watch
+from helpers.watch import Watch, watch
 
 ROOT = Path(__file__).resolve().parents[2]
 SQUEUE = """#!/usr/bin/env bash
@@ -301,6 +301,33 @@ def test_ctrl_c_works_while_the_scheduler_hangs_and_once_more_leaves(slurm: Path
     assert calls(slurm, "scancel") == 1
 
 
+# ---- what never starts
+
+
+def test_a_job_that_never_starts_is_told_and_ended(slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers(slurm, "13|PENDING|PartitionTimeLimit|0:00|\n", n1="13|PENDING|Priority|0:00|\n")
+    folder = group(slurm, "waiting")
+    assert watch(folder, False, print) == 3
+    said = capsys.readouterr()
+    sentence = (
+        "agent a (job 13) asks for more time than its partition, account or QOS allows, and will never start: "
+        f"`scripts_hpc/jobs.sh stop {folder}`, then lower --time-limit, or jobs.agent.time_limit of the site"
+    )
+    assert said.err.count(sentence) == 1 and f": cancelled: {sentence}" in said.out
+    assert state_of(folder) == "cancelled" and calls(slurm, "scancel") == 1
+
+
+@pytest.mark.parametrize("others", [{"n1": "never"}, {"n1": "never", "n2": "down", "n3": "down"}])
+def test_one_answer_that_it_never_starts_ends_nothing(slurm: Path, others: dict[str, str]) -> None:
+    never = "13|PENDING|QOSMaxWallDurationPerJobLimit|0:00|\n"
+    answers(slurm, line("13", "RUNNING"), **{name: never if said == "never" else said for name, said in others.items()})
+    one, judge = Watch(group(slurm)), follow.Never()
+    for _ in range(4):
+        assert one.look() and judge.look(one) is None
+        time.sleep(0.06)
+    assert calls(slurm, "scancel") == 0
+
+
 # ---- whose server it is
 
 
@@ -352,7 +379,7 @@ def test_a_run_that_is_ended_leaves_its_server_to_those_who_use_it(slurm: Path, 
         _, lines = jobs.stop(one)
         assert "model (job 12) goes on: job 20 uses it" in lines
     else:
-        assert one.cancel()
+        assert one.cancel("interrupted with Ctrl-C")
     assert "\nscancel --quiet 13\n" in (slurm / "calls").read_text() and calls(slurm, "scancel") == 1
     assert state_of(lent) == "cancelled"
 

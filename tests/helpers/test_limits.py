@@ -36,7 +36,14 @@ def site(tmp_path: Path) -> Any:
 
 def problems(site: Any, options: str, script: str = "agent.sh", enforce: str = "none", **told: str | None) -> list[str]:
     cluster = Cluster()
-    answers = {"nodes": NODES, "partitions": PARTITIONS, "config": CONFIG.format(enforce), "user": USER, "qos": QOS, **told}
+    answers = {
+        "nodes": NODES,
+        "partitions": PARTITIONS,
+        "config": CONFIG.format(enforce),
+        "user": USER,
+        "qos": QOS,
+        **told,
+    }
     cluster.__dict__["_told"] = {name: text for name, text in answers.items() if text is not None}
     text = "#!/usr/bin/env bash\n" + "".join(f"#SBATCH {option}\n" for option in options.split())
     return limits.problems(site, {script: text}, cluster)
@@ -125,9 +132,18 @@ def test_of_several_partitions_one_that_can_start_it_is_enough(site: Any) -> Non
     [
         ("--account=art", "account 'art', and yours are: bench, science (sacctmgr); set scheduler.account"),
         ("--account=bench --qos=day", "QOS 'day', and account 'bench' may use: normal (sacctmgr)"),
-        ("--account=science --qos=day --time=03:00:00 --partition=accel", "03:00:00, and QOS 'day' allows 02:00:00 (MaxWall)"),
-        ("--account=science --time=2-00:00:00 --partition=accel", "2-00:00:00, and account 'science' allows 1-00:00:00 (MaxWall)"),
-        ("--account=science --cpus-per-task=7 --partition=accel", "7 CPUs, and account 'science' allows 6 CPUs (maxtres)"),
+        (
+            "--account=science --qos=day --time=03:00:00 --partition=accel",
+            "03:00:00, and QOS 'day' allows 02:00:00 (MaxWall)",
+        ),
+        (
+            "--account=science --time=2-00:00:00 --partition=accel",
+            "2-00:00:00, and account 'science' allows 1-00:00:00 (MaxWall)",
+        ),
+        (
+            "--account=science --cpus-per-task=7 --partition=accel",
+            "7 CPUs, and account 'science' allows 6 CPUs (maxtres)",
+        ),
         ("--account=science --gres=gpu:2 --partition=accel", "2 GPUs, and QOS 'gpus' allows 1 GPU (grptres)"),
     ],
 )
