@@ -138,7 +138,7 @@ sinfo' ]]
   expect_in 'asks for more time than its partition, account or QOS allows, and will never start: `scripts_hpc/jobs.sh stop' "$error"
   expect_in 'then lower jobs.model_server.time of site here, or choose another partition: partitions.cpu.name of site here.' "$error"
   expect_in 'toy / aide / replay (seed 0): cancelled: grading server (job 102) asks for more time' "$output"
-  [[ $(calls | grep scancel) == 'scancel  101 102 103' && $(alive) == 0 ]]
+  [[ $(calls | grep scancel) == 'scancel  102 101 103' && $(alive) == 0 ]]
   touch "$BATS_TEST_TMPDIR/images/"{prepare,experiment}.sif
   try "$ROOT/scripts_hpc/prepare_tasks.sh" t1 t2 --site "$SITE_FILE" --log-file "$BATS_TEST_TMPDIR/log" --failed-tasks "$BATS_TEST_TMPDIR/failed"
   expect_status 3

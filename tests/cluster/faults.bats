@@ -184,15 +184,31 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   CHANGED=1
   bash "$HERE/up.sh" --reconfigure AccountingStorageEnforce=associations >/dev/null
   try scripts_hpc/run_workflow.sh classification_basic replay --set scheduler.account=nobody
-  expect_status 3
-  expect_in 'the scheduler refused the model_server job' "$error"
-  # no node has so much memory: the third job is refused, the first two go
+  expect_status 2
+  expect_in "account 'nobody', and yours are: bench" "$error"
+  # no node has so much memory
   try scripts_hpc/run_workflow.sh classification_basic replay --agent caller --set jobs.agent.memory_gb=900
+  expect_status 2
+  expect_in "the agent's job asks for 900 GB, and a node of partition 'cpu' has 62.5 GB at most: lower jobs.agent.cpus or .memory_gb of site site" "$error"
+  [[ -z $(find "$WORK/runs" -name workflow.json) ]]
+  # what only the scheduler knows
+  try scripts_hpc/run_workflow.sh classification_basic replay --agent caller --set scheduler.constraint=nowhere
   expect_status 3
-  expect_in 'the scheduler refused the agent job' "$error"
-  expect_in 'cancelling what was submitted' "$error"
+  expect_in 'the scheduler refused the model_server job: Invalid feature specification' "$error"
   expect_nothing_left 20
-  [[ $(find "$WORK/runs" -name workflow.json | wc -l) == 2 ]]
+}
+
+@test "jobs that will never start any more are ended, and told why" {
+  CHANGED=1
+  scontrol update PartitionName=cpu State=DOWN
+  start one classification_basic replay --agent caller
+  await 30 grep -q PartitionDown "$WORK/one.err"
+  scontrol update PartitionName=cpu MaxTime=1 State=UP
+  finish one 60
+  expect_status 3
+  expect_state one cancelled
+  expect_in 'asks for more time than its partition, account or QOS allows, and will never start' "$error"
+  expect_nothing_left 20
 }
 
 @test "a full scratch disk" {

@@ -48,12 +48,22 @@ reaches() { on_node "$1" curl --silent --max-time 5 --noproxy '*' --output /dev/
     expect_status 1
   done
   try scripts_hpc/run_workflow.sh classification_basic --agent baseline --set scheduler.account=null
-  expect_status 3
-  expect_in 'the scheduler refused the grading_server job: Invalid qos specification' "$error"
+  expect_status 2
+  expect_in "asks for account 'bench', your default one, which partition 'long' doesn't take (AllowAccounts: science): set scheduler.account" "$error"
+  try scripts_hpc/run_workflow.sh classification_basic --agent baseline --set scheduler.qos=night
+  expect_status 2
+  expect_in "QOS 'night', and account 'science' may use: day, normal (sacctmgr)" "$error"
   # a partition of ten minutes
   try scripts_hpc/run_workflow.sh classification_basic replay accel short
+  expect_status 2
+  expect_in "and partition 'short' allows 00:10:00 (MaxTime): lower jobs.grading_server.time of site hosts" "$error"
+  try scripts_hpc/prepare_tasks.sh clustering_basic --set partitions.cpu.name=short
+  expect_status 2
+  expect_in "and partition 'short' allows 00:10:00 (MaxTime): lower jobs.prepare.time of site hosts" "$error"
+  # what only the scheduler says
+  try scripts_hpc/run_workflow.sh classification_basic --agent baseline --set scheduler.qos=null
   expect_status 3
-  expect_in 'Requested time limit is invalid' "$error"
+  expect_in 'the scheduler refused the grading_server job: Invalid qos specification' "$error"
   expect_nothing_left 10
 }
 
