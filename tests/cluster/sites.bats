@@ -57,7 +57,7 @@ reaches() { on_node "$1" curl --silent --max-time 5 --noproxy '*' --output /dev/
   try scripts_hpc/run_workflow.sh classification_basic replay accel short
   expect_status 2
   expect_in "and partition 'short' allows 00:10:00 (MaxTime): lower jobs.grading_server.time of site hosts" "$error"
-  try scripts_hpc/prepare_tasks.sh clustering_basic --set partitions.cpu.name=short
+  try scripts_hpc/prepare_tasks.sh clustering_basic --set partitions.cpu.name=short --set container.runtime=none
   expect_status 2
   expect_in "and partition 'short' allows 00:10:00 (MaxTime): lower jobs.prepare.time of site hosts" "$error"
   # what only the scheduler says
