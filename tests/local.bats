@@ -95,6 +95,15 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   nothing_left
 }
 
+@test "a library to preload that isn't there, and OpenSSL settings that no program here can use" {
+  printf '%s\n' 'openssl_conf = init' '[init]' 'providers = list' '[list]' 'fips = one' '[one]' 'activate = 1' >"$BATS_TEST_TMPDIR/openssl.cnf"
+  LD_PRELOAD=/soft/xalt/libxalt_init.so OPENSSL_CONF=$BATS_TEST_TMPDIR/openssl.cnf workflow classification_basic --agent baseline
+  expect_status 0
+  expect_in 'score 0.' "$output"
+  expect_in "LD_PRELOAD is left out: ERROR: ld.so: object '/soft/xalt/libxalt_init.so'" "$error"
+  expect_in "OPENSSL_CONF is left out: with $BATS_TEST_TMPDIR/openssl.cnf openssl can't even draw random numbers" "$error"
+}
+
 @test "folders with blanks, quotes, '%', '&' and '|' in their names" {
   local odd="$BATS_TEST_TMPDIR/it's 50%j & \"more\" | less#"
   sed -i "s#$BATS_TEST_TMPDIR/\(runs\|addresses\|data\)\$#\"&\"#" "$SITE_FILE"

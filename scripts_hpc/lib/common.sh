@@ -34,6 +34,21 @@ common::check_shell() { # needs ROOT
   # neither #SBATCH lines nor --bind can hold them
   [[ ${CHECKOUT:-$ROOT} != *[[:space:]:,]* ]] || die 2 "the path of this checkout holds a blank, ':' or ',' (${CHECKOUT:-$ROOT}): move it to a path without"
   common::check_env_file
+  common::check_libraries
+}
+
+# What modules and profiles set for every program. A library to preload that a node lacks makes every command say so, also where its
+# words are read; and with settings of OpenSSL for another version, or with providers that aren't there, no program can use TLS.
+common::check_libraries() {
+  local said
+  if [[ -n ${LD_PRELOAD:-} ]]; then
+    said=$(env true 2>&1) || true
+    [[ -z $said ]] || { unset LD_PRELOAD && log "LD_PRELOAD is left out: ${said%%$'\n'*}"; }
+  fi
+  if [[ -n ${OPENSSL_CONF:-} ]] && command -v openssl >/dev/null && ! openssl rand -hex 1 >/dev/null 2>&1; then
+    log "OPENSSL_CONF is left out: with $OPENSSL_CONF openssl can't even draw random numbers"
+    unset OPENSSL_CONF
+  fi
 }
 
 common::check_env_file() { # a word on keys that others can read; needs ROOT

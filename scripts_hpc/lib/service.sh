@@ -42,15 +42,15 @@ service::make_certificate() { # needs HOST and JOB_TMP
   command -v openssl >/dev/null ||
     die 3 "there is no openssl on ${HOSTNAME:-this node}: servers prove with it who they are (environment.modules of site $SITE may bring it)"
   [[ ! $HOST =~ ^[0-9.]+$ ]] || name=IP
-  # a configuration of our own: the machine's may add what clients refuse, and -addext is missing in old versions. Strict clients
-  # (Python 3.13) want these extensions of a certificate that vouches for itself.
+  # a configuration of our own: the machine's, or a module's, may add what clients refuse, and -addext is missing in old versions. Strict
+  # clients (Python 3.13) want these extensions of a certificate that vouches for itself.
   (umask 077 && mkdir "$folder") || die 3 "can't make $folder"
   printf '%s\n' '[req]' 'distinguished_name = name' 'prompt = no' 'x509_extensions = extensions' \
     '[name]' "CN = ${SERVICE}_$JOB_ID" '[extensions]' 'basicConstraints = critical, CA:TRUE' \
     'keyUsage = critical, digitalSignature, keyCertSign' 'extendedKeyUsage = serverAuth' 'subjectKeyIdentifier = hash' \
     "subjectAltName = $name:$HOST, DNS:localhost, IP:127.0.0.1" >"$folder/settings"
-  problem=$( (umask 077 && openssl ecparam -name prime256v1 -genkey -noout -out "$folder/key.pem" &&
-    openssl req -new -x509 -sha256 -days 365 -config "$folder/settings" -key "$folder/key.pem" -out "$folder/cert.pem") 2>&1) ||
+  problem=$( (umask 077 && export OPENSSL_CONF="$folder/settings" && openssl ecparam -name prime256v1 -genkey -noout -out "$folder/key.pem" &&
+    openssl req -new -x509 -sha256 -days 365 -key "$folder/key.pem" -out "$folder/cert.pem") 2>&1) ||
     die 3 "openssl on ${HOSTNAME:-this node} can't make a certificate: $problem"
 }
 
