@@ -204,7 +204,7 @@ S
 }
 
 @test "a node whose name doesn't resolve, or is loopback: the server's job ends at once and names network.interface" {
-  local -A answers=([localhost]='127.0.0.1 STREAM' [node1]='127.0.1.1 STREAM' [node2]='' [node3]=$'10.1.2.3 STREAM\n10.1.2.3 DGRAM' [node4]='::1 STREAM')
+  local -A answers=([localhost]='127.0.0.1 STREAM' [node1]='127.0.1.1 STREAM' [node2]='' [node3]=$'10.1.2.3 STREAM\n10.1.2.3 DGRAM' [node4]='::1 STREAM' [node6]='2001:db8::6 STREAM')
   local name
   for name in "${!answers[@]}"; do
     export NODE=$name ADDRESSES=${answers[$name]}

@@ -23,6 +23,8 @@ service::host() {
     addresses=$(getent ahosts "$HOST" | awk '{print $1}' | sort -u | paste -sd' ') || true
     [[ -n $addresses ]] ||
       die 3 "this node is called '$HOST', which it can't resolve, so no other node could reach it by that name: set network.interface of site $SITE to the interface of the cluster's network (ip -4 addr shows the names)"
+    [[ $addresses == *.* ]] ||
+      die 3 "this node is called '$HOST', which is $addresses there and no IPv4 address, on which servers listen: set network.interface of site $SITE to the interface of the cluster's network (ip -4 addr shows the names)"
     [[ " $addresses " != *' 127.'* && " $addresses " != *' ::1 '* ]] ||
       die 3 "this node is called '$HOST', which is $addresses there: no other node could reach it. Set network.interface of site $SITE to the interface of the cluster's network (ip -4 addr shows the names)"
   fi
