@@ -288,6 +288,8 @@ up::daemons() {
     cluster::start_node "$node"
   done
   up::answers slurmctld scontrol ping
+  # what `scontrol update` changed meanwhile
+  ! $reconfigure || scontrol reconfigure
   cluster::wait_for 60 cluster::nodes_ready "${CLUSTER_NODES[@]}" ||
     cluster::die 3 "the nodes do not come up: $(cluster::node_states | tr '\n' ' '); see $STATE/log"
 }
