@@ -19,6 +19,11 @@ DOUBT_SECONDS = (
 )
 END_SECONDS = 60.0  # how long cancelled jobs may take to end
 POLL_SECONDS = {"slurm": 1.0, "local": 0.2}
+ASK_SECONDS = {
+    "slurm": (3.0, 60.0),
+    "local": (0.0, 0.0),
+}  # between two questions: at the quickest, and when all is quiet
+QUIET = 4.0  # what has been quiet for so many seconds is asked about after one
 
 
 def submitted(folder: Path) -> list[tuple[str, str]]:
@@ -45,17 +50,42 @@ class Fleet:
         self.silence = ""
         self.waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._missing_since: dict[str, float] = {}
-        self.looked = 0.0
+        self.looked = self._asked = 0.0
+        self.patient = False
+        self.stir()
+
+    def stir(self) -> None:
+        """Something has changed: more may change soon."""
+        self._stirred = time.monotonic()
+
+    @property
+    def pause(self) -> float:
+        """Seconds from one question to the next: few while something has just changed or is in doubt, then more and more."""
+        least, most = ASK_SECONDS[self.scheduler.kind]
+        quiet = 0.0 if any(not self.gone(job) for job in self._missing_since) else self._asked - self._stirred
+        return min(max(quiet / QUIET, least), most)
+
+    def is_due(self) -> bool:
+        """Whether it is time to ask again."""
+        return time.monotonic() - self._asked >= self.pause
 
     def look(self, ids: Iterable[str]) -> None:
-        """Ask once for all of these jobs. Raises SchedulerUnavailable: then nothing new is known about any."""
+        """Ask once for all of these jobs that aren't known to have ended. Raises SchedulerUnavailable: then nothing new is known.
+
+        Where nothing presses (patient), an answer will do that another job of this user was given.
+        """
+        pause = self.pause
+        fresh = int(pause / 2) if self.patient and pause > ASK_SECONDS["slurm"][0] else 0
+        self._asked = time.monotonic()
         try:
             with self.waiting():
-                states = self.scheduler.states(list(ids))
+                states = self.scheduler.states([job for job in ids if not self.gone(job)], fresh)
         except SchedulerUnavailable as error:
             self.silence = str(error) or "no message"
             raise
         self.silence = ""
+        if any(job not in self.jobs or said(self.jobs[job]) != said(states[job]) for job in states):
+            self.stir()
         self.jobs |= states
         self.looked = time.monotonic()
         for job in states.values():
@@ -82,14 +112,16 @@ class Fleet:
 
     def cancel(self, ids: list[str], names: list[str] | None = None) -> list[str]:
         """Cancel jobs and wait until they have ended; those that aren't known to have. names: what the scheduler is told, for arrays."""
-        until = time.monotonic() + END_SECONDS
+        until, pause = time.monotonic() + END_SECONDS, POLL_SECONDS[self.scheduler.kind] / 2
+        self.stir()
         with contextlib.suppress(SchedulerUnavailable):  # it may have heard all the same
             self.scheduler.cancel(names or ids)
         while left := self._left(ids):
             if time.monotonic() > until:
                 return left
             with self.waiting():
-                time.sleep(POLL_SECONDS[self.scheduler.kind] / 2)
+                time.sleep(pause)
+            pause = min(pause * 1.5, 5.0)
         return []
 
     def _left(self, ids: list[str]) -> list[str]:
@@ -99,6 +131,11 @@ class Fleet:
             return ids  # not known is not gone
         # that it was cancelled is an answer; that there is no such job is none
         return [job for job in ids if self.jobs[job].alive or (self.jobs[job].state == "GONE" and not self.gone(job))]
+
+
+def said(job: Job) -> tuple[str, str]:
+    """What may change of a job while it is asked about."""
+    return job.state, job.reason
 
 
 def elapsed(text: str) -> str:

@@ -26,8 +26,8 @@ class Followed(Protocol):
     path: Path
     again: str
 
-    def look(self) -> bool:
-        """Ask the scheduler once, take in what is new, show it; whether anything is open."""
+    def look(self, ask: bool = True) -> bool:
+        """Take in what is new, show it; whether anything is open. ask: the scheduler too, once."""
 
     def stuck(self) -> dict[str, str]:
         """Why jobs will never start: sentences, by whatever they are told apart."""
@@ -88,9 +88,9 @@ def follow(one: Followed) -> int:
     """Follow until all has ended; the exit code: 3 where jobs would never start (they are ended), 130 after Ctrl-C (which ends the
     jobs), 128 + n after another signal n."""
     signals, never = Signals(), Never()
-    one.fleet.waiting = signals.waiting
+    one.fleet.waiting, one.fleet.patient = signals.waiting, True
     try:
-        while one.look():
+        while one.look(one.fleet.is_due()):
             if said := never.look(one):
                 _end(one, said)
                 return 3
@@ -128,6 +128,7 @@ class Never:
         now, found = one.fleet.looked, one.stuck()
         for key in (key for key in found if tell and key not in self.since):
             _say(found[key])
+            one.fleet.stir()
         self.since = {key: self.since.get(key, now) for key in found}
         sure = (key for key, first in self.since.items() if now - first >= fleet.DOUBT_SECONDS)
         return found.get(next(sure, ""))

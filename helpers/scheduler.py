@@ -132,19 +132,23 @@ class Scheduler:
 
     def __init__(self, kind: str, address_dir: str):
         self.kind = kind
-        self.environment = {**os.environ, "LOCAL_JOBS": f"{address_dir}/local_jobs"}
+        self.environment = {**os.environ, "ADDRESS_DIR": address_dir, "LOCAL_JOBS": f"{address_dir}/local_jobs"}
 
-    def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return _run(self.kind, *arguments, env=self.environment)
+    def _call(self, *arguments: str, fresh: int = 0) -> subprocess.CompletedProcess[str]:
+        return _run(self.kind, *arguments, env={**self.environment, "SCHEDULER_FRESH": str(fresh)})
 
-    def states(self, ids: list[str]) -> dict[str, Job]:
-        """The jobs by id, in one question to the scheduler; raises SchedulerUnavailable when it doesn't answer."""
-        jobs = (Job(*line.split("|", 4)) for line in self._lines("states", ids) if line.count("|") >= 4)
+    def states(self, ids: list[str], fresh: int = 0) -> dict[str, Job]:
+        """The jobs by id, in one question to the scheduler; raises SchedulerUnavailable when it doesn't answer.
+
+        fresh: how many seconds old an answer may be that another of this user's jobs was given.
+        """
+        lines = self._lines("states", ids, fresh)
+        jobs = (Job(*line.split("|", 4)) for line in lines if line.count("|") >= 4)
         return {job.id: job for job in jobs}
 
-    def _lines(self, verb: str, ids: list[str]) -> Iterator[str]:
+    def _lines(self, verb: str, ids: list[str], fresh: int = 0) -> Iterator[str]:
         for first in range(0, len(ids), IDS_AT_ONCE):
-            answer = self._call(verb, *ids[first : first + IDS_AT_ONCE])
+            answer = self._call(verb, *ids[first : first + IDS_AT_ONCE], fresh=fresh)
             if answer.returncode:
                 raise SchedulerUnavailable(answer.stderr.strip())
             yield from answer.stdout.splitlines()

@@ -36,10 +36,11 @@ class Watch(Workflow):
         if self.jobs["agents"] and not section(self.record, "jobs").get("agents"):
             self.note_jobs()  # run_workflow.sh was killed before it could
 
-    def look(self) -> bool:
+    def look(self, ask: bool = True) -> bool:
         """Ask the scheduler once for all jobs, read the runs, and settle those whose job ended without a word."""
-        with contextlib.suppress(SchedulerUnavailable):
-            super().look()
+        if ask:
+            with contextlib.suppress(SchedulerUnavailable):
+                super().look()
         self.hear()
         self.settle()
         self._show()

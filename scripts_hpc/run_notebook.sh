@@ -64,7 +64,7 @@ published() {
 }
 answers() { service::ask "notebook_$JOB" token /api/status --max-time 5 --output /dev/null --fail 2>/dev/null; }
 
-SHOWN=''
+SHOWN='' LOOKS=10
 check_job() { # says what it waits for; ends when the job is gone
   local line state reason why
   line=$(sched::states "$JOB") || return 0 # not known is not gone
@@ -84,6 +84,9 @@ check_job() { # says what it waits for; ends when the job is gone
       [[ -z $why ]] || die 3 "$why"
       ;;
   esac
+  # quick while something changes, at last once a minute
+  LOOKS=$((LOOKS < 160 ? LOOKS * 5 / 4 : 200))
+  [[ $SHOWN == "$state $reason" ]] || LOOKS=10
   SHOWN="$state $reason"
 }
 
@@ -92,7 +95,7 @@ submit::job notebook "$NOTEBOOK/jobs/notebook.sh" "$TASK"
 submit::close
 until published; do
   check_job
-  for ((i = 0; i < 10; i++)); do
+  for ((i = 0; i < LOOKS; i++)); do
     submit::check
     ! published || break
     common::pause 0.3

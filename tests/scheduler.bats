@@ -417,3 +417,82 @@ SH
   sed -i 's/RUNNING/FAILED/' "$FAKE_SLURM/jobs"
   [[ $(sched::slurm_lines 7 7_1) == $'7|COMPLETED\n7_1|FAILED' ]]
 }
+
+# ---- answers are shared
+
+shared() { # a fake Slurm with 100 running jobs, 101 to 200, and a folder of addresses
+  export FAKE_SLURM=$BATS_TEST_TMPDIR
+  PATH=$ROOT/tests/fakes/slurm:$PATH SCHEDULER=slurm ADDRESS_DIR=$BATS_TEST_TMPDIR/addresses
+  mkdir -p "$ADDRESS_DIR"
+  printf '%s RUNNING\n' {101..200} >"$FAKE_SLURM/jobs"
+}
+asked() { grep -c "^$1" "$FAKE_SLURM/calls"; }
+answers_age() { sed -i -E "s/^[0-9]+[|]/$(($(date +%s) - $1))|/" "$ADDRESS_DIR/.squeue"; } # answers_age SECONDS
+
+@test "slurm: a hundred jobs, each with a server of its own, ask a few times, then not at all while the answer is fresh" {
+  shared
+  local id
+  for id in {101..200}; do
+    sched::alive_in "$id" >"$BATS_TEST_TMPDIR/alive.$id" &
+  done
+  wait
+  for id in {101..200}; do [[ $(<"$BATS_TEST_TMPDIR/alive.$id") == "$id" ]]; done
+  (($(asked squeue) <= 4)) || { cat "$FAKE_SLURM/calls" && return 1; }
+  [[ $(stat -c %a "$ADDRESS_DIR/.squeue") == 600 ]]
+  rm "$FAKE_SLURM/calls" && touch "$FAKE_SLURM/calls"
+  for id in {101..120}; do [[ $(sched::alive_in "$id") == "$id" ]]; done
+  (($(asked squeue) == 0))
+  # one asks for all
+  answers_age 10
+  for id in {101..120}; do [[ $(sched::alive_in "$id") == "$id" ]]; done
+  (($(asked squeue) == 1))
+  # whoever wants to know now asks
+  [[ $(SCHEDULER_FRESH=0 sched::alive_in 101) == 101 && $(asked squeue) == 2 ]]
+}
+
+@test "slurm: the second look at a job that is gone is another than the first, and the accounting has no part in it" {
+  shared
+  SCHEDULER_DOUBT=0.1
+  [[ $(sched::gone_of 7 101) == 7 && $(asked squeue) == 2 && $(cat "$FAKE_SLURM/calls") != *sacct* ]]
+}
+
+@test "slurm: the accounting is asked once a minute for a job that squeue has forgotten, whoever asks" {
+  shared
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  cat >"$BATS_TEST_TMPDIR/bin/sacct" <<'SH'
+#!/usr/bin/env bash
+echo "sacct $4" >>"$FAKE_SLURM/calls"
+echo '7|PREEMPTED|00:00:02|n1'
+SH
+  chmod +x "$BATS_TEST_TMPDIR/bin/sacct"
+  local try
+  for try in 1 2 3; do [[ $(SCHEDULER_FRESH=0 sched::states 7 101) == $'7|PREEMPTED||00:00:02|n1\n101|RUNNING|None|0:01|node1' ]]; done
+  (($(asked squeue) == 3 && $(asked sacct) == 1))
+  sed -i -E "s/^([0-9]+)[|][0-9]+[|]7[|]/\1|$(($(date +%s) - 61))|7|/" "$ADDRESS_DIR/.squeue"
+  [[ $(SCHEDULER_FRESH=0 sched::states 7) == '7|PREEMPTED||00:00:02|n1' && $(asked sacct) == 2 ]]
+}
+
+@test "slurm: a squeue that hangs holds others up no longer than itself, and nothing is known" {
+  shared
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER_SECONDS=1
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\nexec sleep 600\n' >"$BATS_TEST_TMPDIR/bin/squeue"
+  chmod +x "$BATS_TEST_TMPDIR/bin/squeue"
+  (sched::states 101 >/dev/null 2>&1 || true) &
+  wait_for 10 test -e "$ADDRESS_DIR/.squeue.lock"
+  local from=$SECONDS
+  try sched::states 102
+  expect_status 3
+  [[ $error == *'squeue gave no answer within 1 s'* || $error == *'another of your jobs waits for squeue, for more than 1 s'* ]]
+  ((SECONDS - from <= 5))
+  wait
+}
+
+@test "slurm: an answer that nobody can keep, or that is damaged, costs a call and no more" {
+  shared
+  printf 'x\n||\n9|9|101|DEAD\n%s|0|101|RUNNING|\n' 99 >"$ADDRESS_DIR/.squeue"
+  [[ $(sched::alive_in 101) == 101 && $(asked squeue) == 1 ]]
+  ADDRESS_DIR=$BATS_TEST_TMPDIR/nowhere
+  [[ $(sched::alive_in 101) == 101 && $(asked squeue) == 2 ]]
+}

@@ -281,11 +281,12 @@ class Watch(Preparation):
                 report.ended(outcome)
         return report
 
-    def look(self) -> bool:
+    def look(self, ask: bool = True) -> bool:
         """Ask the scheduler once for all jobs, read what the elements told, and settle those that died without a word."""
         self._read_submitted()
         try:
-            self.fleet.look(dict.fromkeys(self.open_jobs()))
+            if ask:
+                self.fleet.look(dict.fromkeys(self.open_jobs()))
         except SchedulerUnavailable as error:
             if self.reachable:
                 log.warning("the scheduler doesn't answer (%s); asking again", error)

@@ -131,7 +131,10 @@ class Workflow(Kind):
     def hear(self) -> None:
         """Read again what isn't known to have ended."""
         for job in self.open_jobs():
+            before = self.runs[job].metadata
             self.runs[job].reread()
+            if self.runs[job].metadata != before:
+                self.fleet.stir()
         if any(job not in self.runs for job in self.agents):
             self.runs = {run.job_id: run for run in runs.runs_of(self.path)} | self.runs
 
@@ -164,7 +167,8 @@ class Workflow(Kind):
         """Servers that nobody uses end by themselves when told; what is left after a while is cancelled."""
         if self.record.get("cleanup") == "off":
             return
-        told, until = False, time.monotonic() + SERVER_SECONDS
+        told, until, pause = False, time.monotonic() + SERVER_SECONDS, 0.2
+        self.fleet.stir()
         # nobody answers: they end by themselves, when their last consumer is gone
         with contextlib.suppress(SchedulerUnavailable):
             while True:
@@ -179,7 +183,8 @@ class Workflow(Kind):
                     self.fleet.cancel([job for job in unused if not self.users(job)])
                     return
                 with self.fleet.waiting():
-                    time.sleep(0.2)
+                    time.sleep(pause)
+                pause = min(pause * 1.5, 3.0)
             self.forget_servers()
 
     def forget_servers(self) -> None:

@@ -10,7 +10,7 @@
 # KIND is slurm or local. STATE is Slurm's long word (PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT, NODE_FAIL, …),
 # or GONE for a job that the scheduler does not know any more. Exit code 3: the scheduler did not answer; nothing is known.
 # An element of a job array has the id ARRAY_INDEX; an element that was cancelled before it started is GONE at once.
-# Every question has SCHEDULER_SECONDS: a daemon that hangs is one that doesn't answer.
+# Every question has SCHEDULER_SECONDS: a daemon that hangs is one that doesn't answer. Answers are shared (sched::slurm_states).
 #
 # The local twin runs the same scripts as processes of this machine. It knows jobs, dependencies, signals and time limits,
 # and will never know queues, priorities or resources: that is what Slurm is for.
@@ -41,7 +41,7 @@ sched::signal() { "sched::${SCHEDULER}_signal" "$@"; } # sched::signal SIGNAL ID
 : "${SCHEDULER_SECONDS:=20}"
 
 sched::alive_in() { # sched::alive_in ID…: prints those that are pending, running or ending; code 3 when nothing is known
-  local states id state rest
+  local states id state rest SCHED_HISTORY=''
   states=$(sched::states "$@") || return 3
   while IFS='|' read -r id state rest; do
     if sched::is_alive "$state"; then printf '%s\n' "$id"; fi
@@ -52,7 +52,7 @@ sched::alive_in() { # sched::alive_in ID…: prints those that are pending, runn
 
 # Those of the jobs that are gone: two looks, SCHEDULER_DOUBT seconds apart, say so. Code 3 when nothing is known.
 sched::gone_of() { # sched::gone_of ID…
-  local alive id gone look
+  local alive id gone look whole SCHEDULER_FRESH=$SCHEDULER_FRESH
   for look in 1 2; do
     alive=$(sched::alive_in "$@") || return 3
     gone=()
@@ -60,6 +60,9 @@ sched::gone_of() { # sched::gone_of ID…
     ((${#gone[@]})) || return 0
     set -- "${gone[@]}"
     ((look == 2)) || common::pause "$SCHEDULER_DOUBT"
+    # another look than the first, whoever takes it
+    whole=${SCHEDULER_DOUBT%.*}
+    SCHEDULER_FRESH=$((${whole:-0} / 2))
   done
   printf '%s\n' "$@"
 }
@@ -144,8 +147,117 @@ sched::_slurm_ids() {
   printf '%s\n' "${!ids[@]}" | sort -n | paste -sd,
 }
 
+# What squeue said last serves all jobs of a user, on all nodes: it lies beside the addresses, a line a job,
+# seen|history|id|STATE|reason|elapsed|node; `seen` is when squeue spoke of it, `history` when the accounting was asked, or 0.
+# An answer may be SCHEDULER_FRESH seconds old; who finds it older asks for all jobs that live by it, and for what the others, who
+# wait meanwhile, want to know. Where an old answer would do, there are SCHED_SPACING seconds between two questions.
+: "${SCHEDULER_FRESH:=10}"
+SCHED_SHARED=200 # more jobs than these are asked for apart
+SCHED_SPACING=3
+SCHED_HISTORY_SECONDS=60
+
 sched::slurm_states() {
-  local ids output errors code=0 options=()
+  local -A known=() seen=() history=()
+  local id now file='' lock='' code=0
+  if (($# <= SCHED_SHARED)) && [[ -n ${ADDRESS_DIR:-} && -d $ADDRESS_DIR ]]; then
+    file=$ADDRESS_DIR/.squeue
+    sched::_recall "$file"
+    if sched::_is_old "$@" && { printf '%s\n' "$@" >>"$file.wanted" && exec {lock}>>"$file.lock"; } 2>/dev/null; then
+      # a file system without locks costs some calls more
+      flock --wait "$SCHEDULER_SECONDS" --conflict-exit-code 99 "$lock" 2>/dev/null || code=$?
+      if ((code == 99)); then
+        exec {lock}>&-
+        printf 'another of your jobs waits for squeue, for more than %s s\n' "$SCHEDULER_SECONDS" >&2
+        return 3
+      fi
+      sched::_recall "$file"
+      ((SCHEDULER_FRESH == 0)) || ! sched::_is_old "$@" || sched::_space
+    fi
+  fi
+  code=0
+  if sched::_is_old "$@"; then
+    if sched::_look "$@"; then sched::_keep_answers "$file"; else code=3; fi
+  fi
+  [[ -z $lock ]] || exec {lock}>&-
+  ((code == 0)) || return 3
+  for id in "$@"; do printf '%s\n' "${known[$id]:-$id|GONE|||}"; done
+}
+
+sched::_space() { # waits until it isn't too soon after the last question
+  local id now last=0
+  printf -v now '%(%s)T' -1
+  for id in "${!seen[@]}"; do ((seen[$id] <= last)) || last=${seen[$id]}; done
+  ((now - last >= SCHED_SPACING || now < last)) || common::pause $((last + SCHED_SPACING - now))
+}
+
+sched::_recall() { # sched::_recall FILE: fills known, seen and history of its caller
+  local when asked line
+  while IFS='|' read -r when asked line; do
+    [[ $when =~ ^[0-9]+$ && $asked =~ ^[0-9]+$ && -n $line ]] || continue
+    known[${line%%|*}]=$line seen[${line%%|*}]=$when history[${line%%|*}]=$asked
+  done < <(cat "$1" 2>/dev/null)
+}
+
+sched::_is_old() { # sched::_is_old ID…: whether one of these has to be asked for
+  local id now
+  printf -v now '%(%s)T' -1
+  for id in "$@"; do
+    ((now - ${seen[$id]:-0} < SCHEDULER_FRESH)) || return 0
+    [[ -z $SCHED_HISTORY || ${known[$id]} != "$id|GONE|"* ]] || ((now - history[$id] < SCHED_HISTORY_SECONDS)) || return 0
+  done
+  return 1
+}
+SCHED_HISTORY=1 # empty: whoever asks wants to know who lives, and no more
+
+# Asks for these jobs, and for those that others ask for; what neither squeue nor the accounting knows is GONE.
+sched::_look() { # sched::_look ID…
+  local id line now output missing=()
+  local -A asked=() told=()
+  for id in "$@"; do asked[$id]=1; done
+  if [[ -n $lock ]] && mv -f "$file.wanted" "$file.asked" 2>/dev/null; then
+    while IFS= read -r id; do
+      [[ ! $id =~ ^[0-9]+(_[0-9]+)?$ ]] || ((${#asked[@]} >= SCHED_SHARED)) || asked[$id]=1
+    done < <(cat "$file.asked")
+  fi
+  for id in "${!known[@]}"; do
+    line=${known[$id]#*|}
+    ((${#asked[@]} >= SCHED_SHARED)) || ! sched::is_alive "${line%%|*}" || asked[$id]=1
+  done
+  printf -v now '%(%s)T' -1
+  output=$(sched::_squeue "${!asked[@]}") || return 3
+  while IFS= read -r line; do told[${line%%|*}]=$line; done < <(grep . <<<"$output")
+  for id in "${!asked[@]}"; do
+    seen[$id]=$now
+    if [[ -n ${told[$id]:-} ]]; then
+      known[$id]=${told[$id]} history[$id]=0
+    elif ((${history[$id]:-0} == 0)); then
+      known[$id]="$id|GONE|||" history[$id]=0
+    fi
+  done
+  [[ -n $SCHED_HISTORY ]] || return 0
+  for id in "$@"; do
+    [[ -n ${told[$id]:-} ]] || ((now - history[$id] < SCHED_HISTORY_SECONDS)) || missing+=("$id")
+  done
+  ((${#missing[@]})) || return 0
+  while IFS= read -r line; do [[ -z $line ]] || known[${line%%|*}]=$line; done < <(sched::_slurm_history "${missing[@]}")
+  for id in "${missing[@]}"; do history[$id]=$now; done
+}
+
+sched::_keep_answers() { # sched::_keep_answers FILE: for others; the dead for a minute
+  local id now state
+  [[ -n $1 ]] || return 0
+  printf -v now '%(%s)T' -1
+  for id in "${!known[@]}"; do
+    state=${known[$id]#*|}
+    if ((now - seen[$id] < 60)) || sched::is_alive "${state%%|*}"; then
+      printf '%s|%s|%s\n' "${seen[$id]}" "${history[$id]}" "${known[$id]}"
+    fi
+  done | common::write_atomic "$1" 0600 2>/dev/null || true
+}
+
+sched::_squeue() { # sched::_squeue ID…: the lines of those that squeue knows; code 3
+  local ids output errors code=0 options=() line id
+  local -A known=()
   ids=$(sched::_slurm_ids "$@")
   [[ $* != *_* ]] || options=(--array) # a line an element, those that wait too
   errors=$(mktemp) || return 3
@@ -156,13 +268,8 @@ sched::slurm_states() {
     return 3
   fi
   rm -f "$errors"
-  local -A known=()
-  local line missing=()
   while IFS= read -r line; do sched::_keep_line "$line"; done <<<"$output"
-  local id
-  for id in "$@"; do [[ -n ${known[$id]:-} ]] || missing+=("$id"); done
-  if ((${#missing[@]})); then sched::_slurm_history "${missing[@]}"; fi
-  for id in "$@"; do printf '%s\n' "${known[$id]:-$id|GONE|||}"; done
+  for id in "$@"; do [[ -z ${known[$id]:-} ]] || printf '%s\n' "${known[$id]}"; done
 }
 
 # Keeps a line `id|STATE|…` in `known` of its caller. An array's own number stands for the element that lives, else for the first.
@@ -173,14 +280,16 @@ sched::_keep_line() {
   if [[ $array != "$id" ]] && { [[ -z ${known[$array]:-} ]] || sched::is_alive "${rest%%|*}"; }; then known[$array]="$array|$rest"; fi
 }
 
-# Jobs that squeue has forgotten may still be in the accounting, where a site has one. Fills `known` of its caller.
-sched::_slurm_history() {
+# Jobs that squeue has forgotten may still be in the accounting, where a site has one. Its lines.
+sched::_slurm_history() { # sched::_slurm_history ID…
   local ids line id state elapsed node
+  local -A known=()
   ids=$(sched::_slurm_ids "$@")
   while IFS='|' read -r id state elapsed node; do
-    # it lists whole arrays, and lags behind: what squeue knows counts
-    [[ -z $id || -n ${known[$id]:-} ]] || sched::_keep_line "$id|${state%% *}||$elapsed|$node"
+    [[ -z $id ]] || sched::_keep_line "$id|${state%% *}||$elapsed|$node"
   done < <(sched::_call sacct -X --noheader --parsable2 --jobs="$ids" --format=jobid,state,elapsed,nodelist 2>/dev/null)
+  # it lists whole arrays
+  for id in "$@"; do [[ -z ${known[$id]:-} ]] || printf '%s\n' "${known[$id]}"; done
 }
 
 sched::slurm_accounting() {

@@ -88,7 +88,7 @@ submit::open() { # submit::open FOLDER|SCRIPT: the folder of the jobs, whose scr
   SUBMIT_OPEN=$1 SUBMIT_SCRIPTS=$1 SUBMIT_NOTE=/dev/null
   if [[ -d $1 ]]; then SUBMIT_SCRIPTS=$1/jobs/ SUBMIT_NOTE=$1/jobs/submitted; fi
   # shellcheck disable=SC2034 # for the local twin
-  LOCAL_JOBS=$ADDRESS_DIR/local_jobs
+  LOCAL_JOBS=$ADDRESS_DIR/local_jobs SCHEDULER_FRESH=1
   submit::check
   [[ $SCHEDULER == local ]] || submit::_tell_inputs
 }

@@ -406,3 +406,66 @@ def test_a_server_that_ends_while_its_users_are_looked_up_has_none(
     one = Workflow(lent, Site())
     monkeypatch.setattr(os, "scandir", gone)
     assert one.users("12") == []
+
+
+# ---- how often the scheduler is asked
+
+
+class Told:
+    """A scheduler that tells what it is to tell, and notes when it was asked and how old an answer might have been."""
+
+    kind = "slurm"
+
+    def __init__(self) -> None:
+        self.now, self.state, self.asked, self.fresh = 1000.0, "RUNNING", [], []
+
+    def states(self, ids: list[str], fresh: int = 0) -> dict[str, scheduler.Job]:
+        if not ids:
+            return {}
+        self.asked.append(self.now)
+        self.fresh.append(fresh)
+        return {job: scheduler.Job(job, self.state) for job in ids}
+
+    def minute(self, one: Fleet) -> int:
+        """How often it is asked in a minute of a follower that looks at files every two seconds."""
+        before = len(self.asked)
+        for _ in range(30):
+            if one.is_due():
+                one.look(["13"])
+            self.now += 2
+        return len(self.asked) - before
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    one = Told()
+    monkeypatch.setattr(fleet.time, "monotonic", lambda: one.now)
+    return one
+
+
+def test_the_scheduler_is_asked_quickly_while_something_changes_then_once_a_minute(told: Told) -> None:
+    one = Fleet(told)  # type: ignore[arg-type]
+    one.patient = True
+    assert 6 <= told.minute(one) <= 20
+    for _ in range(5):
+        told.minute(one)
+    assert [told.minute(one) for _ in range(3)] == [1, 1, 1]
+    assert told.fresh[0] == 0 and told.fresh[-1] == 30  # by then, the answer that another job was given will do
+    one.stir()
+    assert 6 <= told.minute(one) <= 20 and told.fresh[-1] < 30
+
+
+def test_a_job_that_seems_gone_is_looked_at_again_at_once_and_then_no_more(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "DOUBT_SECONDS", 4.0)
+    one = Fleet(told)  # type: ignore[arg-type]
+    one.patient = True
+    for _ in range(6):
+        told.minute(one)
+    told.state = "GONE"
+    for _ in range(2):
+        told.minute(one)
+    first, second = told.asked[-2:]
+    assert one.gone("13") and 4.0 <= second - first <= 6.0 and told.fresh[-1] == 0
+    assert told.minute(one) == 0

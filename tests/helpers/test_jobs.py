@@ -54,7 +54,7 @@ class FakeScheduler:
         self.kind = kind
         return self
 
-    def states(self, ids: list[str]) -> dict[str, Job]:
+    def states(self, ids: list[str], fresh: int = 0) -> dict[str, Job]:
         self.asked.append(list(ids))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer is None:

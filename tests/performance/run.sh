@@ -42,7 +42,7 @@ with_cluster() { # with_cluster COMMAND…: in a subshell, with the cluster's en
 
 # The shortest form of each; what isn't here is short already.
 declare -A SHORT=([export]='--runs 100' [generate]='--rows 20000' [grading]='--requests 200' [prepare]='--repeats 1'
-  [start]='--repeats 1 --only start')
+  [scheduler]='--seconds 12' [start]='--repeats 1 --only start')
 
 parallel_from_apt() { # to compare with; not ours, so that a machine without it is no failure
   if command -v parallel >/dev/null || ((EUID)) || ! command -v apt-get >/dev/null; then return 0; fi
