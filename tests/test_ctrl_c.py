@@ -104,7 +104,7 @@ def left(world: Path) -> list[str]:
     """What shouldn't be there any more."""
     jobs = (world / "slurm" / "jobs").read_text().splitlines() if (world / "slurm" / "jobs").exists() else []
     found = [job for job in jobs if not job.endswith(" CANCELLED")]
-    found += [str(path) for path in world.glob("addresses/*") if path.name != "local_jobs"]
+    found += [str(path) for path in world.glob("addresses/[!.]*") if path.name != "local_jobs"]
     for path in world.glob("runs/*/*/run_metadata.json"):
         if (state := json.loads(path.read_text())["state"]) != "cancelled":
             found.append(f"{path}: {state}")
