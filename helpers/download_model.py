@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from helpers import site_config, weights
+from helpers import room, site_config, weights
 from helpers.__main__ import SET, SITE
 from helpers.launch import launch
 from helpers.site_config import ROOT, ConfigError, Infrastructure, Model, Site
@@ -223,7 +223,10 @@ def main(name: str, site: str | None, overrides: tuple[str, ...], revision: str 
         click.echo(f"{name} reads its weights from {model.repo}: nothing to download")
         return
     prepare_environment(resolved)
-    Path(resolved.paths.models, "hub").mkdir(parents=True, exist_ok=True)
+    Path(resolved.paths.models).mkdir(parents=True, exist_ok=True)
+    if lacking := room.lacking(resolved.paths.models):
+        raise Infrastructure(f"{resolved.paths.models} (paths.models of site {resolved.name}): {lacking}.")
+    Path(resolved.paths.models, "hub").mkdir(exist_ok=True)
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     commit, count = download(model, resolved, revision or model.revision)

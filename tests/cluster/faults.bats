@@ -258,6 +258,12 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   try scripts_hpc/prepare_tasks.sh regression_basic --set "paths.data=$WORK/quota" --failed-tasks "$WORK/runs/failed" --log-file "$WORK/runs/log"
   expect_status 3
   expect_in "$WORK/quota (paths.data of site site): $said 0." "$output$error"
+  try scripts_hpc/download_model.sh 30b --set "paths.models=$WORK/quota"
+  expect_status 3
+  expect_in "error: $WORK/quota (paths.models of site site): $said 0." "$error"
+  try env HAB_VENV_DIR="$WORK/quota" scripts_hpc/render.sh --output "$WORK/runs/rendered"
+  expect_status 3
+  expect_in "setting up $WORK/quota/.venv-core failed: $said 6" "$error"
   # what only the jobs see
   start one classification_basic --agent baseline --set "paths.scratch=$WORK/quota"
   finish one 60
