@@ -43,6 +43,9 @@ def environment(folder: str) -> Environment:
     return env
 
 
+AGENT_LEAD = 180  # seconds before its time limit at which an agent's job is told: time to grade what is there
+
+
 def directive(value: str) -> str:
     """A value for a #SBATCH line, which has the quotes of a shell, and comments, and none of its other characters."""
     return shlex.quote(value) if re.search(r"[\s'\"#]", value) else value
@@ -100,7 +103,7 @@ def _job(site: Site, workflow: Workflow | None, **values: Any) -> dict[str, Any]
     logs = f"{workflow.run_group}/logs" if workflow else f"{site.paths.runs}/logs"
     root = f"{workflow.run_group}/{sealing.CODE}" if workflow else str(ROOT)
     shared = {"logs": logs, "private": str(private_file(site, workflow)), "root": root, "sealed": workflow is not None}
-    return {"gpus": 0, "grace": grace, "grace_key": key, "name": values["script"], **shared, **values}
+    return {"gpus": 0, "lead": 60, "grace": grace, "grace_key": key, "name": values["script"], **shared, **values}
 
 
 def private_file(site: Site, workflow: Workflow | None) -> Path:
@@ -214,6 +217,7 @@ def agent_script(
         cpus=wants.cpus,
         memory_gb=wants.memory_gb,
         options=sbatch_options(site, "cpu"),
+        lead=AGENT_LEAD,
     )
     external = {role: model for role, model in roles.items() if model and model.engine == "external"}
     return _fill(

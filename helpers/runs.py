@@ -235,17 +235,21 @@ def latest_data(folder: Path, competition: str) -> tuple[str, str] | None:
     return None
 
 
-def verdict(job: Job) -> tuple[str, str] | None:
-    """State and reason of a run whose job ended without writing either; None while the job lives.
+def verdict(job: Job, metadata: dict[str, Any]) -> tuple[str, str] | None:
+    """State and reason of a run whose job ended without writing either; None while the job lives. metadata: what the job wrote.
 
+    The scheduler's word counts; where it has none, that the job was asked to end.
     Slurm's words: https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES
     """
     if job.alive:
         return None
     word = (job.state.split() or ["GONE"])[0]
-    if word == "CANCELLED":
+    asked = metadata.get("asked_to_end") is True
+    if word == "CANCELLED" or (asked and word in ("GONE", "FAILED", "COMPLETED")):
         return "cancelled", f"job {job.id} was cancelled"
     if word in ("TIMEOUT", "DEADLINE"):
+        if metadata.get("state", "waiting") == "waiting":
+            return "lost", f"job {job.id} reached its time limit while it waited for its servers"
         return "timed_out", f"job {job.id} was ended by the scheduler at its time limit"
     if word == "OUT_OF_MEMORY":
         return "agent_failed", f"job {job.id} needed more memory than jobs.agent.memory_gb"

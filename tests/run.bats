@@ -448,3 +448,18 @@ WORDS
   done
   expect_in 'POST /500/v1/chat/completions Bearer own-token {"model": "mine"' "$(<"$WORK/asked")"
 }
+
+@test "a job near its time limit: what is there is graded, else it timed out; while it waited for its servers, it is lost" {
+  local near='LEAD=180 RUN_STATE=running AGENT_STARTED=x; trap run::asked_to_end TERM; on_exit run::close; sched::left() { echo 170; }'
+  finishes "$near; work 'sleep 600'; kill -TERM \$\$; run::supervise" 0 scored 'graded'
+  finishes "$near; rm \$S; work 'sleep 600'; kill -TERM \$\$; run::supervise" 4 timed_out 'no submission when job 7 reached its time limit"'
+  finishes "$near; RUN_STATE=waiting AGENT_STARTED=''; kill -TERM \$\$" 3 lost 'job 7 reached its time limit while it waited for its servers'
+}
+
+@test "a job that is asked to end before its time leaves the word to the scheduler" {
+  local early='LEAD=180 RUN_STATE=running AGENT_STARTED=x; trap run::asked_to_end TERM; on_exit run::close' left
+  for left in 'echo 9000' : 'return 3'; do
+    finishes "$early; sched::left() { $left; }; kill -TERM \$\$" 130 running 'asked to end by the scheduler or a person (SIGTERM)"'
+    expect_in '"asked_to_end": true' "$(<"$WORK/run/run_metadata.json")"
+  done
+}

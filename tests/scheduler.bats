@@ -466,8 +466,8 @@ echo "sacct $4" >>"$FAKE_SLURM/calls"
 echo '7|PREEMPTED|00:00:02|n1'
 SH
   chmod +x "$BATS_TEST_TMPDIR/bin/sacct"
-  local try
-  for try in 1 2 3; do [[ $(SCHEDULER_FRESH=0 sched::states 7 101) == $'7|PREEMPTED||00:00:02|n1\n101|RUNNING|None|0:01|node1' ]]; done
+  local _
+  for _ in 1 2 3; do [[ $(SCHEDULER_FRESH=0 sched::states 7 101) == $'7|PREEMPTED||00:00:02|n1\n101|RUNNING|None|0:01|node1' ]]; done
   (($(asked squeue) == 3 && $(asked sacct) == 1))
   sed -i -E "s/^([0-9]+)[|][0-9]+[|]7[|]/\1|$(($(date +%s) - 61))|7|/" "$ADDRESS_DIR/.squeue"
   [[ $(SCHEDULER_FRESH=0 sched::states 7) == '7|PREEMPTED||00:00:02|n1' && $(asked sacct) == 2 ]]
@@ -495,4 +495,15 @@ SH
   [[ $(sched::alive_in 101) == 101 && $(asked squeue) == 1 ]]
   ADDRESS_DIR=$BATS_TEST_TMPDIR/nowhere
   [[ $(sched::alive_in 101) == 101 && $(asked squeue) == 2 ]]
+}
+
+@test "slurm: the seconds that a running job has left" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\n[ "$*" = "--noheader --jobs=7 --format=%%T|%%L" ] && echo "$SAYS"\n' >"$BATS_TEST_TMPDIR/bin/squeue"
+  chmod +x "$BATS_TEST_TMPDIR/bin/squeue"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER=slurm
+  local said
+  for said in 'RUNNING|0:59=59' 'RUNNING|09:08=548' 'RUNNING|1:00:01=3601' 'RUNNING|2-00:00:01=172801' 'COMPLETING|0:59=' 'RUNNING|UNLIMITED=' 'RUNNING|INVALID='; do
+    [[ $(SAYS=${said%=*} sched::left 7) == "${said#*=}" ]]
+  done
 }

@@ -140,7 +140,7 @@ class Workflow(Kind):
 
     def settle(self) -> None:
         for job in self.open_jobs():
-            if (gone := self.fleet.gone(job)) and (verdict := runs.verdict(gone)):
+            if (gone := self.fleet.gone(job)) and (verdict := runs.verdict(gone, self.runs[job].metadata)):
                 self._end(job, *verdict)
 
     def stopped(self, ids: list[str], reason: str) -> None:

@@ -27,7 +27,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
   json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
     seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
     time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" cut_short "$CUT_SHORT" step_limit: "$STEP_LIMIT" \
-    data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
+    asked_to_end: "$ASKED_TO_END" data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
     grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" feedback_job "${FEEDBACK_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
     agent_started_at "$AGENT_STARTED" agent_ended_at "$AGENT_ENDED" ended_at "$ended" |
     common::write_atomic "$RUN/run_metadata.json"
@@ -41,12 +41,30 @@ run::finish() { # run::finish STATE REASON
 
 run::close() { # the last word of a job script that died on the way, and of every other one
   local code=$EXIT_CODE
-  case $RUN_STATE in
-    '' | waiting | running) run::finish lost "${DIED:-the job script ended early (code $code): see its log}" ;;
+  case $RUN_STATE:$ASKED_TO_END in
+    :true | waiting:true | running:true) run::finish "${RUN_STATE:-waiting}" "asked to end by the scheduler or a person (SIGTERM)" ;;
+    :* | waiting:* | running:*) run::finish lost "${DIED:-the job script ended early (code $code): see its log}" ;;
   esac
   run::release_models
   service::dismiss "$GRADING_JOB" "$JOB_ID"
 }
+
+# Somebody wants this job to end. Near its time limit that is why, and what is there is graded; else the scheduler knows whether it
+# was cancelled or had to make room, and whoever asks it settles the run (helpers/runs.py, verdict).
+run::asked_to_end() {
+  local left
+  left=$(sched::left "$JOB_ID") || left=''
+  if [[ -z $left ]] || ((left > LEAD + 90)); then # Slurm may be a minute early
+    ASKED_TO_END=true
+    exit 130
+  fi
+  [[ -n $AGENT_STARTED ]] || run::lose "job $JOB_ID reached its time limit while it waited for its servers"
+  [[ -z $AGENT_ENDED ]] || return 0
+  log "this job is near its time limit: ending the agent"
+  JOB_IS_OVER=1
+  AGENT_DEADLINE=$(($(date +%s) - STOP_SECONDS))
+}
+ASKED_TO_END=false JOB_IS_OVER=0
 
 run::release_models() { # the run has no more to ask of them: whoever grades it holds no GPU
   local server
@@ -452,7 +470,7 @@ run::supervise() {
       TIME_LIMIT_REACHED=true
     fi
     if ((now >= AGENT_DEADLINE + STOP_SECONDS)); then
-      log "the agent didn't stop at its time limit of $TIME_LIMIT s"
+      ((JOB_IS_OVER)) || log "the agent didn't stop at its time limit of $TIME_LIMIT s"
       common::end_group "$AGENT_PID" 15
       break
     fi
@@ -595,7 +613,9 @@ run::_without_submission() {
     run::_conclude agent_failed "the agent left no submission"
   fi
   run::_check_models
-  if [[ $TIME_LIMIT_REACHED == true ]]; then
+  if ((JOB_IS_OVER)); then
+    run::_conclude timed_out "no submission when job $JOB_ID reached its time limit"
+  elif [[ $TIME_LIMIT_REACHED == true ]]; then
     run::_conclude timed_out "no submission within the time limit of $TIME_LIMIT s"
   elif ((AGENT_CODE)); then
     run::_conclude agent_failed "the agent ended with code $AGENT_CODE and left no submission: see agent.log"

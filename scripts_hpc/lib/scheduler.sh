@@ -36,6 +36,7 @@ sched::jobs_of() { "sched::${SCHEDULER}_jobs_of" "$@"; } # sched::jobs_of PREFIX
 sched::states() { (($#)) && "sched::${SCHEDULER}_states" "$@"; }
 sched::accounting() { (($#)) && "sched::${SCHEDULER}_accounting" "$@"; } # what was allocated; code 3 where there is no accounting
 sched::cancel() { (($#)) && "sched::${SCHEDULER}_cancel" "$@"; }
+sched::left() { "sched::${SCHEDULER}_left" "$@"; } # sched::left ID: seconds until its time limit, of a job that runs; nothing for others; code 3
 sched::signal() { "sched::${SCHEDULER}_signal" "$@"; } # sched::signal SIGNAL ID: to the batch script of a running job
 
 : "${SCHEDULER_SECONDS:=20}"
@@ -306,6 +307,18 @@ sched::slurm_accounting() {
   done <<<"$output"
 }
 
+sched::slurm_left() {
+  local state left
+  left=$(sched::_call squeue --noheader --jobs="$1" --format='%T|%L') || return 3
+  IFS='|' read -r state left <<<"$left"
+  [[ $state == RUNNING && $left =~ ^([0-9]+-)?[0-9:]+$ ]] || return 0
+  # without hours, or less
+  if [[ $left != *-* ]]; then
+    while [[ $left != *:*:* ]]; do left=0:$left; done
+  fi
+  sched::_seconds "$left"
+}
+
 sched::slurm_cancel() { sched::_call scancel --quiet "$@"; }
 sched::slurm_signal() { sched::_call scancel --quiet --batch --signal="$1" "$2"; }
 
@@ -379,6 +392,7 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   child=$!
   printf '%s\n' "$child" >"$job/child"
   date +%s >"$job/started"
+  printf '%s\n' "$limit" >"$job/limit"
   printf 'RUNNING\n' >"$job/.state" && mv "$job/.state" "$job/state"
   while kill -0 "$child" 2>/dev/null && [[ -z $(sched::_local_processes "$job") ]]; do common::pause 0.01; done
   trap 'sched::_local_finish "$job" CANCELLED; exit 0' TERM
@@ -460,6 +474,13 @@ sched::local_accounting() { # CPUs and GPUs are not allocated here, so they are 
     ended=$(cat "$LOCAL_JOBS/$id/ended" 2>/dev/null || date +%s)
     printf '%s|%s|%s||\n' "$id" "$started" $((ended - started))
   done
+}
+
+sched::local_left() {
+  local limit started
+  [[ $(sched::_local_state "$1") == RUNNING ]] || return 0
+  limit=$(cat "$LOCAL_JOBS/$1/limit" 2>/dev/null) && started=$(cat "$LOCAL_JOBS/$1/started" 2>/dev/null) || return 0
+  printf '%s\n' $((started + limit - $(date +%s)))
 }
 
 sched::local_cancel() {

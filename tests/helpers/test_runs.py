@@ -137,7 +137,7 @@ def test_a_report_that_is_a_link_is_none(tmp_path: Path) -> None:
     ],
 )
 def test_verdict(word: str, state: str, said: str) -> None:
-    found = runs.verdict(Job("7", word))
+    found = runs.verdict(Job("7", word), {"state": "running", "asked_to_end": False})
     assert found is not None
     assert found[0] == state
     assert said in found[1] and "job 7" in found[1]
@@ -146,7 +146,24 @@ def test_verdict(word: str, state: str, said: str) -> None:
 
 @pytest.mark.parametrize("word", ["PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED"])
 def test_no_verdict_on_a_living_job(word: str) -> None:
-    assert runs.verdict(Job("7", word)) is None
+    assert runs.verdict(Job("7", word), {}) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "before", "state"),
+    [
+        ("PREEMPTED", "running", "lost"),
+        ("NODE_FAIL", "running", "lost"),
+        ("TIMEOUT", "running", "timed_out"),
+        ("TIMEOUT", "waiting", "lost"),
+        ("CANCELLED", "running", "cancelled"),
+        ("FAILED", "running", "cancelled"),  # a SIGTERM of somebody's
+        ("GONE", "waiting", "cancelled"),
+    ],
+)
+def test_of_a_job_that_was_asked_to_end_the_scheduler_knows_why(word: str, before: str, state: str) -> None:
+    found = runs.verdict(Job("7", word), {"state": before, "asked_to_end": True})
+    assert found is not None and found[0] == state
 
 
 def test_job_ids_names_servers_first() -> None:

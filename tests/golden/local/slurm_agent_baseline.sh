@@ -7,7 +7,7 @@
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=4G
 #SBATCH --no-requeue
-#SBATCH --signal=B:TERM@60
+#SBATCH --signal=B:TERM@180
 #
 # Agent baseline on one competition; GRADING is auto:JOB or a URL, MODEL auto:JOB, a URL, or auto (your newest model server).
 #
@@ -53,6 +53,7 @@ NEEDS_MODEL=0
 MODEL_LABEL=''
 STEP_LIMIT=1
 TIME_LIMIT=900
+LEAD=180
 UPLOAD_MB=512
 RUN_GB=200
 RUN_FILES=1000000
@@ -92,7 +93,7 @@ container::check "$IMAGE"
 GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
 run::create
 on_exit 'run::close'
-trap 'run::finish cancelled "asked to end by the scheduler or a person (SIGTERM)"; exit 130' TERM INT
+trap run::asked_to_end TERM INT
 container::scratch "$SCRATCH"
 
 GRADING_JOB=$(run::server grading_server "$GRADING")
