@@ -126,7 +126,7 @@ sinfo' ]]
 @test "a cluster that tells nothing of its limits, or too late, is no error" {
   FAKE_REFUSED=1 workflow --detach
   expect_status 0
-  FAKE_HANGS=1 SCHEDULER_SECONDS=1 workflow --detach
+  FAKE_HANGS=sacctmgr SCHEDULER_SECONDS=1 workflow --detach
   expect_status 0
   expect_in "note: sacctmgr gave no answer within 1 s: what it allows isn't checked" "$error"
 }
@@ -149,4 +149,53 @@ sinfo' ]]
   expect_in 'notebook on toy (job 105) asks for more time than its partition, account or QOS allows' "$error"
   expect_in 'then lower --time-limit, or jobs.agent.time_limit of site here' "$error"
   [[ $(alive) == 0 ]]
+}
+
+@test "a scheduler that hangs has a time limit, and a word when it is reached, in every command" {
+  export SCHEDULER_SECONDS=1
+  workflow --detach
+  local run=$output
+  FAKE_HANGS=sinfo workflow
+  expect_status 3
+  expect_in "the scheduler doesn't answer: sinfo gave no answer within 1 s" "$error"
+  local verb
+  for verb in status why; do
+    FAKE_HANGS='squeue sacct' try "$ROOT/scripts_hpc/jobs.sh" "$verb" "$run"
+    expect_status 3
+    expect_in "the scheduler doesn't answer, so nothing is known about the jobs (squeue gave no answer within 1 s)" "$error"
+  done
+  FAKE_HANGS=squeue try "$ROOT/scripts_hpc/prepare_tasks.sh" t1 --site "$SITE_FILE" --set limits.max_submit=9 --set container.runtime=none
+  expect_status 3
+  expect_in 'squeue gave no answer within 1 s' "$error"
+}
+
+@test "Ctrl-C ends every command at once while the scheduler hangs" { # one that watches: tests/helpers/test_follow.py
+  export FAKE_HANGS='squeue sinfo scontrol sacctmgr'
+  local run=$BATS_TEST_TMPDIR/runs name started
+  FAKE_HANGS='' workflow --detach
+  run=$output
+  touch "$BATS_TEST_TMPDIR/images/"{prepare,experiment}.sif
+  local -A commands=([status]="jobs.sh status $run" [workflow]="run_workflow.sh toy replay"
+    [notebook]="run_notebook.sh toy" [prepare]="prepare_tasks.sh t1")
+  for name in "${!commands[@]}"; do
+    # shellcheck disable=SC2086
+    setsid env --default-signal=INT "$ROOT/scripts_hpc/"${commands[$name]} --site "$SITE_FILE" >"$BATS_TEST_TMPDIR/$name" 2>&1 </dev/null 3>&- &
+    started=$!
+    wait_for 20 hangs
+    kill -INT -- "-$started"
+    local from=$SECONDS
+    status=0
+    wait "$started" || status=$?
+    [[ $status == 130 ]] && ((SECONDS - from <= 5)) || { echo "$name: $status" && cat "$BATS_TEST_TMPDIR/$name" && return 1; }
+    refuse grep -q Traceback "$BATS_TEST_TMPDIR/$name"
+  done
+}
+
+hangs() { # whether one of Slurm's commands hangs
+  local file
+  for file in /proc/[0-9]*/cmdline; do
+    [[ $(tr '\0' ' ' <"$file" 2>/dev/null) == 'sleep 600 ' ]] || continue
+    ! grep -qzxF "FAKE_SLURM=$FAKE_SLURM" "${file%cmdline}environ" 2>/dev/null || return 0
+  done
+  return 1
 }

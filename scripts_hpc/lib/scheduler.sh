@@ -36,7 +36,7 @@ sched::jobs_of() { "sched::${SCHEDULER}_jobs_of" "$@"; } # sched::jobs_of PREFIX
 sched::states() { (($#)) && "sched::${SCHEDULER}_states" "$@"; }
 sched::accounting() { (($#)) && "sched::${SCHEDULER}_accounting" "$@"; } # what was allocated; code 3 where there is no accounting
 sched::cancel() { (($#)) && "sched::${SCHEDULER}_cancel" "$@"; }
-sched::left() { "sched::${SCHEDULER}_left" "$@"; } # sched::left ID: seconds until its time limit, of a job that runs; nothing for others; code 3
+sched::left() { "sched::${SCHEDULER}_left" "$@"; }     # sched::left ID: seconds until its time limit, of a job that runs; nothing for others; code 3
 sched::signal() { "sched::${SCHEDULER}_signal" "$@"; } # sched::signal SIGNAL ID: to the batch script of a running job
 
 : "${SCHEDULER_SECONDS:=20}"
