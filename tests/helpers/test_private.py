@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import private, render, site_config
+from helpers import private, render, sealing, site_config
 from helpers.site_config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +121,8 @@ def test_jobs_get_secrets_from_a_file_of_the_users_own_and_scripts_hold_none(che
     site = with_secrets(checkout)
     group = checkout / "group"
     (group / "jobs").mkdir(parents=True)
+    if not alone:
+        sealing.seal(group)
     workflow = None if alone else render.Workflow(str(group))
     os.umask(0o022)
     for _ in range(2):
