@@ -18,6 +18,7 @@ from figure import figure
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_RATIO, MEMORY_RATIO = 1.5, 3.0
+ROWS = 1_000_000  # with fewer, what does not grow with the array outweighs it
 ROUNDS = 2
 FEATURES, BYTES_A_NUMBER = 20, 8
 KINDS = {"n_informative": 12, "n_redundant": 4}
@@ -80,7 +81,7 @@ def measure(name: str, rows: int) -> tuple[float, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--only", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -93,14 +94,13 @@ def main() -> int:
         [pick(values[at] for values in rounds) for rounds in measured.values()] for at, pick in ((0, min), (1, max))
     )
     ratio = seconds / reference
-    passed = ratio <= TIME_RATIO and used <= MEMORY_RATIO
-    figure(
+    passed = figure(
         f"generate {arguments.rows} x {FEATURES}",
         f"{seconds:.1f} s and {used:.2f} x the array",
         f"{reference:.1f} s and {reference_memory:.2f} x (make_classification and to_csv)",
         ratio,
         f"{TIME_RATIO:g} and {MEMORY_RATIO:g} x the array",
-        passed,
+        ratio <= TIME_RATIO and used <= MEMORY_RATIO if arguments.rows >= ROWS else None,
     )
     return 0 if passed else 1
 
