@@ -146,7 +146,7 @@ S
   printf '%s\n' 'die 3 "a sentence"' >tail
   { sed '$d' slurm_script && cat tail; } >next && try bash next
   expect_status 3
-  [[ $error == "next: a sentence" ]]
+  [[ $error == *"runs the code of "*$'\n'"next: a sentence" && $(wc -l <<<"$error") == 2 ]]
   printf '%s\n' 'X=$(die 2 "from within")' >tail
   { sed '$d' slurm_script && cat tail; } >next && try bash next
   expect_status 2
