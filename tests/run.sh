@@ -20,7 +20,7 @@ python::ensure dev
 export PATH=${PYTHON%/*}:$PATH
 unset PYTHONSAFEPATH HAB_COMMAND # what is tested is started in its own way
 # what the person's own shell sets must not reach the tests
-while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(HPC_|SLURM_|SBATCH_|GRADING_|MODEL_|OPENAI_|GEMINI_)' || true)
+while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(HPC_|SLURM_|SBATCH_|GRADING_|MODEL_|OPENAI_|GEMINI_|APPTAINER|SINGULARITY)' || true)
 
 case ${1:-} in
   -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;

@@ -190,6 +190,8 @@ taken_while_loading() { # vLLM has bound its port then, and doesn't listen
   submit D
   await "$LOAD" job_is "$(job D)" RUNNING
   stranger "$(node_of "$(job D)")" "tiny-qwen3.job-$(job D) "
+  # shellcheck disable=SC2064 # each check is a subshell
+  trap "kill -KILL ${STRANGERS[*]}" EXIT
   ready D 2
   port=$(sed -n 's/^listening on //p' "$WORK/stranger/log")
   log_of D | grep -F "port $port of 127.0.0.1 is held by a process of user $STRANGER that isn't our server"
