@@ -40,7 +40,6 @@ ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts_hpc/lib/common.sh"
 # shellcheck source=scripts_hpc/lib/submit.sh
 source "$ROOT/scripts_hpc/lib/submit.sh"
-submit::begin
 common::check_shell
 
 COMMAND_LINE=$(printf '%q ' "$0" "$@")
@@ -69,6 +68,8 @@ source "$ROOT/scripts_hpc/lib/python.sh"
 # shellcheck source=scripts_hpc/lib/scheduler.sh
 source "$ROOT/scripts_hpc/lib/scheduler.sh"
 
+# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
+submit::begin
 python::ensure core
 
 if [[ -n $ATTACH ]]; then

@@ -20,7 +20,6 @@ ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts_hpc/lib/common.sh"
 # shellcheck source=scripts_hpc/lib/submit.sh
 source "$ROOT/scripts_hpc/lib/submit.sh"
-submit::begin
 common::check_shell
 
 TASK='' OPTIONS=()
@@ -50,6 +49,8 @@ source "$ROOT/scripts_hpc/lib/python.sh"
 source "$ROOT/scripts_hpc/lib/scheduler.sh"
 # shellcheck source=scripts_hpc/lib/service.sh
 source "$ROOT/scripts_hpc/lib/service.sh"
+# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
+submit::begin
 python::ensure core
 VENV=${PYTHON%/bin/*} # service::curl's, where there is no curl
 NOTEBOOK='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''

@@ -35,7 +35,6 @@ ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts_hpc/lib/common.sh"
 # shellcheck source=scripts_hpc/lib/submit.sh
 source "$ROOT/scripts_hpc/lib/submit.sh"
-submit::begin
 common::check_shell
 
 COMMAND_LINE=$(printf '%q ' "$0" "$@")
@@ -81,6 +80,8 @@ source "$ROOT/scripts_hpc/lib/service.sh"
 # shellcheck source=scripts_hpc/lib/run.sh
 source "$ROOT/scripts_hpc/lib/run.sh"
 
+# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
+submit::begin
 python::ensure core
 
 if [[ -n $ATTACH ]]; then
