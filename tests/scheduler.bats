@@ -431,11 +431,12 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$(($(date +%s) - $1))|/" "$ADDRESS_DIR/.
 
 @test "slurm: a hundred jobs, each with a server of its own, ask a few times, then not at all while the answer is fresh" {
   shared
-  local id
+  local id jobs=()
   for id in {101..200}; do
     sched::alive_in "$id" >"$BATS_TEST_TMPDIR/alive.$id" &
+    jobs+=($!)
   done
-  wait
+  wait "${jobs[@]}" # not for what bats has in the background
   for id in {101..200}; do [[ $(<"$BATS_TEST_TMPDIR/alive.$id") == "$id" ]]; done
   (($(asked squeue) <= 4)) || { cat "$FAKE_SLURM/calls" && return 1; }
   [[ $(stat -c %a "$ADDRESS_DIR/.squeue") == 600 ]]
@@ -480,13 +481,14 @@ SH
   printf '#!/bin/sh\nexec sleep 600\n' >"$BATS_TEST_TMPDIR/bin/squeue"
   chmod +x "$BATS_TEST_TMPDIR/bin/squeue"
   (sched::states 101 >/dev/null 2>&1 || true) &
+  local other=$!
   wait_for 10 test -e "$ADDRESS_DIR/.squeue.lock"
   local from=$SECONDS
   try sched::states 102
   expect_status 3
   [[ $error == *'squeue gave no answer within 1 s'* || $error == *'another of your jobs waits for squeue, for more than 1 s'* ]]
   ((SECONDS - from <= 5))
-  wait
+  wait "$other"
 }
 
 @test "slurm: an answer that nobody can keep, or that is damaged, costs a call and no more" {
