@@ -188,7 +188,10 @@ s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True
     # behind the commit that it runs
     [[ ${error#*$'\n'} == "slurm_$2.sh: competition 'mine' isn't prepared: $1 (paths.data of site here). Use scripts_hpc/prepare_tasks.sh mine --site here" ]]
   }
+  rm -rf "$BATS_TEST_TMPDIR/addresses"
   for script in grading_server notebook; do expect_refusal "there is no $there/public" "$script" mine; done
+  # who waits for it hears why, also where it is the first job of all
+  [[ $(cat "$BATS_TEST_TMPDIR"/addresses/grading_server_*.failed) == "competition 'mine' isn't prepared: "* && $(stat -c %a "$BATS_TEST_TMPDIR/addresses") == 700 ]]
   expect_refusal "there is no $there/public" agent_aide mine auto:1
   mkdir -p "$there/public" "$there/private"
   expect_refusal "$there/public is empty" agent_aide mine auto:1

@@ -116,7 +116,8 @@ service::begin() { # service::begin SERVICE
 }
 
 service::_tell_failure() { # a file beside the address: the sentence with which the job died
-  [[ -n $DIED && -d $ADDRESS_DIR ]] || return 0
+  # a job by itself may be the first that needs the folder
+  [[ -n $DIED ]] && (umask 077 && mkdir -p "$ADDRESS_DIR") 2>/dev/null || return 0
   printf '%s\n' "$DIED" | common::write_atomic "$ADDRESS_FILE.failed" 0600
 }
 
