@@ -54,21 +54,28 @@ print(int(suite.get("tests")) - bad - int(suite.get("skipped")), bad)' "$report"
   add "${counts[0]}" "${counts[1]}"
 }
 
-run_bats() { # run_bats [OPTIONS OF bats] FILE…
+run_bats() { # run_bats COMMAND…: one that runs bats; counts what it says
   local log code=0 ok bad
   log=$(mktemp)
-  BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} bats --tap "$@" 2>&1 | tee "$log" || code=$?
-  ok=$(grep -cE '^ok ' "$log" || true)
-  bad=$(grep -cE '^not ok ' "$log" || true)
+  "$@" 2>&1 | tee "$log" || code=$?
+  ok=$(grep -cE '^([a-z_]+\.bats: )?ok ' "$log" || true)
+  bad=$(grep -cE '^([a-z_]+\.bats: )?not ok ' "$log" || true)
   rm -f "$log"
   if ((code != 0 && bad == 0)); then bad=1; fi
   add "$ok" "$bad"
 }
 
+two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file
+  # shellcheck disable=SC2016 # for the inner shell
+  printf '%s\0' "$@" | BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 \
+    bash -c 'set -o pipefail; bats --tap "$0" 2>&1 | sed -u "s|^|${0##*/}: |"'
+}
+
 run_cluster() { # run_cluster SITE OPTIONS OF bats, FILE…: on the cluster as one of its two sites, if any test is for it
   local site=$1
   shift
-  (($(bats --count "$@") == 0)) || HAB_CLUSTER_SITE=$site BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-150} run_bats "$@"
+  (($(bats --count "$@") == 0)) ||
+    HAB_CLUSTER_SITE=$site BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-150} run_bats bats --tap "$@"
 }
 
 FILES=("$@")
@@ -88,7 +95,7 @@ for file in "${FILES[@]}"; do
   esac
 done
 if ((${#PYTEST_FILES[@]})); then run_pytest "${PYTEST_FILES[@]}"; fi
-if ((${#BATS_FILES[@]})); then run_bats "${BATS_FILES[@]}"; fi
+if ((${#BATS_FILES[@]})); then run_bats two_at_a_time "${BATS_FILES[@]}"; fi
 if ((${#CLUSTER_FILES[@]})); then
   # tests without a tag are for the first site alone
   run_cluster loopback --filter-tags '!site:hosts' "${CLUSTER_FILES[@]}"

@@ -157,7 +157,7 @@ def test_odd_columns(tmp_path):
 
 def test_the_verdict_does_not_decide_the_exit_code(make_world, data):
     """A grading server that is away is the host's matter; the submission is there."""
-    world = make_world("baseline", data=data)
+    world = make_world("baseline", data=data, VALIDATE_SECONDS="2")
     away = Grading()
     away.close()
     world.publish(GRADING_SERVER=away.url, GRADING_TOKEN="t")

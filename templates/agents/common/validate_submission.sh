@@ -7,7 +7,7 @@ set -euo pipefail
 
 HERE=${BASH_SOURCE[0]%/*}
 [[ "$HERE" != "${BASH_SOURCE[0]}" ]] || HERE=.
-PATIENCE=30 # seconds for a server that is being started again
+PATIENCE=${VALIDATE_SECONDS:-30} # seconds for a server that is being started again
 
 die() {
   local code=$1
