@@ -438,13 +438,22 @@ class _Asked(SiteChecks):
             return None
         life = min(map(render.seconds, short.values()))
         lived = next(number for number in range(waves, 0, -1) if number == 1 or self._seconds(number) <= life)
+        all_of_them = self._seconds(waves)
+        longer = f"set {' and '.join(short)} to that, or"
         return (
             f"{self.options['rollouts']} rollouts are {waves} waves, as partition {self.site.partitions.cpu.name or '(default)'} runs "
             f"{at_once} of them at once, and the servers live for {lived} ({', '.join(f'{key} {limit}' for key, limit in short.items())}): "
-            f"what begins later would be lost. All of them take up to {render.clock(self._seconds(waves))} and "
-            f"{self._gpus * self._seconds(waves) / 3600:.1f} GPU-hours: set {' and '.join(short)} to that, or --rollouts to "
-            f"{at_once * lived}."
+            f"what begins later would be lost. All of them take up to {render.clock(all_of_them)} and "
+            f"{self._gpus * all_of_them / 3600:.1f} GPU-hours: "
+            f"{longer if self._may_take(all_of_them) else 'no server may live for so long here: set'} --rollouts to {at_once * lived}."
         )
+
+    def _may_take(self, seconds: int) -> bool:
+        """Whether the cluster would take servers that live for so long."""
+        time = f"#SBATCH --time={render.clock(seconds)}"
+        servers = {name: text for name, text in self.scripts().items() if name != "agent.sh"}
+        longer = {name: re.sub(r"^#SBATCH --time=.*", time, text, flags=re.MULTILINE) for name, text in servers.items()}
+        return self.site.scheduler.kind != "slurm" or not limits.problems(self.site, longer, self.cluster)
 
     @property
     def _gpus(self) -> int:

@@ -296,11 +296,15 @@ WORDS
 
 @test "1,000 rollouts whose servers live for two waves only: said, with what all of them would take" {
   # 28 agents at once; an hour to load at most, 15 minutes for the last grading, each agent 3 hours
-  workflow toy 30b --rollouts 1000 --time-limit 10800 --dry-run --yes --set jobs.model_server.time=08:00:00 \
-    --set jobs.grading_server.time=2-00:00:00 --set models.30b.load_minutes=60
+  many=(toy 30b --rollouts 1000 --time-limit 10800 --dry-run --yes --set jobs.model_server.time=08:00:00
+    --set jobs.grading_server.time=2-00:00:00 --set models.30b.load_minutes=60)
+  FAKE_MAX_TIME=UNLIMITED workflow "${many[@]}"
   expect_status 0
   expect_in "note: 1000 rollouts are 36 waves, as partition cpu runs 28 of them at once, and the servers live for 2 (jobs.grading_server.time 2-00:00:00, jobs.model_server.time 08:00:00): what begins later would be lost. All of them take up to 4-22:00:00 and 118.0 GPU-hours: set jobs.grading_server.time and jobs.model_server.time to that, or --rollouts to 56." "$output"
   expect_in "at most 8.0 GPU-hours; 1000 rollout(s)" "$output"
+  # nobody is told to set what would be refused: partition cpu allows two days
+  workflow "${many[@]}"
+  expect_in "118.0 GPU-hours: no server may live for so long here: set --rollouts to 56." "$output"
   # what they live for is enough
   workflow toy 30b --rollouts 56 --time-limit 10800 --dry-run --set jobs.model_server.time=08:00:00 --set jobs.grading_server.time=08:00:00 --set models.30b.load_minutes=60
   refuse grep waves <<<"$output"

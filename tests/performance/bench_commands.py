@@ -1,4 +1,5 @@
-"""Time what a person waits for at the keyboard: --help, rendering a site, and the first command the second time.
+"""Time what a person waits for at the keyboard: --help, rendering a site, a dry run of many rollouts, and the first command
+the second time.
 
 Each beside something that anybody can place: one start of Python, or AIDE's own run. Exits 1 above a limit.
 """
@@ -17,7 +18,10 @@ from pathlib import Path
 from figure import figure
 
 ROOT = Path(__file__).resolve().parents[2]
-HELP_LIMIT, RENDER_LIMIT, FIRST_LIMIT = 0.1, 1.0, 60.0
+HELP_LIMIT, RENDER_LIMIT, FIRST_LIMIT, DRY_LIMIT = 0.1, 1.0, 60.0, 3.0
+# 28 agents at once on the fake cluster, three hours each, an hour of loading: the servers live for two waves of 36
+WAVES = ["jobs.model_server.time=08:00:00", "jobs.grading_server.time=08:00:00", "models.30b.load_minutes=60"]
+SAID = ["1000 rollouts are 36 waves", "the servers live for 2 (", "All of them take up to 4-22:00:00 and 118.0 GPU-hours"]
 
 
 def seconds(*command: str | Path) -> float:
@@ -51,6 +55,32 @@ def agent_seconds(runs: Path) -> float:
     return (ended - began).total_seconds()
 
 
+def dry_run(work: Path) -> bool:
+    """A dry run of 1,000 rollouts, beside one of a single rollout; and whether it says what they would take."""
+    for file in ("public/description.md", "private/answers.csv"):
+        path = work / "data" / "toy" / "prepared" / file
+        path.parent.mkdir(parents=True)
+        path.write_text("text\n")
+    for name in ("slurm", "images", "models"):
+        (work / name).mkdir()
+    for image in ("mlebench-env", "vllm", "aide"):
+        (work / "images" / f"{image}.sif").touch()
+    paths = {"containers": work / "images", "models": work / "models"}
+    site = {"scheduler": {"kind": "slurm"}, "partitions": {"cpu": {"name": "cpu"}, "gpu": {"name": "gpu"}}}
+    site |= {"gpu": {"per_node": 2}, "jobs": {"agent": {"cpus": 1, "memory_gb": 1}}}
+    (work / "site.yaml").write_text(json.dumps(site | {"paths": {key: str(path) for key, path in paths.items()}}))
+    fake = {"FAKE_SLURM": str(work / "slurm"), "FAKE_MAX_TIME": "UNLIMITED"}
+    os.environ |= fake | {"PATH": f"{ROOT / 'tests/fakes/slurm'}:{os.environ['PATH']}"}
+    command = [ROOT / "scripts_hpc/run_workflow.sh", "toy", "30b", "--site", work / "site.yaml", "--dry-run", "--yes"]
+    command += ["--time-limit", "10800", *(word for value in WAVES for word in ("--set", value)), "--rollouts"]
+    one, many = best(3, *command, "1"), best(3, *command, "1000")
+    said = subprocess.run([str(part) for part in (*command, "1000")], capture_output=True, text=True).stdout
+    if missing := [words for words in SAID if words not in said]:
+        print(f"the dry run of 1,000 rollouts doesn't say: {', '.join(missing)}\n{said}", file=sys.stderr)
+    told_all = told("the dry run of 1,000 rollouts", many, one, "of one rollout", DRY_LIMIT)
+    return told_all and not missing
+
+
 def main() -> int:
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__)
@@ -66,6 +96,7 @@ def main() -> int:
         libraries = best(5, sys.executable, "-c", "import jinja2, pydantic, yaml")
         render = best(5, ROOT / "scripts_hpc/render.sh", "--site", "local", "--output", work / "rendered")
         good = told("rendering a site", render, libraries, "importing jinja2, pydantic and yaml", RENDER_LIMIT) and good
+        good = dry_run(work) and good
         seconds(workflow, "--site", "local")  # the first time
         again = seconds(workflow, "--site", "local")
         steps = agent_seconds(work / "runs")
