@@ -7,7 +7,10 @@ setup() {
   cluster_setup
 }
 
-teardown() { cluster_teardown; }
+teardown() {
+  scontrol delete reservationname=sealed 2>/dev/null || true
+  cluster_teardown
+}
 
 @test "banners, an answer that comes too late, variables of the environment, and a folder with a blank and '%'" {
   as_owner tee "$WORK/bin/sbatch" >/dev/null <<SH
@@ -32,5 +35,34 @@ SH
   expect_in 'SBATCH_PARTITION SBATCH_TIMELIMIT SQUEUE_USERS SCANCEL_STATE' "$error"
   [[ $(wc -l <"$WORK/calls") == 2 ]]
   [[ -s $(echo "$WORK/my runs 50%j"/*/logs/agent_baseline-*.out) ]]
+  expect_nothing_left 20
+}
+
+# A pull while jobs wait: what a node runs is what lay there when the person typed the command, containers and all.
+sealed_edit() { # all that a job could read of the copied checkout is different from now on
+  find "$CHECKOUT/scripts_hpc/lib" "$CHECKOUT/templates" -type f -name '*.sh' -exec sed -i '1s/.*/echo EDITED; exit 9/' {} +
+  find "$CHECKOUT/helpers" "$CHECKOUT/templates" -name '*.py' -exec sed -i '1s/.*/raise SystemExit("EDITED")/' {} +
+}
+
+@test "an edit of the checkout while all jobs wait in Slurm's queue: what runs is the old, and the record says which commit that is" {
+  local original=$CHECKOUT commit run
+  CHECKOUT=$WORK/checkout
+  as_owner cp -R --no-preserve=timestamps "$original" "$CHECKOUT"
+  USER_VARIABLES+=(HAB_VENV_DIR="$original" GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@example.org GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@example.org)
+  as_user git -c init.defaultBranch=main init -q
+  as_user git add scripts_hpc helpers templates site-config
+  as_user git commit -qm 'what the person typed it with'
+  commit=$(as_user git rev-parse HEAD)
+  scontrol create reservation reservationname=sealed starttime=now duration=10 users=root nodes=ALL flags=maint,ignore_jobs >&2
+  try scripts_hpc/run_workflow.sh classification_basic replay --agent baseline --detach
+  expect_status 0
+  run=$output
+  [[ $(queue --format=%T | sort -u) == PENDING ]]
+  sealed_edit
+  scontrol delete reservationname=sealed
+  await 60 queue_empty
+  [[ $(pick "$(echo "$run"/classification_basic_*)/run_metadata.json" "d['state']") == scored ]]
+  refuse grep -rq EDITED "$run"
+  [[ $(pick "$run/workflow.json" "(d['git_commit'], d['git_dirty'])") == "('$commit', False)" ]]
   expect_nothing_left 20
 }
