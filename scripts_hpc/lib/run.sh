@@ -174,7 +174,8 @@ run::_silent() { # run::_silent SERVICE_JOB PROBLEM: notes that a server with an
   local server=$1 url
   url=$(service::lookup "$server" url) || url=''
   [[ ${SILENT_SINCE[$server]:-} == *" $url" ]] || SILENT_SINCE[$server]="$SECONDS $url"
-  WAITS_FOR="${server%_*} (job ${server##*_}) to answer at ${url:-its address}: ${2:-no answer}"
+  local said=${2%%$'\n'*} # of a certificate curl has a paragraph to say
+  WAITS_FOR="${server%_*} (job ${server##*_}) to answer at ${url:-its address}: ${said:-no answer}"
 }
 declare -A SILENT_SINCE=()
 WAITS_FOR=''

@@ -96,6 +96,8 @@ service::probe() { # service::probe TOKEN PATH CURL_ARGS…: the answer is in $J
   local code=0
   # shellcheck disable=SC2153 # choose_port sets it
   PROBE_PROBLEM=$(service::curl "$1" --cacert "$JOB_TMP/tls/cert.pem" --capath "$ADDRESS_DIR" --output "$JOB_TMP/answer" --fail "${@:3}" "https://$HOST:$PORT$2" 2>&1) || code=$?
+  # of a certificate it has a paragraph to say
+  PROBE_PROBLEM=${PROBE_PROBLEM%%$'\n'*}
   return "$code"
 }
 
