@@ -242,6 +242,21 @@ def _agent_files(agent: AgentEntry, job: dict[str, Any]) -> str:
     return f"{job['root']}/agent" if sealing.own_agent(agent.path) else f"{job['root']}/{sealing.AGENTS}/{agent.folder}"
 
 
+def grade_script(site: Site, workflow: Workflow) -> str:
+    """The script of a job that has graded what an earlier run had submitted; no agent runs in it."""
+    wants = site.jobs.grading_server
+    job = _job(
+        site,
+        workflow,
+        script="grade",
+        time=clock(min(3600, seconds(wants.time))),
+        cpus=1,
+        memory_gb=wants.memory_gb,
+        options=sbatch_options(site, "cpu"),
+    )
+    return _fill("grade.sh.j2", site, workflow, job)
+
+
 def notebook_script(site: Site, time_limit: int | None = None, workflow: Workflow | None = None) -> str:
     """The job script of JupyterLab: resources and time limit (seconds) of an agent's job. workflow: whose folder has its log."""
     wants = site.jobs.agent

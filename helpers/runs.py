@@ -16,8 +16,11 @@ from typing import Any
 from helpers import values
 from helpers.scheduler import Job
 
+SUBMISSION = "submission/submission.csv"  # in a run's folder
 MOST_LOOKED_AT = 1000  # workflows, the newest first, to find the last one on a task
 OPEN_STATES = ("waiting", "running")
+UNGRADED = ("lost", "timed_out")  # may have submitted something; `jobs.sh grade` tells
+KEPT = "; the submission is kept: scripts_hpc/jobs.sh grade "  # as scripts_hpc/lib/run.sh says it
 # Each end state with what to do about it; `lost` is the infrastructure's fault and never counts as a zero.
 END_STATES = {
     "scored": "done",
@@ -151,6 +154,8 @@ class Run:
         """Give the run its end state, for a job that could not do so itself; one that it has got by now stays. Raises OSError."""
         self.reread()
         if self.is_open:
+            submitted = self.metadata.get("agent_started_at") and (self.directory / SUBMISSION).is_file()
+            reason += f"{KEPT}{self.directory}" if state in UNGRADED and submitted else ""
             self.metadata |= {"state": state, "reason": reason, "ended_at": now()}
             write_json(self.directory / "run_metadata.json", self.metadata)
 

@@ -101,19 +101,22 @@ class Watch(Workflow):
         self.stopped(ids, reason)
         return True
 
+    def rows(self) -> list[dict[str, Any]]:
+        from helpers.export_results import rows_of
+
+        return rows_of([self.path], keep_all=True)
+
     def close(self) -> None:
         if self.live:
             self.live.stop()
 
     def tell(self) -> int:
         """State and score of every run, where the score stands, what it cost, where the files are; the exit code, from the same look."""
-        from helpers.export_results import rows_of
-
         self.close()
-        runs.tell_aggregate(self.path)
-        rows = rows_of([self.path], keep_all=True)
-        known = {row["job_id"] for row in rows}
-        code = exit_code([row["state"] for row in rows] + ["lost" for job in self.agents if job not in known])
+        for group in self.groups():
+            runs.tell_aggregate(group)
+        rows = self.rows()
+        code = exit_code([row["state"] for row in rows] + ["lost"] * (len(self.agents) - len(rows)))
         if self.as_json:
             self.emit({"run": str(self.path), "exit_code": code, "results": rows})
             return code
@@ -140,9 +143,9 @@ def _table(rows: list[tuple[str, ...]], note: str) -> Table:
     return table
 
 
-def watch(group: Path, as_json: bool, emit: Callable[[Any], None]) -> int:
+def watch(group: Path, as_json: bool, emit: Callable[[Any], None], kind: type[Watch] = Watch) -> int:
     """Watch until every run has ended; prints the results; returns the exit code of the README."""
-    one = Watch(group, as_json, emit)
+    one = kind(group, as_json, emit)
     try:
         return follow(one)
     finally:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach [RUN] [options]
+# Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach|grade [RUN] [options]
 #
 #   status             a line for each job (state, queue reason, time, node), and the state of each run
 #   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
@@ -8,6 +8,9 @@
 #   stop               cancel what still runs of a run, and wait until it is gone
 #   why                one sentence on each job that waits or died, and what to do
 #   attach             watch it again until it ends
+#   grade              grade what a run had submitted that ended without being graded (lost, or cut off at its job's time limit), by
+#                      jobs of its own; its record then says so, and why it wasn't graded at first. Of a run's folder with several
+#                      agents, all such. What was written after the agent's time, or after the run's end, doesn't count
 #
 #   RUN   the folder of a run, a preparation or a notebook, its name, or the id of one of its jobs; default: the newest.
 #         An agent's own folder or job means that agent alone where several share the servers; so does the job of an array.
@@ -15,10 +18,12 @@
 # Options
 #   --site NAME        where to look for RUN: a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set paths.runs=/scratch/me/runs (repeatable)
+#   --detach           grade: submit, print the folder of the jobs, and leave
 #   --json             for programs
 #   -h, --help         this text
 #
-# Exit codes: 0 done; 2 usage, or no such run; 3 the scheduler doesn't answer, or a job can't be ended.
+# Exit codes: 0 done; 2 usage, or no such run; 3 the scheduler doesn't answer, or a job can't be ended. attach and grade end as
+# run_workflow.sh does.
 set -euo pipefail
 ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
@@ -28,11 +33,16 @@ for argument in "$@"; do
   case $argument in -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;; esac
 done
 case ${1:-} in
-  status | logs | stop | why | attach) ;;
+  status | logs | stop | why | attach | grade) ;;
   '') common::usage "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
-  *) die 2 "unknown verb '$1': status, logs, stop, why or attach (--help tells more)" ;;
+  *) die 2 "unknown verb '$1': status, logs, stop, why, attach or grade (--help tells more)" ;;
 esac
 # shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"
+if [[ $1 == grade ]]; then
+  # shellcheck source=scripts_hpc/lib/grade.sh
+  source "$ROOT/scripts_hpc/lib/grade.sh"
+  grade::main "${@:2}"
+fi
 python::ensure core
 exec "$PYTHON" -m helpers.jobs "$@"

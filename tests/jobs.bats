@@ -70,7 +70,7 @@ await() { # await ID STATE
   PATH=/usr/bin:/bin HAB_PYTHON=/nonexistent try "$ROOT/scripts_hpc/jobs.sh" status --help
   (($(date +%s%N) - started < 100000000))
   expect_status 0
-  expect_in 'Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach [RUN]' "$output"
+  expect_in 'Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach|grade [RUN]' "$output"
   expect_in 'Exit codes: 0 done' "$output"
   [[ $output != *'set -euo'* && -z $error ]]
 }

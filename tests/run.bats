@@ -456,10 +456,27 @@ WORDS
   finishes "$near; RUN_STATE=waiting AGENT_STARTED=''; kill -TERM \$\$" 3 lost 'job 7 reached its time limit while it waited for its servers'
 }
 
+@test "what a run that is lost had submitted is kept, as it was then: its checksum, a copy, and the command that grades it" {
+  local kept='; the submission is kept: scripts_hpc/jobs.sh grade ' sum
+  sum=$(echo id,1 | sha256sum)
+  finishes 'AGENT_STARTED=x; work "sleep 600"; on_exit run::stop_agent; run::lose "a server is gone"' 3 lost "a server is gone$kept$WORK/run\""
+  expect_in "\"submission_sha256\": \"${sum%% *}\"" "$(<"$WORK/run/run_metadata.json")"
+  [[ $(<"$WORK/run/kept_submission.csv") == id,1 ]]
+  # what counted at the deadline, not what lies there
+  LIMIT=1 finishes 'AGENT_STARTED=x; work "sleep 2.5; echo id,3 >\$S"; run::supervise; run::lose gone' 3 lost "gone$kept"
+  [[ $(<"$WORK/run/kept_submission.csv") == id,1 ]]
+  # nothing that counts
+  finishes 'AGENT_STARTED=x; rm $S; run::lose gone' 3 lost 'gone"'
+  finishes 'run::lose gone' 3 lost 'gone"'
+  finishes 'on_exit run::close; AGENT_STARTED=x RUN_STATE=running; die 3 "no room"' 3 lost "no room$kept"
+}
+
 @test "a job that is asked to end before its time leaves the word to the scheduler" {
   local early='LEAD=180 RUN_STATE=running AGENT_STARTED=x; trap run::asked_to_end TERM; on_exit run::close' left
   for left in 'echo 9000' : 'return 3'; do
     finishes "$early; sched::left() { $left; }; kill -TERM \$\$" 130 running 'asked to end by the scheduler or a person (SIGTERM)"'
     expect_in '"asked_to_end": true' "$(<"$WORK/run/run_metadata.json")"
+    grep -qE '"submission_sha256": "[0-9a-f]{64}"' "$WORK/run/run_metadata.json"
+    [[ $(<"$WORK/run/kept_submission.csv") == id,1 ]]
   done
 }

@@ -48,7 +48,7 @@ class Workflow(Kind):
     def __init__(self, path: Path, site: Site, only: str | None = None):
         super().__init__(path, site, only)
         self.jobs = jobs_of(path, self.record)
-        self.runs = {run.job_id: run for run in runs.runs_of(path)}
+        self.runs = self.read_runs()
         every = self._entries()
         self.agents = [entry.id for entry in every if entry.part == "agent"]
         self.only = only if only in self.agents and len(self.agents) > 1 else None
@@ -71,6 +71,9 @@ class Workflow(Kind):
             return ""
         # scripts that were submitted alone have no record but their runs'
         return word if len(jobs) == 1 and word in {run.job_id for run in runs.runs_of(folder)} else None
+
+    def read_runs(self) -> dict[str, Run]:
+        return {run.job_id: run for run in runs.runs_of(self.path)}
 
     def _entries(self) -> list[Entry]:
         reused = section(self.record, "reused")
@@ -136,7 +139,7 @@ class Workflow(Kind):
             if self.runs[job].metadata != before:
                 self.fleet.stir()
         if any(job not in self.runs for job in self.agents):
-            self.runs = {run.job_id: run for run in runs.runs_of(self.path)} | self.runs
+            self.runs = self.read_runs() | self.runs
 
     def settle(self) -> None:
         for job in self.open_jobs():
@@ -198,6 +201,10 @@ class Workflow(Kind):
                 continue
             for path in files:
                 folders.remove(path)
+
+    def groups(self) -> list[Path]:
+        """The folders of workflows that its runs lie in."""
+        return [self.path]
 
     def tidy(self) -> None:
         runs.tell_aggregate(self.path, list(self.runs.values()))

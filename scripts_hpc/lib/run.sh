@@ -3,7 +3,7 @@
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
-SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 EARLIER_RECORD='' CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
 declare -gA EXTERNAL # the job script has filled it, for models whose endpoint is somebody else's
 
 run::create() {
@@ -23,18 +23,20 @@ run::create() {
 run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomically
   RUN_STATE=$1 RUN_REASON=${2:-}
   local ended=''
+  [[ -z $EARLIER_RECORD ]] || { run::_record_later && return || return; }
   case $RUN_STATE in waiting | running) ;; *) ended=$(common::now) ;; esac
   json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
     seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
     time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" cut_short "$CUT_SHORT" step_limit: "$STEP_LIMIT" \
     asked_to_end: "$ASKED_TO_END" data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
     grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" feedback_job "${FEEDBACK_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
-    agent_started_at "$AGENT_STARTED" agent_ended_at "$AGENT_ENDED" ended_at "$ended" |
+    agent_started_at "$AGENT_STARTED" agent_ended_at "$AGENT_ENDED" submission_sha256 "$SUBMISSION_SHA256" ended_at "$ended" |
     common::write_atomic "$RUN/run_metadata.json"
 }
 
 run::finish() { # run::finish STATE REASON
   rm -rf "$RUN/.reserve"
+  [[ $1 != lost ]] || set -- "$1" "$2$(run::_kept)"
   run::record "$1" "$2" || log "can't write $RUN/run_metadata.json"
   log "$COMPETITION: $1: $2"
 }
@@ -42,7 +44,7 @@ run::finish() { # run::finish STATE REASON
 run::close() { # the last word of a job script that died on the way, and of every other one
   local code=$EXIT_CODE
   case $RUN_STATE:$ASKED_TO_END in
-    :true | waiting:true | running:true) run::finish "${RUN_STATE:-waiting}" "asked to end by the scheduler or a person (SIGTERM)" ;;
+    :true | waiting:true | running:true) run::finish "${RUN_STATE:-waiting}" "$ASKED" ;;
     :* | waiting:* | running:*) run::finish lost "${DIED:-the job script ended early (code $code): see its log}" ;;
   esac
   run::release_models
@@ -56,6 +58,10 @@ run::asked_to_end() {
   left=$(sched::left "$JOB_ID") || left=''
   if [[ -z $left ]] || ((left > LEAD + 90)); then # Slurm may be a minute early
     ASKED_TO_END=true
+    # at once: what makes room for another job is given few seconds
+    run::_take_submission
+    [[ -z $RUN_STATE ]] || run::record "$RUN_STATE" "$ASKED"
+    run::_put_by
     exit 130
   fi
   [[ -n $AGENT_STARTED ]] || run::lose "job $JOB_ID reached its time limit while it waited for its servers"
@@ -64,7 +70,7 @@ run::asked_to_end() {
   JOB_IS_OVER=1
   AGENT_DEADLINE=$(($(date +%s) - STOP_SECONDS))
 }
-ASKED_TO_END=false JOB_IS_OVER=0
+ASKED_TO_END=false JOB_IS_OVER=0 ASKED='asked to end by the scheduler or a person (SIGTERM)'
 
 run::release_models() { # the run has no more to ask of them: whoever grades it holds no GPU
   local server
@@ -74,9 +80,33 @@ run::release_models() { # the run has no more to ask of them: whoever grades it 
 RELEASED=0
 
 run::lose() { # run::lose REASON: ends the job, infrastructure's fault
-  AGENT_ENDED=${AGENT_ENDED:-$(common::now)}
+  LOSING=1 AGENT_ENDED=${AGENT_ENDED:-$(common::now)}
+  run::_take_submission
   run::finish lost "$1"
+  run::_put_by
   exit 3
+}
+
+# The submission of a run that ends without being graded, as it is now: `jobs.sh grade` knows it by its checksum, and has a copy out of
+# the agent's reach.
+run::_take_submission() { # sets SUBMISSION_SHA256
+  [[ -n $AGENT_STARTED ]] || return 0
+  [[ -n $SUBMISSION_KEPT ]] || LOSING=1 run::_keep_submission
+  if [[ -f $SUBMISSION ]]; then read -r SUBMISSION_SHA256 _ < <(sha256sum <"$SUBMISSION"); fi
+}
+
+run::_put_by() {
+  [[ -n $SUBMISSION_SHA256 && -n $AGENT_STARTED ]] || return 0
+  cp "$SUBMISSION" "$RUN/kept_submission.csv" || {
+    rm -f "$RUN/kept_submission.csv"
+    log "can't keep a copy of the submission in $RUN: $(common::lacking "$RUN")"
+  }
+}
+
+run::_kept() { # what is to be said of a submission that isn't graded; helpers/runs.py says it the same way
+  if [[ -n $AGENT_STARTED$EARLIER_RECORD && (-n $SUBMISSION_SHA256 || -f $RUN/submission/submission.csv) ]]; then
+    printf '; the submission is kept: scripts_hpc/jobs.sh grade %s' "$RUN"
+  fi
 }
 
 run::server() { # run::server SERVICE auto:JOB|auto|URL|external: prints <service>_<job>, or nothing where no job stands behind it
@@ -213,7 +243,7 @@ run::await_services() {
     done
     ((ready == 0)) || return 0
     run::_check_room || true
-    run::_agent_running || {
+    [[ -z $AGENT_PID ]] || run::_agent_running || {
       AGENT_CODE=0
       wait "$AGENT_PID" || AGENT_CODE=$?
       AGENT_ENDED=$(common::now)
@@ -226,7 +256,7 @@ run::await_services() {
       run::_check_servers
     fi
     run::_bound_silence
-    common::pause 0.2 "$AGENT_PID"
+    common::pause 0.2 ${AGENT_PID:+"$AGENT_PID"}
   done
 }
 
@@ -511,7 +541,7 @@ run::_keep_submission() {
       common::end_group "$AGENT_PID" 5
       container::empty_tmp
     done
-    ((code != 3)) || run::lose "$SUBMISSION_PROBLEM; the submission is kept"
+    ((code != 3 || LOSING)) || run::lose "$SUBMISSION_PROBLEM"
     ((code == 0)) || SUBMISSION=''
   fi
 }
@@ -557,13 +587,13 @@ run::_keep_report() {
   rm -rf "$RUN/.reserve"
   if [[ $(agent::_seen "$path") != "$SUBMISSION_KEPT" ]]; then
     path=$RUN/graded_submission.csv
-    mv -f "$SUBMISSION" "$path" || log "can't keep what was graded in $path: $(common::lacking "$RUN")"
+    { mv -f "$SUBMISSION" "$path" && SUBMISSION=$path; } || log "can't keep what was graded in $path: $(common::lacking "$RUN")"
   fi
   # the server knows the upload, not where it came from
   path=$(json::string "$path" | sed 's/[\\&|]/\\&/g')
   sed "s|\"submission_path\": *\"\"|\"submission_path\": $path|" "$JOB_TMP/report.json" |
     common::write_atomic "$RUN/grading_report.json" ||
-    run::lose "can't write to $RUN: $(common::lacking "$RUN"); the submission is kept"
+    run::lose "can't write to $RUN: $(common::lacking "$RUN")"
 }
 
 # What an agent says of its use of models. It is only words: none of it decides a state.
@@ -629,7 +659,7 @@ run::_without_submission() {
 run::_grade() { # run::_grade FILE: the report is $JOB_TMP/report.json
   local code problem tries=0 pause=1 since='' checked=$SECONDS
   for (( ; ; )); do
-    code=$(run::_send "$1") || run::lose "$code; the submission is kept"
+    code=$(run::_send "$1") || run::lose "$code"
     [[ $code != 200 ]] || return 0
     [[ $code == 000 ]] || run::_not_graded "$code"
     problem=$(head -n 1 "$JOB_TMP/problem")
@@ -637,7 +667,7 @@ run::_grade() { # run::_grade FILE: the report is $JOB_TMP/report.json
     if [[ -e $ADDRESS_DIR/$GRADING_JOB ]]; then
       since=${since:-$SECONDS}
       ((++tries < GRADE_TRIES && SECONDS - since < SILENT_SECONDS)) ||
-        run::lose "the grading server was sent the submission $tries times and gave no answer (${problem:-no reason is known}); the submission is kept"
+        run::lose "the grading server was sent the submission $tries times and gave no answer (${problem:-no reason is known})"
       log "the grading server gave no answer (${problem:-no reason is known}); sending the submission again in $pause s"
       common::pause "$pause"
       pause=$((pause * 2))
@@ -688,5 +718,41 @@ run::_not_graded() { # run::_not_graded HTTP_CODE
         run::_conclude invalid_submission "the grading server can't judge the submission, but others ($said)"
       ;;
   esac
-  run::lose "the grading server refused to grade ($said); the submission is kept"
+  run::lose "the grading server refused to grade ($said)"
+}
+
+# ---- graded later (scripts_hpc/jobs.sh grade): a run that ended without, by a job of its own, which grades as every other does
+
+# The order for one run, written by helpers/later.py, sets RUN, RUN_NAME and COMPETITION; EARLIER_RECORD, EARLIER_STATE and EARLIER_REASON, what
+# the run's record says; and SUBMISSION_FILE, SUBMISSION_SHA256 and SUBMISSION_REMARK, what is graded, and how that is known.
+run::take_order() { # run::take_order FILE
+  [[ -r $1 ]] || die 3 "can't read $1"
+  # shellcheck source=/dev/null
+  source "$1"
+}
+
+run::grade_later() {
+  local problem sum
+  SUBMISSION=$JOB_TMP/submission.csv
+  problem=$(agent::copy "$SUBMISSION_FILE" $((UPLOAD_MB * 1048576)) "$SUBMISSION") || run::lose "$problem"
+  read -r sum _ < <(sha256sum <"$SUBMISSION")
+  [[ $sum == "$SUBMISSION_SHA256" ]] || run::lose "$SUBMISSION_FILE was changed in the meantime"
+  SUBMISSION_KEPT=$SUBMISSION_FILE
+  [[ $SUBMISSION_FILE != "$RUN/submission/submission.csv" ]] || SUBMISSION_KEPT=$(agent::_seen "$SUBMISSION_FILE")
+  run::grade_and_finish
+}
+
+# Into the record once, at the end: what it said stays, and an end that was graded is never written over.
+run::_record_later() {
+  local state=$RUN_STATE reason=$EARLIER_REASON now
+  case $state in
+    waiting | running) return 0 ;;
+    scored | invalid_submission) reason="$RUN_REASON$SUBMISSION_REMARK; graded later, by job $JOB_ID: at first it was $EARLIER_STATE: $reason" ;;
+    *) state=$EARLIER_STATE reason+="; not graded later either, by job $JOB_ID: $RUN_REASON" ;; # which says what is kept
+  esac
+  now=$(json::text state <"$RUN/run_metadata.json")
+  [[ $now == "$EARLIER_STATE" ]] || { log "$RUN is $now by now: its record stays as it is" && return; }
+  now=$(json::object state "$state" reason "$reason" cut_short "$CUT_SHORT" earlier_state "$EARLIER_STATE" earlier_reason "$EARLIER_REASON" \
+    later_job "$JOB_ID" later_at "$(common::now)")
+  printf '%s, %s\n' "${EARLIER_RECORD%\}}" "${now#\{}" | common::write_atomic "$RUN/run_metadata.json"
 }

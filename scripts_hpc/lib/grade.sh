@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# grade.sh: `jobs.sh grade`: a grading server, and a job for each run that ended without being graded. Sourced by jobs.sh; the checks are
+# in helpers/later.py, what the jobs do in run.sh (run::grade_later).
+
+# shellcheck source=scripts_hpc/lib/submit.sh
+source "$ROOT/scripts_hpc/lib/submit.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+
+grade::main() { # grade::main ARGUMENTS OF jobs.sh…
+  local options=() watch=() detach=0 server number
+  while (($#)); do
+    case $1 in
+      --detach) detach=1 ;;
+      --json) watch=(--json) ;;
+      *) options+=("$1") ;;
+    esac
+    shift
+  done
+  submit::begin
+  python::ensure core
+  FOLDER='' SCHEDULER='' ADDRESS_DIR='' COMPETITION='' ORDERS=0
+  submit::plan "$PYTHON" -m helpers.later ${options[@]+"${options[@]}"}
+  submit::open "$FOLDER"
+  SUBMIT_UNDO=grade::_abandon
+  submit::job grading_server "$FOLDER/jobs/grading_server.sh" "$COMPETITION"
+  server=$JOB
+  for ((number = 0; number < ORDERS; number++)); do
+    submit::job agent --after "$server" "$FOLDER/jobs/grade.sh" "$FOLDER/jobs/order_$number" "auto:$server"
+    service::enlist "grading_server_$server" "$JOB" "$FOLDER"
+  done
+  submit::close
+  printf 'grading: %s\n' "$FOLDER" >&2
+  if ((detach)); then
+    submit::leave
+    printf '%s\n' "$FOLDER"
+    exit 0
+  fi
+  submit::watch "$PYTHON" -m helpers.jobs attach "$FOLDER" ${watch[@]+"${watch[@]}"}
+}
+
+grade::_abandon() { # the server is the first that was submitted
+  rm -rf "${ADDRESS_DIR:?}/grading_server_${SUBMITTED[0]#*=}" "$ADDRESS_DIR/grading_server_${SUBMITTED[0]#*=}.consumers"
+}
