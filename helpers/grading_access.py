@@ -1,4 +1,4 @@
-"""Who may ask the grading server for what, and how the server proves that it is ours. In the server's container."""
+"""Who may ask the grading server for what. In the server's container."""
 
 from __future__ import annotations
 
@@ -6,25 +6,10 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # imported where used, so that --help is fast
-    import ssl
+from helpers.serving import Refused
 
 RUN_NAME = r"[A-Za-z0-9._:-]{1,128}"
-
-
-class ServerError(Exception):
-    """The server can't start; the message is for the user."""
-
-
-class Refused(Exception):
-    """A request that gets an error: HTTP status and a message for the client."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -70,33 +55,3 @@ class Tokens:
 
 def _is_same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What a server proves itself with: files of a certificate and its key, both PEM."""
-
-    certificate: Path
-    key: Path
-
-    def server_context(self) -> ssl.SSLContext:
-        """Make what serves. Raises ServerError where the files can't be read or don't belong together."""
-        import ssl
-
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ValueError) as error:  # an SSLError is an OSError
-            raise ServerError(
-                f"can't serve with {self.certificate} (--tls-cert) and {self.key} (--tls-key): {error}"
-            ) from None
-        return context
-
-    def client_context(self) -> ssl.SSLContext:
-        """Make what asks: trusts this one certificate, whatever name it was made for."""
-        import ssl
-
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.load_verify_locations(self.certificate)
-        return context

@@ -1,13 +1,9 @@
-"""The grading server's front: takes requests in whole, and hands them to judges. One process, no thread waits for anybody.
+"""The grading server's front: takes requests in whole, and hands them to judges.
 
 It holds no answers, no grader and no pandas, and it reads nothing of an upload: what a stranger or an agent sends can
-cost it a socket, a file, and the time to copy bytes.
-
-Why this one: uvicorn's protocol class, on asyncio, gives an idle or slow connection no thread, and takes our deadlines for
-the head and the whole of a request (with gunicorn's threads, some strangers made all of them wait). What an upload may cost
-is bounded by its judge: a process that the kernel ends, forked by a keeper that has neither thread nor client. Not Pebble's
-pool: its workers are forked by the process that serves, so they would inherit the clients' sockets, and the loaded answers
-only if the front held them, too.
+cost it a socket, a file, and the time to copy bytes. What an upload may cost is bounded by its judge: a process that the
+kernel ends, forked by a keeper that has neither thread nor client. Not Pebble's pool: its workers are forked by the process
+that serves, so they would inherit the clients' sockets, and the loaded answers only if the front held them, too.
 """
 
 from __future__ import annotations
@@ -15,47 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
-import os
 import re
-import resource
-import signal
 import socket
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import Any, BinaryIO
 
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
-
-from helpers.grading_access import Caller, Certificate, Refused, Tokens
+from helpers.grading_access import Caller, Tokens
 from helpers.grading_judge import LARGEST_MESSAGE, SMALL_UPLOAD, Bounds, noted, refusal, spool, too_large
+from helpers.http_front import Application, Body
+from helpers.serving import CallLog, Refused
 
-SECONDS_FOR_HEAD = 10  # also for a TLS handshake
-SECONDS_FOR_BODY = 30  # and one more for each megabyte
-SECONDS_TO_REFUSE = 2
-SECONDS_TO_STOP = 3
-SECONDS_KEPT_ALIVE = 5
-LARGEST_HEAD = 2**16
-MOST_DESCRIPTORS = 2**16
 PAUSE_OF_LARGE = 0.001
 MOST_UPLOADS, MOST_LARGE_UPLOADS = 256, 8  # of one run at a time: they take memory, and the large ones disk
-
-
-class CallLog:
-    """Append one JSON line a call to a file descriptor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def write(self, **entry: Any) -> None:
-        line = json.dumps({"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **entry}) + "\n"
-        with contextlib.suppress(OSError):  # a full disk must not stop the grading
-            os.write(self.descriptor, line.encode())
 
 
 class Stopped(Exception):
@@ -146,8 +116,8 @@ class Judges:
         return reply
 
 
-class Front:
-    """The ASGI application: checks who asks, takes the upload, has it judged, logs the call."""
+class Front(Application):
+    """Checks who asks, takes the upload, has it judged, logs the call."""
 
     def __init__(
         self,
@@ -164,21 +134,7 @@ class Front:
         self.large_one = asyncio.Lock()
         self.places: Counter[tuple[Caller, bool]] = Counter()
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        upload = Body(receive)
-        status, answer = await self._answer(scope, upload)
-        body = json.dumps(answer).encode() + b"\n"
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        if not upload.is_complete:
-            # a client that is still sending sees the answer; without this the connection is reset under it
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            with contextlib.suppress(asyncio.TimeoutError, Refused):
-                await asyncio.wait_for(upload.discard(), SECONDS_TO_REFUSE)
-            body = b""
-        await send({"type": "http.response.body", "body": body})
-
-    async def _answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any]]:
+    async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any]]:
         path, method = scope["path"], scope["method"]
         allowed = {"/health": "GET", "/validate": "POST", "/grade": "POST", "/token": "POST"}.get(path)
         if allowed is None:
@@ -280,158 +236,5 @@ class Front:
         return size
 
 
-class Body:
-    """The body of a request, in the pieces in which it comes."""
-
-    def __init__(self, receive: Any) -> None:
-        self.receive, self.is_complete = receive, False
-
-    async def read(self) -> bytes:
-        """Read a piece. Raises Refused where the client is gone before the end."""
-        message = await self.receive()
-        if message["type"] != "http.request":
-            raise Refused(400, "the upload broke off before its end")
-        self.is_complete = not message.get("more_body")
-        return message["body"]
-
-    async def discard(self) -> None:
-        while not self.is_complete:
-            await self.read()
-
-
 def _run_id(headers: dict[bytes, str]) -> str | None:
     return re.sub(r"[^A-Za-z0-9._:-]", "", headers.get(b"x-run-id", ""))[:128] or None
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with deadlines: for the head of a request, and for the whole of it."""
-
-    most_connections = MOST_DESCRIPTORS
-    _timer: asyncio.TimerHandle | None = None
-    _head = 0
-    _in_head = True
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        if len(self.connections) > self.most_connections:
-            transport.abort()
-            return
-        self._expect(SECONDS_FOR_HEAD, "the head of the request")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._expect(None)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._expect(SECONDS_FOR_HEAD, "the head of the request")  # whatever it is that came between two requests
-        if self._in_head:
-            self._head += len(data)
-            if self._head > LARGEST_HEAD and not self.transport.is_closing():
-                self._refuse(431, f"the head of the request is larger than {LARGEST_HEAD} bytes")
-
-    def eof_received(self) -> bool:
-        """Keep a connection whose request is there in whole: the client waits for the answer."""
-        cycle = self.cycle
-        return self.scheme == "http" and cycle is not None and not (cycle.more_body or cycle.response_complete)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head = True
-        if self._timer is None:
-            self._expect(SECONDS_FOR_HEAD, "the head of the request")
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._in_head, self._head = False, 0
-        length = next((value for name, value in self.headers if name == b"content-length"), b"")
-        megabytes = int(length) / 2**20 if length.isdigit() else self.config.largest / 2**20
-        self._expect(SECONDS_FOR_BODY + min(megabytes, self.config.largest / 2**20), "the upload")
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._expect(None)
-
-    def on_response_complete(self) -> None:
-        if self.cycle.more_body and not self.transport.is_closing():
-            self.transport.close()  # refused, and still sending
-        super().on_response_complete()
-
-    def leave(self) -> None:
-        """Close once the answer that is due is out; who is still sending gets none."""
-        if self.cycle and self.cycle.more_body:
-            self.transport.abort()
-        self.shutdown()
-
-    def _expect(self, seconds: float | None, what: str = "") -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = None
-        if seconds is not None:
-            self._timer = self.loop.call_later(
-                seconds, self._refuse, 408, f"{what} broke off before its end: it was not there after {seconds:.0f} s"
-            )
-
-    def _refuse(self, status: int, message: str) -> None:
-        """Say why and close, whoever reads it."""
-        self._expect(None)
-        if not (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
-            body = json.dumps({"error": message}).encode()
-            head = b"HTTP/1.1 %d \r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            self.transport.write(head % (status, len(body)) + body)
-        self.transport.close()
-        self.loop.call_later(SECONDS_TO_REFUSE, self.transport.abort)
-
-
-def serve(
-    listener: socket.socket, control: socket.socket, make: Any, judges: int, limit: int, certificate: Certificate | None
-) -> None:
-    """Serve until SIGTERM; make(judges) gives the application. In the process that was forked for it."""
-    asyncio.run(_serve(listener, control, make, judges, limit, certificate))
-
-
-async def _serve(listener, control, make, judges, limit, certificate) -> None:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    config = Config(
-        make(Judges(control, judges)),
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        timeout_keep_alive=SECONDS_KEPT_ALIVE,
-        server_header=False,
-    )
-    config.load()
-    config.largest = limit
-    Protocol.most_connections = _raise_descriptors() - 256
-    state = ServerState()
-    tls = {"ssl": certificate.server_context(), "ssl_handshake_timeout": SECONDS_FOR_HEAD} if certificate else {}
-    server = await loop.create_server(lambda: Protocol(config, state, {}), sock=listener, backlog=1024, **tls)
-    await stop.wait()
-    server.close()
-    for connection in list(state.connections):
-        connection.leave()
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(_finished(state), SECONDS_TO_STOP)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what isn't finished is cancelled, which is no error
-
-
-async def _finished(state: ServerState) -> None:
-    while state.tasks:
-        await asyncio.wait(set(state.tasks))
-
-
-def _raise_descriptors() -> int:
-    """Allow as many sockets as this process may have. Returns their number."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    most = max(most, soft)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from helpers.bounded import limit_memory
-from helpers.grading_access import Refused, Tokens
+from helpers.grading_access import Tokens
+from helpers.serving import Refused
 
 if TYPE_CHECKING:
     from helpers.graders import Grader

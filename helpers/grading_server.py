@@ -14,10 +14,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import errno
 import hmac
 import http.client
-import ipaddress
 import json
 import os
 import secrets
@@ -27,14 +25,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.grading_access import Certificate, ServerError, Tokens
+from helpers import serving
+from helpers.grading_access import Tokens
 from helpers.grading_judge import Bounds, Judge, work
+from helpers.serving import Certificate, ServerError
 
 if TYPE_CHECKING:  # imported where used, so that --help is fast
-    from helpers import grading_front
     from helpers.graders import Grader
 
 SECONDS_TO_START = 60
@@ -54,40 +52,15 @@ def read_tokens(environment: dict[str, str] | os._Environ[str]) -> tuple[str | N
     return token or None, admin_token or None
 
 
-def bind(host: str, port: int, *, loopback_only: bool) -> socket.socket:
-    """Bind and listen; port 0 is any free one. Raises ServerError where the address is taken or not allowed."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise ServerError(f"the host {host!r} is not known (--host): {error}") from None
-    if loopback_only and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
-        raise ServerError(
-            f"{host} is not a loopback address (--host), and without tokens only those are served: "
-            "set GRADING_TOKEN and GRADING_ADMIN_TOKEN"
-        )
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ServerError(
-                f"port {port} of {host} is taken (--port): choose another, or 0 for any free one"
-            ) from None
-        raise ServerError(f"can't listen on {host} port {port} (--host, --port): {error}") from None
-    return listener
-
-
 class Keeper:
     """The process that holds the answers: forks the front, then loads, forks judges, and replaces those that end.
 
     It has no thread and no client's socket, so a fork of it is clean; forking a judge takes some milliseconds.
     """
 
-    def __init__(self, settings: argparse.Namespace, tokens: Tokens, listener: socket.socket, log: int) -> None:
-        self.settings, self.tokens, self.listener, self.log = settings, tokens, listener, log
+    def __init__(self, settings: argparse.Namespace, tokens: Tokens, opened: serving.Opened) -> None:
+        self.settings, self.tokens = settings, tokens
+        self.listener, self.certificate, self.log = opened
         self.limit = settings.max_upload_mb * 2**20
         self.bounds = Bounds(settings.judgement_seconds, settings.judgement_mb)
         # one more than work on large uploads at a time: it is left to the small ones
@@ -95,19 +68,19 @@ class Keeper:
         self.judges: dict[int, float] = {}  # by process id, when it began
         self.front = self.announcer = 0
 
-    def run(self, instance: str, certificate: Certificate | None) -> int:
+    def run(self, instance: str) -> int:
         """Serve until a signal ends it. Returns an exit code. Raises GradingError and ServerError."""
         for number in ENDING:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, _end)
         try:
             self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self.front = _fork(self._front, theirs, instance, certificate)
+            self.front = _fork(self._front, theirs, instance)
             theirs.close()
             self.graders = _load(self.settings)
             for _ in range(self.count):
                 self._start_judge()
-            self.announcer = _fork(announce, self.settings, self.listener, instance, certificate, self.tokens)
+            self.announcer = _fork(announce, self.settings, self.listener, instance, self.certificate, self.tokens)
             self.listener.close()
             return self._keep()
         except Ended:
@@ -155,16 +128,17 @@ class Keeper:
             end.close()
         work(channel, Judge(self.graders, self.tokens, self.limit, self.bounds))
 
-    def _front(self, control: socket.socket, instance: str, certificate: Certificate | None) -> None:
+    def _front(self, control: socket.socket, instance: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.control.close()
-        from helpers import grading_front
+        from helpers import http_front
+        from helpers.grading_front import Front, Judges
 
-        def make(judges: grading_front.Judges) -> grading_front.Front:
-            names, log = self.settings.competition_id, grading_front.CallLog(self.log)
-            return grading_front.Front(names, self.tokens, judges, log, instance, self.limit, self.bounds)
+        def make() -> Front:
+            names, judges = self.settings.competition_id, Judges(control, self.count)
+            return Front(names, self.tokens, judges, self.log, instance, self.limit, self.bounds)
 
-        grading_front.serve(self.listener, control, make, self.count, self.limit, certificate)
+        http_front.serve(self.listener, self.certificate, make, self.limit)
 
     def _stop(self) -> None:
         """End all children, the front first, so that who waits for an answer still gets it."""
@@ -236,9 +210,7 @@ def announce(
             return 3
         time.sleep(0.01)  # after a wrong answer: the right one is waited for, from the first request on
     try:
-        if settings.ready_file:
-            _write(settings.ready_file, f"{port}\n")
-        print(f"grading server: {_url(host, port, certificate)}", flush=True)
+        serving.announce("grading server", settings, port)
     except OSError as error:
         print(f"grading_server: can't announce the server: {error}", file=sys.stderr, flush=True)
         return 3
@@ -276,40 +248,18 @@ def _refuses_bad(connection: http.client.HTTPConnection, competition: str, token
     return json.loads(connection.getresponse().read()).get("result", "").startswith(INVALID)
 
 
-def _url(host: str, port: int, certificate: Certificate | None) -> str:
-    return f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text)
-    scratch.rename(path)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.grading_server",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = serving.parser("grading_server", __doc__)
     parser.add_argument(
         "--competition-id", action="append", required=True, metavar="ID", help="may be given several times"
     )
     parser.add_argument("--data-dir", required=True, metavar="DIR", help="folder of the prepared competitions")
-    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=_port, default=0, metavar="P", help="port to listen on (default: 0, any free one)"
-    )
-    parser.add_argument("--tls-cert", type=Path, metavar="F", help="serve https with this certificate, and --tls-key")
-    parser.add_argument("--tls-key", type=Path, metavar="F", help="its key; both are PEM files")
-    parser.add_argument("--ready-file", type=Path, metavar="F", help="write the port here once the server answers")
     parser.add_argument(
         "--workers",
         type=_positive,
         metavar="N",
         help="judges, beside one for small uploads (default: one a CPU, at most 4)",
     )
-    parser.add_argument("--log", type=Path, metavar="F", help="append one JSON line a call here (default: stderr)")
     parser.add_argument("--max-upload-mb", type=_positive, default=512, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--judgement-seconds",
@@ -335,31 +285,6 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
-    return int(text)
-
-
-def _open_log(path: Path | None) -> int:
-    if path is None:
-        return 2
-    try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ServerError(f"can't write the log {path} (--log): {error.strerror}") from None
-
-
-def _certificate(arguments: argparse.Namespace) -> Certificate | None:
-    if arguments.tls_cert is None and arguments.tls_key is None:
-        return None
-    if arguments.tls_cert is None or arguments.tls_key is None:
-        raise ServerError("--tls-cert and --tls-key belong together: give both, or neither (http)")
-    certificate = Certificate(arguments.tls_cert, arguments.tls_key)
-    certificate.server_context()
-    return certificate
-
-
 def _load(arguments: argparse.Namespace) -> dict[str, Grader]:
     from helpers.graders import load
 
@@ -375,15 +300,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         print(f"grading_server: ready to serve {', '.join(_load(arguments))}")
         return 0
-    if arguments.ready_file:
-        if not os.access(arguments.ready_file.parent, os.W_OK):
-            raise ServerError(f"can't write {arguments.ready_file} (--ready-file): its folder is missing or read-only")
-        arguments.ready_file.unlink(missing_ok=True)  # an earlier server's
-    certificate = _certificate(arguments)
-    log = _open_log(arguments.log)
-    listener = bind(arguments.host, arguments.port, loopback_only=token is None)
+    opened = serving.opened(arguments, None if token else "GRADING_TOKEN and GRADING_ADMIN_TOKEN")
     instance = os.environ.get("HAB_INSTANCE") or secrets.token_hex(8)
-    return Keeper(arguments, Tokens(token, admin_token), listener, log).run(instance, certificate)
+    return Keeper(arguments, Tokens(token, admin_token), opened).run(instance)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -307,11 +307,11 @@ def program(score: float, submission: str | None = None, extra: str = "") -> str
 
 
 @contextmanager
-def replay_server(log: Path, token: str = "replay-token"):
+def replay_server(log: Path, *arguments: str, token: str = "replay-token"):
     """The real replay server; yields its URL."""
     ready = log.with_suffix(".port")
     process = subprocess.Popen(
-        [sys.executable, "-m", "helpers.replay_server", "--ready-file", ready, "--log", log],
+        [sys.executable, "-m", "helpers.replay_server", "--ready-file", ready, "--log", log, *arguments],
         cwd=ROOT,
         env=os.environ | {"MODEL_TOKEN": token},
         stdout=subprocess.DEVNULL,

@@ -24,8 +24,9 @@ import requests
 
 from helpers import grading_server
 from helpers.graders import INVALID, VALID
-from helpers.grading_access import Caller, Certificate, Refused, ServerError, Tokens
+from helpers.grading_access import Caller, Tokens
 from helpers.grading_judge import Bounds, Judge
+from helpers.serving import Certificate, Refused, ServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = {"GRADING_TOKEN": "agents-token", "GRADING_ADMIN_TOKEN": "hosts-token"}
@@ -496,7 +497,7 @@ def test_several_competitions_answers_read_once_and_no_token_on_loopback(own_ser
 
 class ImpatientServer(Server):
     CODE = (
-        "import helpers.grading_front as front, helpers.grading_server as server; "
+        "import helpers.http_front as front, helpers.grading_server as server; "
         "front.SECONDS_FOR_HEAD = front.SECONDS_FOR_BODY = 2; server.main()"
     )
 
