@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import signal
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 SMALL_UPLOAD = 2**20  # uploads up to this size stay in memory: they work on a full disk, too
 LARGEST_MESSAGE = 2**18
-FORM_PARTS, FORM_MEMORY = 8, 500_000
+FORM_PARTS, FORM_MEMORY, LARGEST_PART_HEAD = 8, 500_000, 2**14
 BUSY_NICENESS = 10
 TIMES_BY_THE_CLOCK = 5
 
@@ -110,21 +109,22 @@ class Judge:
         return answer
 
     def _form(self, kind: str, upload: BinaryIO) -> tuple[Any, Any]:
-        from werkzeug.exceptions import RequestEntityTooLarge
-        from werkzeug.formparser import FormDataParser
-        from werkzeug.http import parse_options_header
-
-        def stream(*_: Any, **__: Any) -> BinaryIO:
-            return io.BytesIO() if size <= SMALL_UPLOAD else tempfile.TemporaryFile()
+        from multipart import ParserLimitReached, parse_form_data
 
         size = upload.seek(0, os.SEEK_END)
         upload.seek(0)
-        mimetype, options = parse_options_header(kind)
-        parser = FormDataParser(stream, max_form_memory_size=FORM_MEMORY, max_form_parts=FORM_PARTS)
+        asked = {"CONTENT_TYPE": kind, "CONTENT_LENGTH": str(size), "wsgi.input": upload}
+        limits = {"part_limit": FORM_PARTS, "headersize_limit": LARGEST_PART_HEAD, "spool_limit": SMALL_UPLOAD}
         try:
-            return parser.parse(upload, mimetype, size, options)[1:]
-        except RequestEntityTooLarge:
+            form, files = parse_form_data(asked, ignore_errors=False, memory_limit=FORM_MEMORY + SMALL_UPLOAD, **limits)
+            is_long = any(len(text) > FORM_MEMORY for _, text in form.iterallitems())
+            if is_long or not all(part.filename for _, part in files.iterallitems()):  # longer text is given as a file
+                raise ParserLimitReached
+            return form, files
+        except ParserLimitReached:
             raise Refused(413, too_large(self.limit)) from None
+        except (ValueError, LookupError) as error:  # LookupError: by a charset that is none for text
+            raise Refused(400, f"the form can't be read: {error}") from None
 
 
 def too_large(limit: int) -> str:
@@ -153,15 +153,14 @@ def noted(endpoint: str, entry: dict[str, Any], answer: dict[str, Any]) -> dict[
 
 def _chosen_file(form: Any, files: Any) -> BinaryIO:
     """Take the one uploaded file out of a form; its name is ignored. Raises Refused."""
-    uploads = files.getlist("file")
+    uploads = files.getall("file")
     if len(uploads) == 1 and uploads[0].filename:
-        return uploads[0].stream
+        return uploads[0].file
     if len(uploads) > 1:
         raise Refused(400, "send exactly one file in the field `file`")
-    if uploads:
-        raise Refused(400, "the field `file` has an empty file name: no file was chosen")
     if "file" in form:
-        raise Refused(400, "the field `file` holds text, not a file (with curl: -F file=@submission.csv)")
+        hint = "(with curl: -F file=@submission.csv)"
+        raise Refused(400, f"the field `file` holds text, not a file, or one with an empty file name {hint}")
     raise Refused(400, "no file came with the request: send it as multipart form data, in the field `file`")
 
 
