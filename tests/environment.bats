@@ -146,7 +146,7 @@ S
   printf '%s\n' 'die 3 "a sentence"' >tail
   { sed '$d' slurm_script && cat tail; } >next && try bash next
   expect_status 3
-  [[ $error == *"runs the code of "*$'\n'"next: a sentence" && $(wc -l <<<"$error") == 2 ]]
+  [[ $error == *"runs the code of "* && $'\n'$error$'\n' == *$'\nnext: a sentence\n'* && $(wc -l <<<"$error") == 2 ]]
   printf '%s\n' 'X=$(die 2 "from within")' >tail
   { sed '$d' slurm_script && cat tail; } >next && try bash next
   expect_status 2
@@ -159,4 +159,16 @@ S
   try bash slurm_script
   expect_status 3
   expect_in "slurm_script: there is no /not/here on this node: the checkout must lie on a file system that compute nodes see" "$error"
+}
+
+@test "which commit a job runs is told beside its work: a git that takes its time delays nothing, and gets no lock" {
+  job '{}' <<<''
+  echo 'touch said' >>slurm_script
+  mkdir bin
+  # it goes on when the job has
+  printf '#!/usr/bin/env bash\nfor ((n = 0; n < 200; n++)); do [[ ! -e said ]] || break; sleep 0.1; done\n[[ -e said ]] && echo "# branch.oid of $1"\n' >bin/git
+  chmod +x bin/git
+  PATH=$PWD/bin:$PATH try bash slurm_script
+  expect_status 0
+  expect_in "as it is now: of --no-optional-locks" "$error"
 }

@@ -56,5 +56,5 @@ ended() { [[ $(sched::_local_state "$1") != @(PENDING|RUNNING) ]]; }
   [[ $(said) == *"$commit, with changes" ]]
   rm -r "$CHECKOUT/.git"
   [[ $(said) == *"an unknown commit" ]]
-  grep -qx common::tell_commit "$ROOT/tests/golden/local/slurm_vllm_replay.sh"
+  grep -qx "common::tell_commit &" "$ROOT/tests/golden/local/slurm_vllm_replay.sh"
 }

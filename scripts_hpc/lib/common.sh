@@ -57,11 +57,15 @@ common::check_env_file() { # a word on keys that others can read; needs ROOT
     printf '%s: others on this machine can read the keys in %s: chmod 600 %q\n' "${0##*/}" "$file" "$file" >&2
 }
 
-common::tell_commit() { # which code a job that was submitted by hand runs; needs ROOT
-  local commit changed=''
-  commit=$(timeout 10 git -c "safe.directory=$ROOT" -C "$ROOT" rev-parse HEAD 2>/dev/null) || commit='an unknown commit'
-  [[ -z $(timeout 10 git -c "safe.directory=$ROOT" -C "$ROOT" status --porcelain --untracked-files=no 2>/dev/null) ]] || changed=', with changes'
-  log "runs the code of $ROOT as it is now: $commit$changed"
+# Which code a job that was submitted by hand runs; needs ROOT. For the background: on a slow file system git takes its time. It takes
+# no lock, which would be in the way of who works in the checkout.
+common::tell_commit() {
+  local said changed=''
+  said=$(timeout 20 git --no-optional-locks -c "safe.directory=$ROOT" -C "$ROOT" status --porcelain=v2 --branch --untracked-files=no 2>/dev/null) ||
+    said='# branch.oid an unknown commit'
+  [[ $said != *$'\n'[12u]' '* ]] || changed=', with changes'
+  said=${said#*'# branch.oid '}
+  log "runs the code of $ROOT as it is now: ${said%%$'\n'*}$changed"
 }
 
 common::key() { # common::key VARIABLE: a key, from the environment, else from .env; nothing else of .env is read; needs ROOT

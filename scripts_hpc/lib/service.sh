@@ -51,8 +51,8 @@ service::make_certificate() { # needs HOST and JOB_TMP
     '[name]' "CN = ${SERVICE}_$JOB_ID" '[extensions]' 'basicConstraints = critical, CA:TRUE' \
     'keyUsage = critical, digitalSignature, keyCertSign' 'extendedKeyUsage = serverAuth' 'subjectKeyIdentifier = hash' \
     "subjectAltName = $name:$HOST, DNS:localhost, IP:127.0.0.1" >"$folder/settings"
-  problem=$( (umask 077 && export OPENSSL_CONF="$folder/settings" && openssl ecparam -name prime256v1 -genkey -noout -out "$folder/key.pem" &&
-    openssl req -new -x509 -sha256 -days 365 -key "$folder/key.pem" -out "$folder/cert.pem") 2>&1) ||
+  problem=$( (umask 077 && OPENSSL_CONF=$folder/settings openssl req -new -x509 -sha256 -days 365 -nodes \
+    -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -keyout "$folder/key.pem" -out "$folder/cert.pem") 2>&1) ||
     die 3 "openssl on ${HOSTNAME:-this node} can't make a certificate: $problem"
 }
 
@@ -185,7 +185,7 @@ service::_port_owner() { # service::_port_owner PORT: the user who listens there
 # Ready means that a real request was answered by this very server. Code 1: the process ended, or the time is up; 2: somebody else
 # sits on its port.
 service::_await_ready() { # service::_await_ready MINUTES KEY
-  local limit=$((SECONDS + $1 * 60)) said=$SECONDS code strange=0
+  local limit=$((SECONDS + $1 * 60)) said=$SECONDS begun=$SECONDS pause=0.05 code strange=0
   PROBE_PROBLEM=''
   for (( ; ; )); do
     code=0
@@ -205,7 +205,9 @@ service::_await_ready() { # service::_await_ready MINUTES KEY
       said=$SECONDS
       log "$SERVICE isn't ready yet, after $(((SECONDS - limit) / 60 + $1)) of at most $1 minutes${PROBE_PROBLEM:+: $PROBE_PROBLEM}"
     fi
-    common::pause 0.2 "$SERVICE_PID"
+    # a small server needs a second, a model minutes
+    ((SECONDS - begun < 3)) || pause=0.2
+    common::pause "$pause" "$SERVICE_PID"
   done
 }
 

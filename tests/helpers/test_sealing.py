@@ -72,7 +72,7 @@ def test_scripts_of_a_folder_use_its_code_and_those_by_themselves_the_checkout()
         assert {line.partition("=")[0] for line in left} <= {"CHECKOUT", "VENV", "DATA", "IMAGES", "NOTEBOOKS", "RUNS"}
     assert "\nAGENT_FILES=/runs/mine/jobs/code/templates/agents/baseline\n" in scripts[2]
     alone = render.agent_script(site, agent)
-    assert f"\nROOT={site_config.ROOT}\n" in alone and "\ncommon::tell_commit\n" in alone
+    assert f"\nROOT={site_config.ROOT}\n" in alone and "\ncommon::tell_commit &\n" in alone
 
 
 def test_images_and_variables_belong_to_the_config_hash() -> None:

@@ -26,7 +26,7 @@ ROOT=/checkout
 source "$ROOT/scripts_hpc/lib/common.sh"
 common::check_shell
 on_exit common::tell_early_end
-common::tell_commit
+common::tell_commit &
 
 SCHEDULER=local
 RUN_GROUP=''
