@@ -285,7 +285,7 @@ def room(site: Site) -> int | None:
     limit = site.limits.max_submit
     if limit is None or site.scheduler.kind == "local":
         return None
-    listed = answer("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i")
+    listed = answer("squeue", "--noheader", "--all", "--array", f"--user={getpass.getuser()}", "--format=%i")
     queued = len(re.findall(r"^ *\d", listed, re.MULTILINE))
     if queued >= limit:
         raise Infrastructure(

@@ -268,7 +268,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   expect_in "Failed task IDs written to: failed_tasks.txt" "$output"
   [[ $(<failed_tasks.txt) == t2 ]]
   diff <(printf '%s\n' "$output") task_preparation.log
-  [[ $(calls | grep -c squeue) == 1 && $(calls | grep squeue) == 'squeue 101' ]]
+  [[ $(calls | grep -c squeue) == 1 && $(calls | grep squeue) == 'squeue of all' ]]
   # watched again: nothing is told twice
   prepare --attach "$run"
   expect_status 1

@@ -391,7 +391,7 @@ SH
 }
 
 @test "slurm: one answer without a living job is doubted, two are believed" {
-  SCHEDULER=slurm SCHEDULER_DOUBT=0.01
+  SCHEDULER=slurm SCHEDULER_DOUBT=0
   sched::alive_in() {
     printf 'asked %s\n' "$*" >>"$BATS_TEST_TMPDIR/asked"
     (($(grep -c asked "$BATS_TEST_TMPDIR/asked") == 1)) || printf '%s\n' ${LATER-}
@@ -427,7 +427,7 @@ shared() { # a fake Slurm with 100 running jobs, 101 to 200, and a folder of add
   printf '%s RUNNING\n' {101..200} >"$FAKE_SLURM/jobs"
 }
 asked() { grep -c "^$1" "$FAKE_SLURM/calls"; }
-answers_age() { sed -i -E "s/^[0-9]+[|]/$(($(date +%s) - $1))|/" "$ADDRESS_DIR/.squeue"; } # answers_age SECONDS
+answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDRESS_DIR/.$1"; } # answers_age squeue|sacct SECONDS
 
 @test "slurm: a hundred jobs, each with a server of its own, ask a few times, then not at all while the answer is fresh" {
   shared
@@ -444,17 +444,55 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$(($(date +%s) - $1))|/" "$ADDRESS_DIR/.
   for id in {101..120}; do [[ $(sched::alive_in "$id") == "$id" ]]; done
   (($(asked squeue) == 0))
   # one asks for all
-  answers_age 10
+  answers_age squeue 10
   for id in {101..120}; do [[ $(sched::alive_in "$id") == "$id" ]]; done
+  (($(asked squeue) == 1))
+  answers_age squeue 8
+  sched::alive_in 101 >/dev/null
   (($(asked squeue) == 1))
   # whoever wants to know now asks
   [[ $(SCHEDULER_FRESH=0 sched::alive_in 101) == 101 && $(asked squeue) == 2 ]]
 }
 
+@test "slurm: a thousand jobs and their arrays are one question, for whoever asks" {
+  shared
+  { printf '%s RUNNING\n' {101..1100} && printf '7000_%s PENDING\n' {0..999}; } >"$FAKE_SLURM/jobs"
+  [[ $(sched::alive_in {101..1100} 7000_{0..999} 7000 | wc -l) == 2001 ]]
+  [[ $(sched::alive_in 1100 7000_999) == $'1100\n7000_999' && $(<"$FAKE_SLURM/calls") == 'squeue of all' ]]
+}
+
+@test "slurm: a job is not missed in an answer from before it was submitted" {
+  shared
+  [[ $(sched::alive_in 101) == 101 ]]
+  echo '201 PENDING' >>"$FAKE_SLURM/jobs"
+  [[ $(sched::alive_in 101 201) == $'101\n201' && $(asked squeue) == 2 ]]
+  rm "$FAKE_SLURM/jobs"
+  [[ -z $(sched::alive_in 202) && $(asked squeue) == 3 ]]
+}
+
+@test "slurm: many who look for a job that nobody knows don't ask all at once" {
+  shared
+  local pause from=$SECONDS jobs=()
+  for pause in 0.{0..9} 1.{0..9}; do
+    (sleep "$pause" && sched::alive_in 7) &
+    jobs+=($!)
+  done
+  wait "${jobs[@]}"
+  (($(asked squeue) <= 1 + (SECONDS - from + 1) / 3))
+}
+
 @test "slurm: the second look at a job that is gone is another than the first, and the accounting has no part in it" {
   shared
-  SCHEDULER_DOUBT=0.1
+  SCHEDULER_DOUBT=1
+  echo '8 COMPLETED' >>"$FAKE_SLURM/jobs"
   [[ $(sched::gone_of 7 101) == 7 && $(asked squeue) == 2 && $(cat "$FAKE_SLURM/calls") != *sacct* ]]
+  [[ $(sched::gone_of 8 101) == 8 && $(asked squeue) == 3 ]]
+}
+
+@test "slurm: the folder of another user has no answers on one's own jobs" {
+  shared
+  if ((EUID)); then ADDRESS_DIR=/; else chown 65534 "$ADDRESS_DIR"; fi
+  [[ $(sched::alive_in 101) == 101 && $(<"$FAKE_SLURM/calls") == 'squeue 101' && ! -e $ADDRESS_DIR/.squeue ]]
 }
 
 @test "slurm: the accounting is asked once a minute for a job that squeue has forgotten, whoever asks" {
@@ -468,10 +506,13 @@ echo '7|PREEMPTED|00:00:02|n1'
 SH
   chmod +x "$BATS_TEST_TMPDIR/bin/sacct"
   local _
-  for _ in 1 2 3; do [[ $(SCHEDULER_FRESH=0 sched::states 7 101) == $'7|PREEMPTED||00:00:02|n1\n101|RUNNING|None|0:01|node1' ]]; done
+  for _ in 1 2 3; do [[ $(SCHEDULER_FRESH=0 sched::states 7 101) == $'101|RUNNING|None|0:01|node1\n7|PREEMPTED||00:00:02|n1' ]]; done
   (($(asked squeue) == 3 && $(asked sacct) == 1))
-  sed -i -E "s/^([0-9]+)[|][0-9]+[|]7[|]/\1|$(($(date +%s) - 61))|7|/" "$ADDRESS_DIR/.squeue"
-  [[ $(SCHEDULER_FRESH=0 sched::states 7) == '7|PREEMPTED||00:00:02|n1' && $(asked sacct) == 2 ]]
+  # asked for others meanwhile, it isn't asked for this one again
+  [[ $(SCHEDULER_FRESH=0 sched::states 9) == '9|GONE|||' && $(SCHEDULER_FRESH=0 sched::states 7) == 7'|PREEMPTED|'* ]]
+  [[ $(grep ^sacct "$FAKE_SLURM/calls") == $'sacct --jobs=7\nsacct --jobs=9' ]]
+  answers_age sacct 61
+  [[ $(SCHEDULER_FRESH=0 sched::states 7) == '7|PREEMPTED||00:00:02|n1' && $(asked sacct) == 3 ]]
 }
 
 @test "slurm: a squeue that hangs holds others up no longer than itself, and nothing is known" {
@@ -493,7 +534,8 @@ SH
 
 @test "slurm: an answer that nobody can keep, or that is damaged, costs a call and no more" {
   shared
-  printf 'x\n||\n9|9|101|DEAD\n%s|0|101|RUNNING|\n' 99 >"$ADDRESS_DIR/.squeue"
+  # the last is by a clock that is an hour ahead
+  printf '%s\n' x x\| '||' '9|101|DEAD' '|101|DEAD' "$((($(date +%s) + 3600) * 1000))|101|DEAD|" >"$ADDRESS_DIR/.squeue"
   [[ $(sched::alive_in 101) == 101 && $(asked squeue) == 1 ]]
   ADDRESS_DIR=$BATS_TEST_TMPDIR/nowhere
   [[ $(sched::alive_in 101) == 101 && $(asked squeue) == 2 ]]

@@ -10,7 +10,7 @@
 # KIND is slurm or local. STATE is Slurm's long word (PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT, NODE_FAIL, …),
 # or GONE for a job that the scheduler does not know any more. Exit code 3: the scheduler did not answer; nothing is known.
 # An element of a job array has the id ARRAY_INDEX; an element that was cancelled before it started is GONE at once.
-# Every question has SCHEDULER_SECONDS: a daemon that hangs is one that doesn't answer. Answers are shared (sched::slurm_states).
+# Every question has SCHEDULER_SECONDS: a daemon that hangs is one that doesn't answer. Answers are shared (sched::_shared).
 #
 # The local twin runs the same scripts as processes of this machine. It knows jobs, dependencies, signals and time limits,
 # and will never know queues, priorities or resources: that is what Slurm is for.
@@ -41,38 +41,34 @@ sched::signal() { "sched::${SCHEDULER}_signal" "$@"; } # sched::signal SIGNAL ID
 
 : "${SCHEDULER_SECONDS:=20}"
 
+SCHED_ALIVE='PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|RESIZING|REQUEUED|REQUEUE_HOLD|REQUEUE_FED|SIGNALING|STAGE_OUT|STOPPED'
+SCHED_ALIVE+='|SPECIAL_EXIT|RESV_DEL_HOLD'
+sched::is_alive() { [[ $1 =~ ^($SCHED_ALIVE)$ ]]; } # sched::is_alive STATE
+
 sched::alive_in() { # sched::alive_in ID…: prints those that are pending, running or ending; code 3 when nothing is known
-  local states id state rest SCHED_HISTORY=''
-  states=$(sched::states "$@") || return 3
+  local states id state rest
+  states=$("sched::${SCHEDULER}_queued" "$@") || return 3
   while IFS='|' read -r id state rest; do
     if sched::is_alive "$state"; then printf '%s\n' "$id"; fi
   done <<<"$states"
 }
 
+: "${SCHEDULER_FRESH:=10}" # so many seconds old an answer may be that another job of the user was given; 0: none
 : "${SCHEDULER_DOUBT:=4}"
 
 # Those of the jobs that are gone: two looks, SCHEDULER_DOUBT seconds apart, say so. Code 3 when nothing is known.
 sched::gone_of() { # sched::gone_of ID…
-  local alive id gone look whole SCHEDULER_FRESH=$SCHEDULER_FRESH
+  local alive id gone look fresh=$SCHEDULER_FRESH
   for look in 1 2; do
-    alive=$(sched::alive_in "$@") || return 3
+    alive=$(SCHEDULER_FRESH=$fresh sched::alive_in "$@") || return 3
     gone=()
     for id in "$@"; do [[ $'\n'$alive$'\n' == *$'\n'"$id"$'\n'* ]] || gone+=("$id"); done
     ((${#gone[@]})) || return 0
     set -- "${gone[@]}"
     ((look == 2)) || common::pause "$SCHEDULER_DOUBT"
-    # another look than the first, whoever takes it
-    whole=${SCHEDULER_DOUBT%.*}
-    SCHEDULER_FRESH=$((${whole:-0} / 2))
+    fresh=$((SCHEDULER_DOUBT / 2)) # another answer than the first, whoever asks for it
   done
   printf '%s\n' "$@"
-}
-
-sched::is_alive() { # sched::is_alive STATE
-  case $1 in
-    PENDING | RUNNING | CONFIGURING | COMPLETING | SUSPENDED | RESIZING | REQUEUED | REQUEUE_HOLD | REQUEUE_FED | SIGNALING | STAGE_OUT | STOPPED | SPECIAL_EXIT | RESV_DEL_HOLD) return 0 ;;
-    *) return 1 ;;
-  esac
 }
 
 # ---- Slurm
@@ -134,7 +130,7 @@ sched::slurm_submit() {
 
 sched::slurm_jobs_of() {
   local output id command
-  output=$(sched::_call squeue --noheader --states=all --user="$(id -un)" --format='%F|%o') || return 3
+  output=$(sched::_call squeue --noheader --states=all --all --user="$UID" --format='%F|%o') || return 3
   while IFS='|' read -r id command; do
     [[ $command != "$1"* ]] || printf '%s|%s\n' "$id" "$command"
   done < <(sort -u <<<"$output")
@@ -148,149 +144,86 @@ sched::_slurm_ids() {
   printf '%s\n' "${!ids[@]}" | sort -n | paste -sd,
 }
 
-# What squeue said last serves all jobs of a user, on all nodes: it lies beside the addresses, a line a job,
-# seen|history|id|STATE|reason|elapsed|node; `seen` is when squeue spoke of it, `history` when the accounting was asked, or 0.
-# An answer may be SCHEDULER_FRESH seconds old; who finds it older asks for all jobs that live by it, and for what the others, who
-# wait meanwhile, want to know. Where an old answer would do, there are SCHED_SPACING seconds between two questions.
-: "${SCHEDULER_FRESH:=10}"
-SCHED_SHARED=200 # more jobs than these are asked for apart
-SCHED_SPACING=3
-SCHED_HISTORY_SECONDS=60
+sched::slurm_queued() { sched::_shared squeue "$SCHEDULER_FRESH" "$@"; } # sched::slurm_queued ID…: their states, as far as squeue knows them
 
+# Jobs that squeue has forgotten may still be in the accounting, where a site has one.
 sched::slurm_states() {
-  local -A known=() seen=() history=()
-  local id now file='' lock='' code=0
-  if (($# <= SCHED_SHARED)) && [[ -n ${ADDRESS_DIR:-} && -d $ADDRESS_DIR ]]; then
-    file=$ADDRESS_DIR/.squeue
-    sched::_recall "$file"
-    if sched::_is_old "$@" && { printf '%s\n' "$@" >>"$file.wanted" && exec {lock}>>"$file.lock"; } 2>/dev/null; then
-      # a file system without locks costs some calls more
-      flock --wait "$SCHEDULER_SECONDS" --conflict-exit-code 99 "$lock" 2>/dev/null || code=$?
-      if ((code == 99)); then
-        exec {lock}>&-
-        printf 'another of your jobs waits for squeue, for more than %s s\n' "$SCHEDULER_SECONDS" >&2
-        return 3
-      fi
-      sched::_recall "$file"
-      ((SCHEDULER_FRESH == 0)) || ! sched::_is_old "$@" || sched::_space
+  local lines gone
+  lines=$(sched::slurm_queued "$@") || return 3
+  mapfile -t gone < <(sed -n 's/^\([^|]*\)|GONE|.*/\1/p' <<<"$lines")
+  sed '/^[^|]*|GONE|/d' <<<"$lines"
+  ((${#gone[@]} == 0)) || sched::_shared sacct 60 "${gone[@]}"
+}
+
+# What squeue and sacct said last serves all jobs of a user, on all nodes: squeue is asked for all that he has, and the answer lies beside
+# the addresses, a line a job, with the moment of the question (ms since 1970) before it. Who finds it too old asks, and others wait
+# for his answer. Where an old one would do, there are some seconds between two questions of squeue.
+sched::_shared() ( # sched::_shared squeue|sacct SECONDS ID…: their lines in an answer that is not older than that; code 3
+  command=$1 fresh=$2 file=/dev/null code=0
+  shift 2
+  began=$(date +%s%3N)
+  oldest=$((began - fresh * 1000))
+  # another user's folder has answers on his jobs
+  if [[ -O ${ADDRESS_DIR:-} ]] && { : >>"$ADDRESS_DIR/.$command"; } 2>/dev/null; then file=$ADDRESS_DIR/.$command; fi
+  ! sched::_told "$oldest" "$began" "$@" <"$file" || return 0
+  if [[ -f $file ]] && { exec {lock}>>"$file.lock"; } 2>/dev/null; then
+    # a file system without locks costs some calls more
+    flock --wait "$SCHEDULER_SECONDS" --conflict-exit-code 99 "$lock" 2>/dev/null || code=$?
+    if ((code == 99)); then
+      printf 'another of your jobs waits for %s, for more than %s s\n' "$command" "$SCHEDULER_SECONDS" >&2
+      return 3
     fi
+    ! sched::_told "$oldest" "$began" "$@" <"$file" || return 0
+    [[ $command != squeue || $fresh == 0 ]] || common::pause "$(sched::_too_soon <"$file")"
   fi
-  code=0
-  if sched::_is_old "$@"; then
-    if sched::_look "$@"; then sched::_keep_answers "$file"; else code=3; fi
-  fi
-  [[ -z $lock ]] || exec {lock}>&-
-  ((code == 0)) || return 3
-  for id in "$@"; do printf '%s\n' "${known[$id]:-$id|GONE|||}"; done
+  asked=$(date +%s%3N)
+  answer=$("sched::_ask_$command" "$file" "$@") || return 3
+  answer=$(awk -v asked="$asked" '{ print asked "|" $0 }' <<<"$answer")
+  # the accounting was asked for these jobs alone
+  [[ $command == squeue ]] || answer+=$'\n'$(awk -F'|' -v oldest="$oldest" '$1 + 0 >= oldest' "$file")
+  [[ ! -f $file ]] || common::write_atomic "$file" 0600 <<<"$answer" 2>/dev/null || true
+  sched::_told "$asked" "$asked" "$@" <<<"$answer"
+)
+
+sched::_too_soon() { # of an answer on stdin: the seconds until another question may be asked, 3 s after that one
+  awk -F'|' -v now="$(date +%s%3N)" '{ left = $1 + 3000 - now; exit } END { print (left > 0 && left <= 3000) ? int(left / 1000) + 1 : 0 }'
 }
 
-sched::_space() { # waits until it isn't too soon after the last question
-  local id now last=0
-  printf -v now '%(%s)T' -1
-  for id in "${!seen[@]}"; do ((seen[$id] <= last)) || last=${seen[$id]}; done
-  ((now - last >= SCHED_SPACING || now < last)) || common::pause $((last + SCHED_SPACING - now))
+# The lines of these jobs in an answer on stdin. Code 1 when one isn't in it, unless all that there are were asked for since BEGAN: then it
+# is GONE (a job may have been submitted after an older question). What is older than OLDEST, or of a clock far ahead, counts for nothing.
+# An array's own number stands for an element that lives, else for the first.
+sched::_told() { # sched::_told OLDEST BEGAN ID…
+  awk -F'|' -v oldest="$1" -v began="$2" -v alive="^($SCHED_ALIVE)\$" '
+    FNR == NR { id[NR] = $1; count = NR; next }
+    $1 + 0 < oldest || $1 - began > 60000 || ($2 in said) { next }
+    $2 == "" { all = all || $1 >= began; next }
+    {
+      said[$2] = substr($0, length($1 $2) + 2)
+      array = $2
+      if (sub(/_.*/, "", array) && (!(array in said) || $3 ~ alive)) said[array] = said[$2]
+    }
+    END {
+      for (i = 1; i <= count; i++) if (!(id[i] in said) && !all) exit 1
+      for (i = 1; i <= count; i++) print id[i] ((id[i] in said) ? said[id[i]] : "|GONE|||")
+    }' <(printf '%s\n' "${@:3}") -
 }
 
-sched::_recall() { # sched::_recall FILE: fills known, seen and history of its caller
-  local when asked line
-  while IFS='|' read -r when asked line; do
-    [[ $when =~ ^[0-9]+$ && $asked =~ ^[0-9]+$ && -n $line ]] || continue
-    known[${line%%|*}]=$line seen[${line%%|*}]=$when history[${line%%|*}]=$asked
-  done < <(cat "$1" 2>/dev/null)
+# An empty line, as all were asked for, and a line a job. Where answers aren't shared, these jobs are all.
+sched::_ask_squeue() { # sched::_ask_squeue FILE ID…; code 3
+  # in hidden partitions too
+  local which=(--all --user="$UID") output
+  [[ -f $1 ]] || which=(--jobs="$(sched::_slurm_ids "${@:2}")")
+  output=$(sched::_call squeue --noheader --states=all --array "${which[@]}" --format='%i|%T|%r|%M|%N' 2>&1) || case $output in
+    *'Invalid job id'*) output='' ;;
+    *) printf '%s\n' "$output" >&2 && return 3 ;;
+  esac
+  printf '\n%s\n' "$output"
 }
 
-sched::_is_old() { # sched::_is_old ID…: whether one of these has to be asked for
-  local id now
-  printf -v now '%(%s)T' -1
-  for id in "$@"; do
-    ((now - ${seen[$id]:-0} < SCHEDULER_FRESH)) || return 0
-    [[ -z $SCHED_HISTORY || ${known[$id]} != "$id|GONE|"* ]] || ((now - history[$id] < SCHED_HISTORY_SECONDS)) || return 0
-  done
-  return 1
-}
-SCHED_HISTORY=1 # empty: whoever asks wants to know who lives, and no more
-
-# Asks for these jobs, and for those that others ask for; what neither squeue nor the accounting knows is GONE.
-sched::_look() { # sched::_look ID…
-  local id line now output missing=()
-  local -A asked=() told=()
-  for id in "$@"; do asked[$id]=1; done
-  if [[ -n $lock ]] && mv -f "$file.wanted" "$file.asked" 2>/dev/null; then
-    while IFS= read -r id; do
-      [[ ! $id =~ ^[0-9]+(_[0-9]+)?$ ]] || ((${#asked[@]} >= SCHED_SHARED)) || asked[$id]=1
-    done < <(cat "$file.asked")
-  fi
-  for id in "${!known[@]}"; do
-    line=${known[$id]#*|}
-    ((${#asked[@]} >= SCHED_SHARED)) || ! sched::is_alive "${line%%|*}" || asked[$id]=1
-  done
-  printf -v now '%(%s)T' -1
-  output=$(sched::_squeue "${!asked[@]}") || return 3
-  while IFS= read -r line; do told[${line%%|*}]=$line; done < <(grep . <<<"$output")
-  for id in "${!asked[@]}"; do
-    seen[$id]=$now
-    if [[ -n ${told[$id]:-} ]]; then
-      known[$id]=${told[$id]} history[$id]=0
-    elif ((${history[$id]:-0} == 0)); then
-      known[$id]="$id|GONE|||" history[$id]=0
-    fi
-  done
-  [[ -n $SCHED_HISTORY ]] || return 0
-  for id in "$@"; do
-    [[ -n ${told[$id]:-} ]] || ((now - history[$id] < SCHED_HISTORY_SECONDS)) || missing+=("$id")
-  done
-  ((${#missing[@]})) || return 0
-  while IFS= read -r line; do [[ -z $line ]] || known[${line%%|*}]=$line; done < <(sched::_slurm_history "${missing[@]}")
-  for id in "${missing[@]}"; do history[$id]=$now; done
-}
-
-sched::_keep_answers() { # sched::_keep_answers FILE: for others; the dead for a minute
-  local id now state
-  [[ -n $1 ]] || return 0
-  printf -v now '%(%s)T' -1
-  for id in "${!known[@]}"; do
-    state=${known[$id]#*|}
-    if ((now - seen[$id] < 60)) || sched::is_alive "${state%%|*}"; then
-      printf '%s|%s|%s\n' "${seen[$id]}" "${history[$id]}" "${known[$id]}"
-    fi
-  done | common::write_atomic "$1" 0600 2>/dev/null || true
-}
-
-sched::_squeue() { # sched::_squeue ID…: the lines of those that squeue knows; code 3
-  local ids output errors code=0 options=() line id
-  local -A known=()
-  ids=$(sched::_slurm_ids "$@")
-  [[ $* != *_* ]] || options=(--array) # a line an element, those that wait too
-  errors=$(mktemp) || return 3
-  output=$(sched::_call squeue --noheader --states=all ${options[@]+"${options[@]}"} --jobs="$ids" --format='%i|%T|%r|%M|%N' 2>"$errors") || code=$?
-  if ((code)) && ! grep -q 'Invalid job id' "$errors"; then
-    cat "$errors" >&2
-    rm -f "$errors"
-    return 3
-  fi
-  rm -f "$errors"
-  while IFS= read -r line; do sched::_keep_line "$line"; done <<<"$output"
-  for id in "$@"; do [[ -z ${known[$id]:-} ]] || printf '%s\n' "${known[$id]}"; done
-}
-
-# Keeps a line `id|STATE|…` in `known` of its caller. An array's own number stands for the element that lives, else for the first.
-sched::_keep_line() {
-  local id=${1%%|*} rest=${1#*|} array=${1%%[_|]*}
-  [[ -n $id ]] || return 0
-  known[$id]=$1
-  if [[ $array != "$id" ]] && { [[ -z ${known[$array]:-} ]] || sched::is_alive "${rest%%|*}"; }; then known[$array]="$array|$rest"; fi
-}
-
-# Jobs that squeue has forgotten may still be in the accounting, where a site has one. Its lines.
-sched::_slurm_history() { # sched::_slurm_history ID…
-  local ids line id state elapsed node
-  local -A known=()
-  ids=$(sched::_slurm_ids "$@")
-  while IFS='|' read -r id state elapsed node; do
-    [[ -z $id ]] || sched::_keep_line "$id|${state%% *}||$elapsed|$node"
-  done < <(sched::_call sacct -X --noheader --parsable2 --jobs="$ids" --format=jobid,state,elapsed,nodelist 2>/dev/null)
-  # it lists whole arrays
-  for id in "$@"; do [[ -z ${known[$id]:-} ]] || printf '%s\n' "${known[$id]}"; done
+sched::_ask_sacct() { # sched::_ask_sacct FILE ID…
+  sched::_call sacct -X --noheader --parsable2 --jobs="$(sched::_slurm_ids "${@:2}")" --format=jobid,state,elapsed,nodelist 2>/dev/null |
+    awk -F'|' 'NF > 3 { sub(/ .*/, "", $2); print $1 "|" $2 "||" $3 "|" $4 }'
+  printf '%s|GONE|||\n' "${@:2}"
 }
 
 sched::slurm_accounting() {
@@ -466,6 +399,8 @@ sched::local_states() {
     printf '%s|%s|%s|%s|%s\n' "$id" "$state" "$reason" "$elapsed" "${HOSTNAME:-localhost}"
   done
 }
+
+sched::local_queued() { sched::local_states "$@"; }
 
 sched::local_accounting() { # CPUs and GPUs are not allocated here, so they are not told
   local id started ended

@@ -153,8 +153,8 @@ user_processes() { # without zombies
   ps --no-headers -u "$HAB_CLUSTER_USER" -o pid=,stat=,args= | awk '$2 !~ /^Z/'
 }
 
-# why a server died is kept for its consumers, and what squeue said last for everyone
-addresses() { find "$ADDRESSES" -mindepth 1 ! -name '*.failed' ! -name '.squeue*' 2>/dev/null; }
+# why a server died is kept for its consumers, and what squeue and sacct said last for everyone
+addresses() { find "$ADDRESSES" -mindepth 1 ! -name '*.failed' ! -name '.squeue*' ! -name '.sacct*' 2>/dev/null; }
 
 all_gone() { queue_empty && [[ -z $(user_processes)$(addresses) ]]; }
 

@@ -24,7 +24,8 @@ from helpers.watch import Watch, watch
 ROOT = Path(__file__).resolve().parents[2]
 SQUEUE = """#!/usr/bin/env bash
 echo "squeue $*" >>"$FAKE/calls"
-[[ "$1 $2 $4" == '--noheader --states=all --format=%i|%T|%r|%M|%N' ]] || { echo "squeue: unrecognized options $*" >&2; exit 1; }
+[[ "$*" == "--noheader --states=all --array --all --user=$UID --format=%i|%T|%r|%M|%N" ]] ||
+  { echo "squeue: unrecognized options $*" >&2; exit 1; }
 number=$(($(cat "$FAKE/number" 2>/dev/null || echo 0) + 1))
 echo $number >"$FAKE/number"
 [[ -f $FAKE/answer.$number ]] || number=last

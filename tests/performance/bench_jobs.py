@@ -16,7 +16,7 @@ from bench_commands import ROOT, seconds
 
 SECONDS_LIMIT, RATIO_LIMIT = 3.0, 12.0
 STATES = ("COMPLETED", "RUNNING", "COMPLETED", "PENDING")
-SQUEUE = '#!/bin/sh\nfor argument; do case $argument in --jobs=*) exec cat "$QUEUE";; esac; done\n'
+SQUEUE = '#!/bin/sh\nfor argument; do case $argument in --user=*) exec cat "$QUEUE";; esac; done\n'
 
 
 def make_group(folder: Path, count: int) -> Path:

@@ -127,7 +127,10 @@ def test_one_question_for_all_elements_and_each_array_is_named_once(slurm: Path)
     command(slurm, "sacct", "exit 1")
     assert states(slurm, "9_0", "7_10", "7_0") == {"9_0": "TIMEOUT", "7_10": "PENDING", "7_0": "RUNNING"}
     calls = (slurm / "calls").read_text().splitlines()
-    assert calls == ["squeue --noheader --states=all --array --jobs=7,9 --format=%i|%T|%r|%M|%N"]
+    question = "squeue --noheader --states=all --array %s --format=%%i|%%T|%%r|%%M|%%N"
+    assert calls == [question % f"--all --user={os.getuid()}"]
+    Scheduler("slurm", "").states(["9_0", "7_10", "7_0"])
+    assert (slurm / "calls").read_text().splitlines()[1:] == [question % "--jobs=7,9"]
 
 
 def test_the_accounting_tells_of_forgotten_elements_and_contradicts_nothing(slurm: Path) -> None:
