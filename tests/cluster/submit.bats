@@ -9,6 +9,7 @@ setup() {
 
 teardown() {
   scontrol delete reservationname=sealed 2>/dev/null || true
+  scontrol update "PartitionName=$CPU" Hidden=NO
   cluster_teardown
 }
 
@@ -65,4 +66,29 @@ sealed_edit() { # all that a job could read of the copied checkout is different 
   refuse grep -rq EDITED "$run"
   [[ $(pick "$run/workflow.json" "(d['git_commit'], d['git_dirty'])") == "('$commit', False)" ]]
   expect_nothing_left 20
+}
+
+@test "what squeue says of all of a user's jobs: elements of arrays, those that ended, those in hidden partitions" {
+  local options=(--parsable --time=5 "--partition=$CPU" --output=/dev/null) array ended
+  [[ $SITE != hosts ]] || options+=(--account=science --qos=day)
+  array=$(as_user sbatch "${options[@]}" --array=0-2%1 --wrap='sleep 300')
+  ended=$(as_user sbatch "${options[@]}" --wrap=true)
+  await 30 job_is "$ended" COMPLETED
+  await 30 job_is "${array}_0" RUNNING
+  scontrol update "PartitionName=$CPU" Hidden=YES
+  [[ -z $(as_user squeue --noheader --user="$(id -u "$HAB_CLUSTER_USER")") ]]
+  as_owner mkdir -p -m 700 "$ADDRESSES"
+  USER_VARIABLES+=(ADDRESS_DIR="$ADDRESSES")
+  try bash scripts_hpc/lib/scheduler.sh slurm states "$array" "${array}_0" "${array}_1" "${array}_2" "$ended" "${array}_3"
+  expect_status 0
+  [[ $(cut -d'|' -f1,2 <<<"$output") == "$array|RUNNING
+${array}_0|RUNNING
+${array}_1|PENDING
+${array}_2|PENDING
+$ended|COMPLETED
+${array}_3|GONE" ]] || { printf '%s\n' "$output" && return 1; }
+  USER_VARIABLES+=(ADDRESS_DIR=)
+  local shared=$output
+  try bash scripts_hpc/lib/scheduler.sh slurm states "$array" "${array}_0" "${array}_1" "${array}_2" "$ended" "${array}_3"
+  [[ $(cut -d'|' -f1-3 <<<"$output") == "$(cut -d'|' -f1-3 <<<"$shared")" ]]
 }
