@@ -426,6 +426,16 @@ shared() { # a fake Slurm with 100 running jobs, 101 to 200, and a folder of add
   mkdir -p "$ADDRESS_DIR"
   printf '%s RUNNING\n' {101..200} >"$FAKE_SLURM/jobs"
 }
+accounting() { # that knows job 7
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH
+  cat >"$BATS_TEST_TMPDIR/bin/sacct" <<'SH'
+#!/usr/bin/env bash
+echo "sacct $4" >>"$FAKE_SLURM/calls"
+[[ $4 != --jobs=7 ]] || echo '7|PREEMPTED|00:00:02|n1'
+SH
+  chmod +x "$BATS_TEST_TMPDIR/bin/sacct"
+}
 asked() { grep -c "^$1" "$FAKE_SLURM/calls"; }
 answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDRESS_DIR/.$1"; } # answers_age squeue|sacct SECONDS
 
@@ -483,6 +493,7 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDR
 
 @test "slurm: the second look at a job that is gone is another than the first, and the accounting has no part in it" {
   shared
+  accounting
   SCHEDULER_DOUBT=1
   echo '8 COMPLETED' >>"$FAKE_SLURM/jobs"
   [[ $(sched::gone_of 7 101) == 7 && $(asked squeue) == 2 && $(cat "$FAKE_SLURM/calls") != *sacct* ]]
@@ -497,14 +508,7 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDR
 
 @test "slurm: the accounting is asked once a minute for a job that squeue has forgotten, whoever asks" {
   shared
-  PATH=$BATS_TEST_TMPDIR/bin:$PATH
-  mkdir "$BATS_TEST_TMPDIR/bin"
-  cat >"$BATS_TEST_TMPDIR/bin/sacct" <<'SH'
-#!/usr/bin/env bash
-echo "sacct $4" >>"$FAKE_SLURM/calls"
-echo '7|PREEMPTED|00:00:02|n1'
-SH
-  chmod +x "$BATS_TEST_TMPDIR/bin/sacct"
+  accounting
   local _
   for _ in 1 2 3; do [[ $(SCHEDULER_FRESH=0 sched::states 7 101) == $'101|RUNNING|None|0:01|node1\n7|PREEMPTED||00:00:02|n1' ]]; done
   (($(asked squeue) == 3 && $(asked sacct) == 1))
@@ -530,6 +534,16 @@ SH
   [[ $error == *'squeue gave no answer within 1 s'* || $error == *'another of your jobs waits for squeue, for more than 1 s'* ]]
   ((SECONDS - from <= 5))
   wait "$other"
+}
+
+@test "slurm: whoever can't wait for another's question any longer knows nothing, and doesn't ask too" {
+  shared
+  local held
+  exec {held}>"$ADDRESS_DIR/.squeue.lock"
+  flock "$held"
+  SCHEDULER_SECONDS=1 try sched::states 101
+  expect_status 3
+  [[ $error == 'another of your jobs waits for squeue, for more than 1 s' && ! -e $FAKE_SLURM/calls ]]
 }
 
 @test "slurm: an answer that nobody can keep, or that is damaged, costs a call and no more" {
