@@ -86,6 +86,16 @@ local_jobs() { LOCAL_JOBS=$BATS_TEST_TMPDIR/addresses/local_jobs bash "$ROOT/scr
   grade "$run" --set paths.scratch=/proc/nowhere
   expect_status 3
   in_record "$run" '"state": "lost"' 'NODE_FAIL): see its log; not graded later either, by job 4: ' "; the submission is kept: scripts_hpc/jobs.sh grade $run"
+  # nor does one that is broken off
+  set -m
+  "$COPY/scripts_hpc/jobs.sh" grade "$run" --site "$SITE_FILE" >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+  PID=$!
+  set +m
+  wait_for 30 grep -q '^grading: ' "$BATS_TEST_TMPDIR/out"
+  kill -INT -- "-$PID"
+  ends 130
+  in_record "$run" '"state": "lost"'
+  nothing_left
   data=$(sed -n 's/.*"data_fingerprint": *"\([0-9a-f]*\)".*/\1/p' "$run/run_metadata.json")
   sed -i "s/$data/0123456789abcdef/" "$run/run_metadata.json"
   grade "$run"
@@ -96,7 +106,7 @@ local_jobs() { LOCAL_JOBS=$BATS_TEST_TMPDIR/addresses/local_jobs bash "$ROOT/scr
   expect_status 0
   expect_in '"state": "scored"' "$output"
   in_record "$run" '"state": "scored"' '"reason": "graded; its job was killed before it could note what was submitted, which was last changed at 20' \
-    'Z, before the end; graded later, by job 6: at first it was lost: job 2 ended without a result (the scheduler says NODE_FAIL): see its log"'
+    'Z, before the end; graded later, by job 8: at first it was lost: job 2 ended without a result (the scheduler says NODE_FAIL): see its log"'
   wait_for 10 nothing_left
 }
 
