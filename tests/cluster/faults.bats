@@ -173,6 +173,34 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   expect_nothing_left 20
 }
 
+@test "an agent's job makes room for one that goes first: lost, its submission kept, and graded later" {
+  local run
+  CHANGED=1
+  # a site that puts such jobs back into the queue cancels ours, which are not to be started twice
+  bash "$HERE/up.sh" --reconfigure PreemptType=preempt/partition_prio PreemptMode=REQUEUE >/dev/null
+  scontrol create PartitionName=urgent Nodes=cpu2 PriorityTier=10 MaxTime=1
+  # the agent's own node: the server is elsewhere
+  start one classification_basic --agent waiter --set jobs.grading_server.cpus=5 --set jobs.agent.cpus=5
+  await_working one
+  [[ $(node_of "$(job_of one agent)") == cpu2 ]]
+  as_user sbatch --partition=urgent --cpus-per-task=8 --output=/dev/null --wrap=true >/dev/null
+  finish one 40
+  expect_status 3
+  expect_state one lost
+  run=$(run_of one)
+  expect_in "(the scheduler says PREEMPTED): see its log; the submission is kept: scripts_hpc/jobs.sh grade $run" "$output"
+  # it had the time to note what was there
+  cmp "$run/kept_submission.csv" "$run/submission/submission.csv"
+  try scripts_hpc/jobs.sh why "$run"
+  expect_in "jobs.sh grade $run" "$output"
+  try scripts_hpc/jobs.sh grade "$run"
+  expect_status 0
+  expect_in 'waiter (seed 0): score 0.' "$output"
+  expect_state one scored
+  expect_in 'at first it was lost: job' "$(<"$run/run_metadata.json")"
+  expect_nothing_left 20
+}
+
 @test "the node of an agent dies" {
   CRASHED=cpu2
   # the agent's own node: the servers are elsewhere
