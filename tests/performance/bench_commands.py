@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HELP_LIMIT, RENDER_LIMIT, FIRST_LIMIT, DRY_LIMIT = 0.1, 1.0, 60.0, 3.0
 # 28 agents at once on the fake cluster, three hours each, an hour of loading: the servers live for two waves of 36
 WAVES = ["jobs.model_server.time=08:00:00", "jobs.grading_server.time=08:00:00", "models.30b.load_minutes=60"]
-SAID = ["1000 rollouts are 36 waves", "the servers live for 2 (", "All of them take up to 4-22:00:00 and 118.0 GPU-hours"]
+SAID = [
+    "1000 rollouts are 36 waves",
+    "the servers live for 2 (",
+    "All of them take up to 4-22:00:00 and 118.0 GPU-hours",
+]
 
 
 def seconds(*command: str | Path) -> float:

@@ -61,15 +61,19 @@ on_exit "rm -f '$OUTPUT'"
 for name in "${NAMES[@]}"; do
   run=("$PYTHON" "$HERE/bench_$name.py")
   if ((QUICK)); then read -ra short <<<"${SHORT[$name]:-}" && run+=(${short[@]+"${short[@]}"}); fi
+  sites=('')
   if [[ $name == start ]]; then
     bash "$ROOT/tests/cluster/up.sh" --check || continue
-    run=(with_cluster "${run[@]}")
+    run=(with_cluster "${run[@]}") sites=(loopback hosts)
+    ((QUICK == 0)) || sites=(loopback)
   fi
   [[ $name != prepare ]] || parallel_from_apt
-  printf '%s\n' "$name"
-  code=0
-  "${run[@]}" 2>&1 | tee "$OUTPUT" || code=$?
-  if ((QUICK && code == 1)) && works "$OUTPUT"; then code=0; fi
-  ((code == 0)) || MISSED+=("$name (exit code $code)")
+  for site in "${sites[@]}"; do
+    printf '%s\n' "$name${site:+, site $site}"
+    code=0
+    HAB_CLUSTER_SITE=$site "${run[@]}" 2>&1 | tee "$OUTPUT" || code=$?
+    if ((QUICK && code == 1)) && works "$OUTPUT"; then code=0; fi
+    ((code == 0)) || MISSED+=("$name${site:+, site $site} (exit code $code)")
+  done
 done
 ((${#MISSED[@]} == 0)) || die 1 "missed: $(IFS=, && printf '%s' "${MISSED[*]}")"
