@@ -565,3 +565,18 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDR
     [[ $(SAYS=${said%=*} sched::left 7) == "${said#*=}" ]]
   done
 }
+
+@test "slurm: more jobs than one argument has room for" {
+  # https://github.com/acorg/slurm-pipeline/issues/45
+  export FAKE_SLURM=$BATS_TEST_TMPDIR
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  for command in squeue sacct; do printf '#!/usr/bin/env bash\n%s\n' 'for word; do [[ $word != --jobs=* ]] || jobs=,${word#--jobs=},; done' >"$BATS_TEST_TMPDIR/bin/$command"; done
+  echo 'if [[ $jobs == *,10000007,* ]]; then echo "10000007|RUNNING|None|5|n1"; fi' >>"$BATS_TEST_TMPDIR/bin/squeue"
+  echo 'if [[ $jobs == *,10029999,* ]]; then echo "10029999|COMPLETED|7|n2"; fi' >>"$BATS_TEST_TMPDIR/bin/sacct"
+  chmod +x "$BATS_TEST_TMPDIR/bin/"*
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH SCHEDULER=slurm ADDRESS_DIR=''
+  sched::states $(seq 10000000 10030000) >"$BATS_TEST_TMPDIR/states"
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/states") == 30001 ]]
+  grep -qx '10000007|RUNNING|None|5|n1' "$BATS_TEST_TMPDIR/states"
+  grep -qx '10029999|COMPLETED||7|n2' "$BATS_TEST_TMPDIR/states"
+}

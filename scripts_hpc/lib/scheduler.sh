@@ -136,12 +136,12 @@ sched::slurm_jobs_of() {
   done < <(sort -u <<<"$output")
 }
 
-# The jobs to ask for, joined by commas: of elements of arrays, each array once (thousands of ids would not fit into one argument).
+# The jobs to ask for, joined by commas: of elements of arrays, each array once. A line has as many as one argument may be long (128 KiB).
 sched::_slurm_ids() {
   local id
   local -A ids=()
   for id in "$@"; do ids[${id%%_*}]=1; done
-  printf '%s\n' "${!ids[@]}" | sort -n | paste -sd,
+  printf '%s\n' "${!ids[@]}" | sort -n | xargs -n 10000 | tr ' ' ,
 }
 
 sched::slurm_queued() { sched::_shared squeue "$SCHEDULER_FRESH" "$@"; } # sched::slurm_queued ID…: their states, as far as squeue knows them
@@ -210,28 +210,36 @@ sched::_told() { # sched::_told OLDEST BEGAN ID…
 
 # An empty line, as all were asked for, and a line a job. Where answers aren't shared, these jobs are all.
 sched::_ask_squeue() { # sched::_ask_squeue FILE ID…; code 3
-  # in hidden partitions too
-  local which=(--all --user="$UID") output
-  [[ -f $1 ]] || which=(--jobs="$(sched::_slurm_ids "${@:2}")")
-  output=$(sched::_call squeue --noheader --states=all --array "${which[@]}" --format='%i|%T|%r|%M|%N' 2>&1) || case $output in
-    *'Invalid job id'*) output='' ;;
-    *) printf '%s\n' "$output" >&2 && return 3 ;;
-  esac
-  printf '\n%s\n' "$output"
+  local which=(--user="$UID") some output
+  [[ -f $1 ]] || mapfile -t which < <(sched::_slurm_ids "${@:2}" | sed 's/^/--jobs=/')
+  printf '\n'
+  for some in "${which[@]}"; do
+    # in hidden partitions too
+    output=$(sched::_call squeue --noheader --states=all --array --all "$some" --format='%i|%T|%r|%M|%N' 2>&1) || case $output in
+      *'Invalid job id'*) output='' ;;
+      *) printf '%s\n' "$output" >&2 && return 3 ;;
+    esac
+    printf '%s\n' "$output"
+  done
 }
 
 sched::_ask_sacct() { # sched::_ask_sacct FILE ID…
-  sched::_call sacct -X --noheader --parsable2 --jobs="$(sched::_slurm_ids "${@:2}")" --format=jobid,state,elapsed,nodelist 2>/dev/null |
+  sched::_sacct jobid,state,elapsed,nodelist "${@:2}" 2>/dev/null |
     awk -F'|' 'NF > 3 { sub(/ .*/, "", $2); print $1 "|" $2 "||" $3 "|" $4 }'
   printf '%s|GONE|||\n' "${@:2}"
 }
 
+sched::_sacct() { # sched::_sacct FORMAT ID…: its lines, times in seconds since 1970
+  local ids
+  while read -r ids <&3; do
+    sched::_call env SLURM_TIME_FORMAT=%s sacct -X --noheader --parsable2 --jobs="$ids" --format="$1" || return
+  done 3< <(sched::_slurm_ids "${@:2}")
+}
+
 sched::slurm_accounting() {
-  local ids output id start seconds cpus resources
-  ids=$(sched::_slurm_ids "$@")
+  local output id start seconds cpus resources
   # its daemon may be down, and the client waits for it
-  output=$(sched::_call env SLURM_TIME_FORMAT=%s sacct -X --noheader --parsable2 --jobs="$ids" \
-    --format=jobid,start,elapsedraw,alloccpus,alloctres) || return 3
+  output=$(sched::_sacct jobid,start,elapsedraw,alloccpus,alloctres "$@") || return 3
   while IFS='|' read -r id start seconds cpus resources; do
     [[ -n $id ]] || continue
     # without a part gres/gpu: a job without GPUs, or a site that doesn't count them (AccountingStorageTRES)
