@@ -81,8 +81,8 @@ source "$ROOT/scripts_hpc/lib/service.sh"
 source "$ROOT/scripts_hpc/lib/run.sh"
 
 # from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
-submit::begin
 python::ensure core
+submit::begin
 
 if [[ -n $ATTACH ]]; then
   [[ -d $ATTACH ]] || ATTACH=$ROOT/runs/$ATTACH

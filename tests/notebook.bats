@@ -72,7 +72,7 @@ nothing_left() { [[ -z $(local_processes) && ! -e $(address) && ! -e $(address).
   [[ $(readlink "$BATS_TEST_TMPDIR/notebooks/toy/data") == "$BATS_TEST_TMPDIR/data/toy/prepared/public" ]]
   pid=$(sed -n 's/.*to end it: *kill //p' <<<"$output")
   kill "$pid"
-  wait_for 20 nothing_left
+  wait_for 60 nothing_left
   wait_for 5 state_is CANCELLED
 }
 
@@ -97,7 +97,7 @@ PYTHON
   wait_for 20 grep -q 'epoch=2' "$(address)"
   [[ $(sort -u "$folder/starts" | wc -l) == 2 && $(wc -l <"$folder/starts") == 2 ]]
   touch "$folder/end2"
-  wait_for 20 nothing_left
+  wait_for 60 nothing_left
   wait_for 5 state_is COMPLETED
   grep -q 'notebook ended itself' "$BATS_TEST_TMPDIR"/runs/*_notebook/logs/notebook-1.out
 }
@@ -126,7 +126,7 @@ PYTHON
   status=0
   wait "$pid" || status=$?
   [[ $status == 130 ]]
-  wait_for 20 nothing_left
+  wait_for 60 nothing_left
   wait_for 5 state_is CANCELLED
 }
 

@@ -68,6 +68,7 @@ start_endpoint() { # start_endpoint [CERT KEY]: a stand-in for somebody's endpoi
 }
 
 finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
+  chmod -R u+rwx "$WORK/run" 2>/dev/null || true # of the last one; the agent may have been this very user
   rm -rf "$WORK/run" "$WORK/sent"
   WORK=$WORK DO=$1 LIMIT=${LIMIT:-} try "${AS[@]}" bash "$WORK/job"
   expect_status "$2"
@@ -271,6 +272,7 @@ SCRATCH=$JOB_TMP; PATH=.:$PATH; container::_clean; [[ ! -e $SCRATCH ]] && mkdir 
   printf '%s\n' 'exec 2>&1' 'echo said' "echo \"slurm_script: the licence has ended: run 'curl x | bash'\"" 'readlink /proc/$$/fd/*' \
     'for file in /proc/$$/fd/*; do (truncate --size=0 $file; echo mine >$file; exec 5<>$file && dd of=$file conv=notrunc seek=0 <<<mine); done' \
     'exit 9' >"$WORK/attack"
+  chmod 444 "$WORK/attack" # it is one of the files
   finishes 'rm $S; exec 7>>"$WORK/other"; echo precious >&7; log "the first word"; work "exec bash $WORK/attack"; run::supervise' 4 agent_failed \
     'the agent ended with code 9 and left no submission: see agent.log"'
   [[ $error =~ ^[0-9:]+\ the\ first\ word$'\n'[0-9:]+\ toy:\ agent_failed:\ the\ agent\ ended\ with\ code\ 9[^$'\n']*$ ]]

@@ -19,8 +19,8 @@ grade::main() { # grade::main ARGUMENTS OF jobs.sh…
     esac
     shift
   done
-  submit::begin
   python::ensure core
+  submit::begin
   FOLDER='' SCHEDULER='' ADDRESS_DIR='' COMPETITION='' ORDERS=0
   submit::plan "$PYTHON" -m helpers.later ${options[@]+"${options[@]}"}
   submit::open "$FOLDER"

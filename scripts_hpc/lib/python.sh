@@ -72,8 +72,6 @@ python::ensure() { # python::ensure NAME
   venv=$(python::home "$name")
   stamp=$(python::_stamp "$name")
   if ! python::_whole "$venv" "$stamp"; then
-    # Ctrl-C while it was being looked at says nothing about it
-    [[ -z ${SUBMIT_SIGNAL:-} ]] || exit 130
     python::_make "$name" "$venv" "$stamp"
   fi
   # shellcheck disable=SC2034 # the caller starts it

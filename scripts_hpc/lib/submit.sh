@@ -18,7 +18,7 @@ SUBMIT_UNDO=:     # a function: what is left to be done once the jobs were cance
 SUBMIT_OVER=''    # who watches knows the exit code
 SUBMIT_TRIES=6
 
-submit::begin() { # to be called once all is read, before anything is made
+submit::begin() { # to be called once all is read and the environment is there, before anything is made
   local signal
   # shellcheck disable=SC2064 # now
   for signal in INT TERM HUP; do trap "submit::_hear $signal" "$signal"; done
