@@ -68,8 +68,8 @@ source "$ROOT/scripts_hpc/lib/python.sh"
 # shellcheck source=scripts_hpc/lib/scheduler.sh
 source "$ROOT/scripts_hpc/lib/scheduler.sh"
 
-# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
 python::ensure core
+# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
 submit::begin
 
 if [[ -n $ATTACH ]]; then

@@ -49,8 +49,8 @@ source "$ROOT/scripts_hpc/lib/python.sh"
 source "$ROOT/scripts_hpc/lib/scheduler.sh"
 # shellcheck source=scripts_hpc/lib/service.sh
 source "$ROOT/scripts_hpc/lib/service.sh"
-# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
 python::ensure core
+# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
 submit::begin
 VENV=${PYTHON%/bin/*} # service::curl's, where there is no curl
 NOTEBOOK='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''

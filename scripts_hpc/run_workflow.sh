@@ -80,8 +80,8 @@ source "$ROOT/scripts_hpc/lib/service.sh"
 # shellcheck source=scripts_hpc/lib/run.sh
 source "$ROOT/scripts_hpc/lib/run.sh"
 
-# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
 python::ensure core
+# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
 submit::begin
 
 if [[ -n $ATTACH ]]; then

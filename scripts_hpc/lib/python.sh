@@ -71,6 +71,8 @@ python::ensure() { # python::ensure NAME
   python::isolate
   venv=$(python::home "$name")
   stamp=$(python::_stamp "$name")
+  # a Python that is interrupted at its very start ends as a broken one does
+  trap 'exit 130' INT
   if ! python::_whole "$venv" "$stamp"; then
     python::_make "$name" "$venv" "$stamp"
   fi
