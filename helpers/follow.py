@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -58,6 +59,8 @@ class Signals:
         for number in (ctrl_c(), *LEAVE):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, self._hear)
+        with contextlib.suppress(OSError):  # from here on, Ctrl-C is ours (submit::watch)
+            os.unlink(os.environ.pop("HAB_UNWATCHED", ""))
 
     def _hear(self, number: int, _: object) -> None:
         if number not in LEAVE:

@@ -169,6 +169,18 @@ sinfo' ]]
   expect_in 'squeue gave no answer within 1 s' "$error"
 }
 
+@test "Ctrl-C that ends the watcher before it listens, whatever its code, ends the jobs" {
+  local core=${HAB_CORE_PYTHON%/bin/python} venvs=$BATS_TEST_TMPDIR/venvs
+  mkdir -p "$venvs/.venv-core/bin"
+  cp "$core/.stamp" "$venvs/.venv-core/.stamp"
+  printf '%s\n' '#!/bin/bash' 'case $* in *"workflow watch"*) trap "" USR1; kill -INT $PPID; sleep 0.3; exit 130 ;; esac' \
+    "exec '$core/bin/python' \"\$@\"" >"$venvs/.venv-core/bin/python"
+  chmod +x "$venvs/.venv-core/bin/python"
+  HAB_VENV_DIR=$venvs try setsid env --default-signal=INT "$ROOT/scripts_hpc/run_workflow.sh" toy replay --site "$SITE_FILE"
+  expect_status 130
+  [[ $(alive) == 0 && -z $(find "$BATS_TEST_TMPDIR/runs" -name .unwatched) ]]
+}
+
 @test "Ctrl-C ends every command at once while the scheduler hangs" { # one that watches: tests/helpers/test_follow.py
   export FAKE_HANGS='squeue sinfo scontrol sacctmgr'
   local run=$BATS_TEST_TMPDIR/runs name started

@@ -201,16 +201,18 @@ submit::_await_end() { # what was cancelled takes its last files with it
   while alive=$(sched::alive_in "${SUBMITTED[@]#*=}" 2>/dev/null) && [[ -n $alive ]] && ((SECONDS < until)); do sleep 0.2; done
 }
 
-# Hands the jobs over to the command that watches them. Until it listens to Ctrl-C, that ends them here.
+# Hands the jobs over to the command that watches them. Until it listens to Ctrl-C, that ends them here; when it does, it removes a file
+# (helpers/follow.py): the exit code doesn't tell, as Ctrl-C may meet the child before that has become the command.
 submit::watch() { # submit::watch COMMAND…
-  local code=0
-  submit::_attend "$@" || code=$?
-  case $code:$SUBMIT_SIGNAL in
-    138:INT) # it never listened
-      [[ -n $SUBMIT_OPEN ]] || log "interrupted before it watched: the jobs go on"
-      exit 130
-      ;;
-  esac
+  local code=0 unwatched=''
+  if [[ -d $SUBMIT_OPEN ]] && { : >"$SUBMIT_OPEN/jobs/.unwatched"; } 2>/dev/null; then unwatched=$SUBMIT_OPEN/jobs/.unwatched; fi
+  HAB_UNWATCHED=$unwatched submit::_attend "$@" || code=$?
+  if [[ $SUBMIT_SIGNAL == INT && ($code == 138 || -e $unwatched) ]]; then
+    [[ -n $SUBMIT_OPEN ]] || log "interrupted before it watched: the jobs go on"
+    rm -f "$unwatched"
+    exit 130
+  fi
+  rm -f "$unwatched"
   SUBMIT_OPEN='' SUBMIT_OVER=1
   exit "$code"
 }
