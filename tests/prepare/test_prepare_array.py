@@ -127,8 +127,8 @@ def test_one_question_for_all_elements_and_each_array_is_named_once(slurm: Path)
     command(slurm, "sacct", "exit 1")
     assert states(slurm, "9_0", "7_10", "7_0") == {"9_0": "TIMEOUT", "7_10": "PENDING", "7_0": "RUNNING"}
     calls = (slurm / "calls").read_text().splitlines()
-    question = "squeue --noheader --states=all --array %s --format=%%i|%%T|%%r|%%M|%%N"
-    assert calls == [question % f"--all --user={os.getuid()}"]
+    question = "squeue --noheader --states=all --array --all %s --format=%%i|%%T|%%r|%%M|%%N"
+    assert calls == [question % f"--user={os.getuid()}"]
     Scheduler("slurm", "").states(["9_0", "7_10", "7_0"])
     assert (slurm / "calls").read_text().splitlines()[1:] == [question % "--jobs=7,9"]
 
