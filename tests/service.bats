@@ -110,6 +110,12 @@ S
   done
 }
 
+@test "what became of servers long gone, and what killed jobs had half written, is swept; what is young or used stays" {
+  (cd "$T/addresses" && touch ..squeue.aBc123 .grading_server_1.aBc123 .squeue .squeue.lock vllm_x_1 vllm_x_1.failed && touch -d '8 days ago' ..squeue.aBc123 .squeue .squeue.lock vllm_x_1 vllm_x_1.failed)
+  job 'service::begin vllm_x; service::_init; ls -A "$ADDRESS_DIR" | sort' <<<''
+  [[ $output == $'.grading_server_1.aBc123\n.squeue\n.squeue.lock\nvllm_x_1\nvllm_x_5.consumers' ]] || { printf '%s\n%s\n' "$output" "$error" && return 1; }
+}
+
 @test "a server that dies is started again at a new port with a new epoch; meanwhile there is no address" {
   job "service::begin vllm_x; service::serve 1 'its limit'" <<'S'
 publish_server() {

@@ -135,8 +135,8 @@ service::_init() {
   chmod 700 "$ADDRESS_DIR" || die 3 "the address folder $ADDRESS_DIR isn't yours (paths.address_dir of site $SITE must be a folder of your own)"
   CONSUMERS=$ADDRESS_FILE.consumers
   on_exit service::_stop
-  # what became of servers long gone
-  find "$ADDRESS_DIR" -maxdepth 1 -name '*.failed' -mtime +7 -delete 2>/dev/null || true
+  # what became of servers long gone, and what a job that was killed had half written (common::write_atomic)
+  find "$ADDRESS_DIR" -maxdepth 1 -type f \( -name '*.failed' -mtime +7 -o -name '.*.??????' -mmin +60 \) -delete 2>/dev/null || true
   (umask 077 && mkdir -p "$CONSUMERS")
   trap 'log "asked to end (SIGTERM)"; exit 143' TERM
   trap 'log "interrupted"; exit 130' INT
