@@ -181,6 +181,21 @@ sinfo' ]]
   [[ $(alive) == 0 && -z $(find "$BATS_TEST_TMPDIR/runs" -name .unwatched) ]]
 }
 
+@test "Ctrl-C that meets the end of the checks, whose code bash then loses, leaves no folder" {
+  cat >"$BATS_TEST_TMPDIR/script" <<'S'
+set -euo pipefail
+for name in common submit scheduler; do source "$ROOT/scripts_hpc/lib/$name.sh"; done
+SCHEDULER=local ADDRESS_DIR=$BATS_TEST_TMPDIR/addresses
+wait() { builtin wait "$@" || true; [[ -z $SUBMIT_SIGNAL ]] || return 255; }
+submit::begin
+submit::plan bash -c 'trap "" USR1; mkdir -p "$BATS_TEST_TMPDIR/folder/jobs"; kill -INT $PPID; sleep 0.2; echo "FOLDER=$BATS_TEST_TMPDIR/folder"'
+submit::open "$FOLDER"
+S
+  try bash "$BATS_TEST_TMPDIR/script"
+  expect_status 130
+  [[ ! -e $BATS_TEST_TMPDIR/folder ]]
+}
+
 @test "Ctrl-C ends every command at once while the scheduler hangs" { # one that watches: tests/helpers/test_follow.py
   export FAKE_HANGS='squeue sinfo scontrol sacctmgr'
   local run=$BATS_TEST_TMPDIR/runs name started

@@ -53,6 +53,8 @@ submit::_attend() { # submit::_attend COMMAND…
     again=0
     wait "$SUBMIT_CHILD" 2>/dev/null || again=$?
     ((again == 127)) || code=$again
+    # where a signal meets the child's end, bash may have lost it (5.2 says -1)
+    ((code >= 0)) || code=$((128 + $(kill -l "$SUBMIT_SIGNAL")))
   fi
   SUBMIT_CHILD=''
   return "$code"
@@ -72,6 +74,8 @@ submit::plan() { # submit::plan COMMAND…
   # (a `cat` would hear Ctrl-C)
   IFS= read -r -d '' plan <&"$in" || true
   exec {out}>&- {in}<&-
+  # what is printed is printed last, and there is a folder then: to be undone, whatever code bash has of it
+  [[ -z $plan || -z $SUBMIT_SIGNAL ]] || code=0
   ((code == 0)) || submit::check
   ((code == 0)) || exit "$code"
   DRY_RUN=''
