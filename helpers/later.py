@@ -178,11 +178,8 @@ class _Checks(SiteChecks):
     def check(self, orders: int) -> None:
         self.check_images()
         self.check_folders()
-        if self.problems:
-            raise ConfigError(self.problems)
-        if self.site.scheduler.kind == "slurm":
-            self.check_slurm()
-            limits.check_room(self.site, orders + 1, "grade a single run's folder")
+        self.conclude()
+        limits.check_room(self.site, orders + 1, "grade a single run's folder")
 
 
 def plan(word: str | None, site_name: str | None, overrides: list[str]) -> str:

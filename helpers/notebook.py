@@ -15,7 +15,7 @@ from helpers.__main__ import SET, SITE
 from helpers.job_kinds.notebook import Notebook
 from helpers.launch import launch
 from helpers.signals import catch_signals, ignore_signals
-from helpers.site_config import ROOT, ConfigError, Site, load_site, pick_site
+from helpers.site_config import ROOT, Site, load_site, pick_site
 from helpers.tasks import layout
 from helpers.workflow import SiteChecks
 
@@ -82,10 +82,7 @@ class _Checks(SiteChecks):
         self.problems += [*_task_problems(self.site, task), *_jupyter_problems(self.site)]
         self.check_images()
         self.check_folders()
-        if self.problems:
-            raise ConfigError(self.problems)
-        if self.site.scheduler.kind == "slurm":
-            self.check_slurm()
+        self.conclude()
 
 
 def _jupyter_problems(site: Site) -> list[str]:

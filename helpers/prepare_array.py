@@ -58,10 +58,7 @@ class _Checks(workflow.SiteChecks):
         self.check_images()
         self.check_folders()
         self._check_tasks()
-        if self.problems:
-            raise ConfigError(self.problems)
-        if self.site.scheduler.kind == "slurm":
-            self.check_slurm()
+        self.conclude()
 
     def _check_tasks(self) -> None:
         tasks = self.site.paths.tasks

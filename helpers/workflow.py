@@ -129,6 +129,13 @@ class SiteChecks:
         if lacking := room.lacking(folder):
             raise Infrastructure(f"{where}: {lacking}.")
 
+    def conclude(self) -> None:
+        """The end of all checks: the cluster is asked last. Raises ConfigError with every problem found, and Infrastructure."""
+        if self.problems:
+            raise ConfigError(self.problems)
+        if self.site.scheduler.kind == "slurm":
+            self.check_slurm()
+
     def check_slurm(self) -> None:
         if shutil.which("sbatch") is None:
             raise ConfigError(
@@ -243,11 +250,8 @@ class _Asked(SiteChecks):
         self.check_folders()
         if not self.problems:  # somebody else is asked last
             self._check_endpoints()
-        if self.problems:
-            raise ConfigError(self.problems)
-        if self.site.scheduler.kind == "slurm":
-            self.check_slurm()
-            limits.check_room(self.site, self._jobs, "lower --rollouts")
+        self.conclude()
+        limits.check_room(self.site, self._jobs, "lower --rollouts")
 
     @property
     def _jobs(self) -> int:

@@ -58,8 +58,8 @@ run_bats() { # run_bats COMMAND…: one that runs bats; counts what it says
   local log code=0 ok bad
   log=$(mktemp)
   "$@" 2>&1 | tee "$log" || code=$?
-  ok=$(grep -cE '^([a-z_]+\.bats: )?ok ' "$log" || true)
-  bad=$(grep -cE '^([a-z_]+\.bats: )?not ok ' "$log" || true)
+  ok=$(grep -cE '^([^ ]+\.bats: )?ok ' "$log" || true)
+  bad=$(grep -cE '^([^ ]+\.bats: )?not ok ' "$log" || true)
   rm -f "$log"
   if ((code != 0 && bad == 0)); then bad=1; fi
   add "$ok" "$bad"
