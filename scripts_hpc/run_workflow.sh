@@ -103,7 +103,7 @@ abandon() {
   local server
   for server in ${ENLIST[@]+"${ENLIST[@]}"}; do
     if [[ " ${SUBMITTED[*]#*=} " == *" ${server##*_} "* ]]; then
-      rm -rf "${ADDRESS_DIR:?}/$server" "$ADDRESS_DIR/$server.consumers"
+      service::forget "$server"
     else
       for JOB in "${SUBMITTED[@]#*=}"; do rm -f "$ADDRESS_DIR/$server.consumers/$JOB"; done
     fi

@@ -42,5 +42,5 @@ grade::main() { # grade::main ARGUMENTS OF jobs.sh…
 }
 
 grade::_abandon() { # the server is the first that was submitted
-  rm -rf "${ADDRESS_DIR:?}/grading_server_${SUBMITTED[0]#*=}" "$ADDRESS_DIR/grading_server_${SUBMITTED[0]#*=}.consumers"
+  service::forget "grading_server_${SUBMITTED[0]#*=}"
 }

@@ -329,6 +329,8 @@ service::enlist() { # service::enlist SERVICE_JOB CONSUMER_JOB RUN_DIRECTORY: ke
   printf '%s\n' "$3" | common::write_atomic "$folder/$2"
 }
 
+service::forget() { rm -rf "${ADDRESS_DIR:?}/$1" "$ADDRESS_DIR/$1.consumers"; } # service::forget SERVICE_JOB: of a job that was taken back
+
 # The last one to go tells the server, which knows whether it is to end then, so that no GPU waits out the grace period; one that died
 # without a word is forgotten.
 service::dismiss() { # service::dismiss SERVICE_JOB CONSUMER_JOB; SERVICE_JOB may be empty
