@@ -1,7 +1,8 @@
 """Requests of AIDE to its models, in place of AIDE's own backends.
 
 AIDE picks the company by the model's name, retries for ever and sets no timeout. Here each role, CODE and FEEDBACK, has
-an OpenAI-compatible endpoint of its own with any served name, and no request outlives the deadline.
+an OpenAI-compatible endpoint of its own with any served name, and no request outlives the deadline. One POST is all that is
+asked of it, so it is httpx that asks: the client named openai, made of it, takes longer to import than the rest of AIDE.
 """
 
 import random
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from threading import Timer
 from typing import NamedTuple
 
-import openai
+import httpx2 as httpx
 from aide.backend.utils import FunctionSpec, PromptType, compile_prompt_to_md
 from aide_answers import (
     NO_TOOLS,
@@ -79,7 +80,7 @@ class Models:
         self.usage = usage
         self.endpoints = read_endpoints(settings.endpoints_file)
         self.deadline = deadline_of(self.endpoints)
-        self._clients: dict[Endpoint, openai.OpenAI] = {}
+        self._clients: dict[Endpoint, httpx.Client] = {}
         self._no_temperature: set[str] = set()
         self._no_tools: set[str] = set()  # models that are asked for a review as text
         self._room: dict[
@@ -168,15 +169,16 @@ class Models:
                 if is_too_long(200, str(error)):
                     raise PromptTooLong(f"{endpoint}: {self._masked(error)}") from None
                 problem = f"{endpoint} answers with {self._masked(error)}"
-            except openai.APIStatusError as error:
+            except httpx.HTTPStatusError as error:
                 problem, asked = self._judge(error, endpoint), seconds_asked(error)
             except (
-                openai.OpenAIError,
+                httpx.HTTPError,
+                httpx.InvalidURL,
                 OSError,
                 ValueError,
             ) as error:  # timeouts too, and a certificate that isn't there
                 self._clients.pop(endpoint, None)
-                problem = f"{endpoint}: {self._masked(error.__cause__ or error)}"
+                problem = f"{endpoint}: {self._masked(error)}"
                 if "CERTIFICATE_VERIFY_FAILED" in problem:
                     problem += " (whoever answers there is not this run's model)"
             if problem is None:
@@ -203,10 +205,13 @@ class Models:
             prompt += AS_TEXT
         self.usage.add(requests=1)
         # as a user's message: chat templates refuse a system's alone (Qwen, Mistral), or any (Gemma)
-        raw = self._client(endpoint).chat.completions.with_raw_response.create(
-            model=endpoint.name, messages=[{"role": "user", "content": prompt}], timeout=timeout, **options
+        response = self._client(endpoint).post(
+            f"{endpoint.url.rstrip('/')}/chat/completions",
+            json={"model": endpoint.name, "messages": [{"role": "user", "content": prompt}], **options},
+            timeout=timeout,
         )
-        return answer_in(raw.text)
+        response.raise_for_status()
+        return answer_in(response.text)
 
     @contextmanager
     def _waiting(self, endpoint: Endpoint) -> Iterator[None]:
@@ -237,16 +242,12 @@ class Models:
                 return Endpoint(role, name, url, key or "none", certificate)
         raise AgentError("AGENT_CODE_MODEL and AGENT_CODE_BASE_URL are not in ENDPOINTS_FILE: AIDE needs a model")
 
-    def _client(self, endpoint: Endpoint) -> openai.OpenAI:
+    def _client(self, endpoint: Endpoint) -> httpx.Client:
         if endpoint not in self._clients:
             # a server of the run itself is reached directly, and nobody else is trusted in its place
             own = {"verify": pinned(endpoint.certificate), "trust_env": False} if endpoint.certificate else {}
-            self._clients[endpoint] = openai.OpenAI(
-                base_url=endpoint.url,
-                api_key=endpoint.key,
-                max_retries=0,
-                http_client=openai.DefaultHttpxClient(**own),
-            )
+            headers = {"Authorization": f"Bearer {endpoint.key}"}
+            self._clients[endpoint] = httpx.Client(headers=headers, follow_redirects=True, **own)
         return self._clients[endpoint]
 
     def _masked(self, text: object) -> str:
@@ -257,9 +258,9 @@ class Models:
                 line = line.replace(value, "***")
         return one_line(line)
 
-    def _judge(self, error: openai.APIStatusError, endpoint: Endpoint) -> str | None:
+    def _judge(self, error: httpx.HTTPStatusError, endpoint: Endpoint) -> str | None:
         """Why to try again later, or None to try again at once; raises when no try can help."""
-        text, status, name = error.response.text[:20_000], error.status_code, endpoint.name
+        text, status, name = error.response.text[:20_000], error.response.status_code, endpoint.name
         problem = f"{endpoint}: HTTP {status}: {self._masked(refusal_in(text))}"
         final = bool(QUOTA.search(text)) or status == 402
         if is_too_long(status, text) and not final:
@@ -344,7 +345,7 @@ def is_too_long(status: int, words: str) -> bool:
     return status == 413 or (status in (200, 424, 500) and bool(about_prompts and TOO_LONG.search(words)))
 
 
-def seconds_asked(error: openai.APIStatusError) -> float:
+def seconds_asked(error: httpx.HTTPStatusError) -> float:
     """How long a busy server asks to wait, 0 where it doesn't say."""
     try:
         return max(0.0, float(error.response.headers.get("retry-after", 0)))

@@ -156,9 +156,10 @@ start_reach </dev/null >"$REACH/said" 2>"$REACH/problem" &
 REACH_PID=$!
 set +m
 on_exit "common::end_group $REACH_PID 5"
-run::await_container
 agent::start "$RUN/agent.log" start_agent
 on_exit run::stop_agent
+# before anything is made of the agent's end: without containers here it is no fault of the agent's
+run::await_container
 run::watch_room
 
 run::await_services
