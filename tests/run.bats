@@ -95,7 +95,8 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   finishes 'rm -r "${S%/*}"; ln -s $WORK "${S%/*}"' 4 invalid_submission 'the folder of the submission was replaced by something else'
   finishes 'chmod 000 "${S%/*}"' 4 invalid_submission "the folder of the submission can't be read"
   finishes 'rm -r "${S%/*}"' 4 no_submission 'the agent ended without writing a submission'
-  finishes '(while :; do echo more >>"$S"; done) & W=$!; on_exit "kill $W"' 4 invalid_submission 'submission.csv'
+  # which of the two is said, that it is being changed or that it is too large by now, is the scheduler's doing
+  finishes 'head -c 1048500 /dev/zero >"$S"; (while :; do echo more >>"$S"; done) & W=$!; on_exit "kill $W"' 4 invalid_submission 'submission.csv'
   [[ ! -e $WORK/sent ]]
 }
 

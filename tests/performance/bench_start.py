@@ -30,7 +30,7 @@ from figure import figure
 START_LIMIT, ALONE_LIMIT, BEFORE_LIMIT, AFTER_LIMIT = 0.5, 2.0, 1.5, 1.0
 COMPETITION = "classification_basic"
 POLL = 0.02
-LOADING = "environment.setup=['case $SLURM_JOB_PARTITION in gpu | accel) sleep 10 ;; esac']"
+LOADING = "environment.setup=['case $SLURM_JOB_PARTITION in gpu | accel) sleep {} ;; esac']"
 ALIVE = re.compile(r"PENDING|RUNNING|COMPLETING|CONFIGURING")
 
 
@@ -290,7 +290,8 @@ def batch_script(job: str) -> int:
 
 def bench_gpu(cluster: Cluster, repeats: int) -> bool:
     good = True
-    for model, options in (("replay", ()), ("a model that loads 10 s longer", ("--set", LOADING))):
+    for model, pause in (("a model that loads in 1 s", 0.45), ("one that loads 10 s longer", 10.45)):
+        options = ("--set", LOADING.format(pause))
         loads, before, after = zip(*(useless_gpu(cluster, *options) for _ in range(repeats)), strict=True)
         print(f"  {model}: load {shown(loads)}, then without use {shown(before)}, after the agent's end {shown(after)}")
         for what, times, limit in (
