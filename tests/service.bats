@@ -364,3 +364,16 @@ S
   grep -q "^AGENT_CODE_BASE_URL='https://127.0.0.1:4/v1'" "$T/job/endpoints/env"
   [[ $(grep AGENT_DEADLINE "$T/job/endpoints/env") == "$(grep AGENT_DEADLINE "$T/first")" ]]
 }
+
+@test "a server that is started again is never looked for where the last one was" {
+  mkdir "$T/job/tmp"
+  JOB_TMP=$T/job
+  for script in grading_server vllm_replay; do
+    echo 4711 >"$JOB_TMP/tmp/port"
+    eval "$(grep '^choose_port()' "$ROOT/tests/golden/local/slurm_$script.sh")"
+    # before the new one is begun: that runs beside the probe
+    choose_port
+    [[ $PORT == 0 && ! -e $JOB_TMP/tmp/port ]]
+    ! sed -n '/^start_server()/,/^}/p' "$ROOT/tests/golden/local/slurm_$script.sh" | grep 'rm '
+  done
+}

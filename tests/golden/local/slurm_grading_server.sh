@@ -72,12 +72,12 @@ container::scratch "$SCRATCH"
 TOKEN=$(service::token)
 ADMIN_TOKEN=$(service::token)
 
-choose_port() { PORT=0; } # any
+# any; where the last one was must be forgotten before a new one is looked for, and start_server runs beside that
+choose_port() { PORT=0 && rm -f "$JOB_TMP/tmp/port"; }
 
 start_server() {
   local options=() competition
   for competition in "${COMPETITIONS[@]}"; do options+=(--competition-id "$competition"); done
-  rm -f "$JOB_TMP/tmp/port"
   CONTAINER_ENV=(
     [GRADING_TOKEN]=$TOKEN [GRADING_ADMIN_TOKEN]=$ADMIN_TOKEN [HAB_INSTANCE]=${SERVICE}_$JOB_ID
     [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1

@@ -69,10 +69,10 @@ TOKEN=$(service::token)
 # a name that only this server answers to
 INSTANCE=$SERVED_NAME.job-$JOB_ID
 
-choose_port() { PORT=0; } # any
+# any; where the last one was must be forgotten before a new one is looked for, and start_server runs beside that
+choose_port() { PORT=0 && rm -f "$JOB_TMP/tmp/port"; }
 
 start_server() {
-  rm -f "$JOB_TMP/tmp/port"
   CONTAINER_ENV=([MODEL_TOKEN]=$TOKEN [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
   container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$ROOT/templates:/opt/hab/templates:ro" \
     --bind "$JOB_TMP/tls:/tls:ro" -- python3 -m helpers.replay_server --host "$(service::bind_host)" --port "$PORT" \
