@@ -83,6 +83,55 @@ def site_list(site: str | None) -> None:
         click.echo(f"{mark} {name:<14} {data.get('description', '')}")
 
 
+@site.command("init")
+@click.argument("name", required=False)
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+def site_init(name: str | None, yes: bool) -> None:
+    """Write site-config/<name>.yaml from what this cluster says of itself. NAME: by default the cluster's own."""
+    from helpers.site_init import init
+
+    catch_signals()
+    init(name, ask=not yes and sys.stdin.isatty())
+
+
+@main.group()
+def models() -> None:
+    """The models of site-config/models.yaml."""
+
+
+@models.command("list")
+@SITE
+@SET
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def models_list(site: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """List the models as they are on a site."""
+    from helpers import weights
+
+    resolved = site_config.load_site(site_config.pick_site(site), list(overrides))
+    rows = []
+    for model in site_config.models(resolved).values():
+        lacking = (
+            weights.problem(model.repo, model.revision, resolved.paths.models, tokenizer=model.needs_tokenizer)
+            if model.repo
+            else None
+        )
+        rows.append(
+            {
+                **model.model_dump(include={"name", "engine", "gpus", "context_length", "repo", "base_url"}),
+                "lacking": lacking,
+            }
+        )
+    if as_json:
+        return click.echo(json.dumps(rows, indent=2))
+    click.echo(f"{'MODEL':<14} {'ENGINE':<9} {'GPUS':>4} {'CONTEXT':>8}  WHERE")
+    for row in rows:
+        where = row["base_url"] or (
+            f"{row['repo']}{' (weights not here)' if row['lacking'] else ''}" if row["repo"] else "no language model"
+        )
+        context = row["context_length"] if row["engine"] == "vllm" else ""
+        click.echo(f"{row['name']:<14} {row['engine']:<9} {row['gpus'] or '':>4} {context:>8}  {where}")
+
+
 @main.command()
 @SITE
 @SET

@@ -290,7 +290,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ),
     (
         r"(?:File|directory:?) [`'][^`']*/(?:competitions|tasks)/[^`']*config\.yaml[`']|Invalid task ID",
-        "unknown task: {program} has none of this id, nor has this project (`python -m helpers.tasks.cli list`) or your "
+        "unknown task: {program} has none of this id, nor has this project (`scripts_hpc/tasks.sh list`) or your "
         "folder of tasks (--tasks-dir)",
     ),
     (r"\(404\)|404 Client Error|404 - Not Found", "not found (404): {line}"),

@@ -236,4 +236,4 @@ def main(name: str, site: str | None, overrides: tuple[str, ...], revision: str 
 
 
 if __name__ == "__main__":
-    sys.exit(launch(main, "download_model.sh"))
+    sys.exit(launch(main, "models.sh download"))

@@ -566,7 +566,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"{WHAT_COUNTS}\n\nColumns:\n{columns}\n\n{EXIT_CODES}",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUNS", help="folder of a workflow, of many, or of one run")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUNS",
+        help="folder of a workflow, of many, or of one run; default: paths.runs of the site",
+    )
+    parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there; default: standard output")
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
     parser.add_argument("--all", action="store_true", help="a row for every run, lost and cancelled tries too")
@@ -581,7 +588,23 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.mlflow and options.all:
         parser.error("--mlflow logs one run for each attempt: leave out --all")
+    if not options.runs:
+        options.runs = [_all_runs(parser, options)]
     return options
+
+
+def _all_runs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """paths.runs of the site; a Python that can't read sites is a matter of usage."""
+    try:
+        from helpers.job_kinds import Refused, Site
+
+        return str(Site(options.site, options.overrides).runs)
+    except ImportError:
+        parser.error(
+            "the following arguments are required: RUNS (scripts_hpc/results.sh knows the site's, this Python doesn't)"
+        )
+    except Refused as error:
+        parser.exit(error.code, f"export_results: {error}\n")
 
 
 def _say(text: str) -> None:

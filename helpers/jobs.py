@@ -217,23 +217,45 @@ def _say(text: str) -> None:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parts = tuple(part for kind in kinds() for part in kind.PARTS)
     parser = argparse.ArgumentParser(prog="jobs.sh", description=__doc__)
-    parser.add_argument("verb", choices=("status", "logs", "stop", "why", "attach"))
+    parser.add_argument("verb", choices=("list", "status", "logs", "stop", "why", "attach"))
     parser.add_argument(
         "run", nargs="?", metavar="RUN", help="a folder of jobs or its name, or a job's id; default: the newest"
     )
     parser.add_argument("part", nargs="?", metavar="PART", help=f"logs only: {', '.join(parts)}")
     parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
+    parser.add_argument("--running", action="store_true", help="list: only runs without an end")
+    parser.add_argument("--since", metavar="AGE|DATE", help="list: all runs since then, e.g. 12h, 3d, 2026-11-20")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_intermixed_args(argv)
     if options.verb == "logs" and options.run in parts and options.part is None and not os.path.isdir(options.run):
         options.run, options.part = None, options.run
     if options.part is not None and (options.verb != "logs" or options.part not in parts):
         parser.error(f"{options.part}: only `logs` takes a part: {', '.join(parts)}")
+    if options.verb == "list" and options.run is not None:
+        parser.error(f"{options.run}: `list` takes no RUN; `status` does")
+    if options.verb != "list" and (options.running or options.since):
+        parser.error("only `list` takes --running and --since")
     return options
 
 
+def _list(options: argparse.Namespace) -> int:
+    from helpers import run_list
+
+    begin = None if options.since is None else run_list.since(options.since)
+    rows, problem = run_list.listed(Site(options.site, options.overrides), begin, options.running)
+    if problem:
+        _say(f"the scheduler doesn't answer ({problem}): this is what the files say")
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print("\n".join(map(clean, _columns(run_list.lines(rows)))) if rows else "no such runs")
+    return 3 if problem else 0
+
+
 def _answer(options: argparse.Namespace) -> int:
+    if options.verb == "list":
+        return _list(options)
     jobs = find(options.run, Site(options.site, options.overrides))
     if options.verb == "attach":
         return jobs.attach(options.json, lambda data: print(json.dumps(data, indent=2)))

@@ -208,7 +208,7 @@ class Site(Strict):
             return "copy what is missing there, or set its `repo`"
         if not self.environment.offline:
             return None
-        command = f"scripts_hpc/download_model.sh {model.name} --site {self.name}"
+        command = f"scripts_hpc/models.sh download {model.name} --site {self.name}"
         return f"compute nodes of site {self.name} are offline. On a login node: {command}"
 
     @contextlib.contextmanager
@@ -469,7 +469,7 @@ def site_file(name: str) -> Path:
         raise ConfigError(
             [
                 f"site '{name}': there is no {shown(path)}. Known sites: {', '.join(site_names())}."
-                f"{meant(name, site_names())} README, On a cluster, tells how to write one."
+                f"{meant(name, site_names())} scripts_hpc/site.sh init writes one for the cluster that it is run on."
             ]
         )
     return path.resolve()
@@ -588,8 +588,8 @@ def pick_site(given: str | None) -> str:
         return given
     if os.environ.get("HPC_SITE"):
         return os.environ["HPC_SITE"]
-    hosts = _host_names()
-    matches = [name for name in site_names() if _matches(name, hosts)]
+    hosts = host_names()
+    matches = [name for name in site_names() if fits(name, hosts)]
     host = hosts[0]
     if len(matches) == 1:
         return matches[0]
@@ -600,13 +600,13 @@ def pick_site(given: str | None) -> str:
     raise ConfigError(
         [
             f"there is Slurm here, but no site file fits host {host}. Choose one with --site NAME or export HPC_SITE=NAME, "
-            "or write site-config/<name>.yaml with a hostname_pattern that fits (README, On a cluster). "
+            "or have one written: scripts_hpc/site.sh init (README, On a cluster). "
             f"Known sites: {', '.join(site_names())}."
         ]
     )
 
 
-def _host_names() -> list[str]:
+def host_names() -> list[str]:
     """What this machine is called: first what `hostname -f` says, then the names that /etc/hosts or DNS give it besides."""
     own = socket.gethostname()
     try:
@@ -616,7 +616,8 @@ def _host_names() -> list[str]:
     return list(dict.fromkeys(name for name in (named, own, socket.getfqdn()) if name))
 
 
-def _matches(name: str, hosts: list[str]) -> bool:
+def fits(name: str, hosts: list[str]) -> bool:
+    """Whether a site's hostname_pattern is found in one of these names. Raises ConfigError."""
     data = read_yaml(SITE_DIR / f"{name}.yaml")
     pattern = data.get("hostname_pattern")
     try:

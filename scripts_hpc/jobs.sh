@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach|grade [RUN] [options]
+#        scripts_hpc/jobs.sh list [--running] [--since AGE|DATE] [options]
 #
+#   list               the newest runs of agents, a line each: job, state, score with its metric or medal, GPU-hours, age
 #   status             a line for each job (state, queue reason, time, node), and the state of each run
 #   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
 #                      (prepare of a preparation, notebook of a notebook). What an agent printed itself comes after its
@@ -18,6 +20,8 @@
 # Options
 #   --site NAME        where to look for RUN: a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set paths.runs=/scratch/me/runs (repeatable)
+#   --running          list: only runs without an end
+#   --since AGE|DATE   list: all runs since then (90m, 12h, 3d, 2w, 2026-11-20), instead of the newest 20
 #   --detach           grade: submit, print the folder of the jobs, and leave
 #   --json             for programs
 #   -h, --help         this text
@@ -25,24 +29,12 @@
 # Exit codes: 0 done; 2 usage, or no such run; 3 the scheduler doesn't answer, or a job can't be ended. attach and grade end as
 # run_workflow.sh does.
 set -euo pipefail
-ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=scripts_hpc/lib/common.sh
-source "$ROOT/scripts_hpc/lib/common.sh"
-common::check_shell
-for argument in "$@"; do
-  case $argument in -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;; esac
-done
-case ${1:-} in
-  status | logs | stop | why | attach | grade) ;;
-  '') common::usage "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
-  *) die 2 "unknown verb '$1': status, logs, stop, why, attach or grade (--help tells more)" ;;
-esac
-# shellcheck source=scripts_hpc/lib/python.sh
-source "$ROOT/scripts_hpc/lib/python.sh"
+# shellcheck source=scripts_hpc/lib/start.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
+start::verb "list status logs stop why attach grade" "$@"
 if [[ $1 == grade ]]; then
   # shellcheck source=scripts_hpc/lib/grade.sh
   source "$ROOT/scripts_hpc/lib/grade.sh"
   grade::main "${@:2}"
 fi
-python::ensure core
-exec "$PYTHON" -m helpers.jobs "$@"
+start::python helpers.jobs "$@"

@@ -11,13 +11,8 @@
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set partitions.gpu.name=gpu
 #   --output DIR       write there instead
+#   -h, --help         this text
 set -euo pipefail
-ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=scripts_hpc/lib/common.sh
-source "$ROOT/scripts_hpc/lib/common.sh"
-common::check_shell
-case ${1:-} in -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;; esac
-# shellcheck source=scripts_hpc/lib/python.sh
-source "$ROOT/scripts_hpc/lib/python.sh"
-python::ensure core
-exec "$PYTHON" -m helpers render "$@"
+# shellcheck source=scripts_hpc/lib/start.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
+start::python helpers render "$@"

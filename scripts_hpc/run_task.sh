@@ -2,7 +2,7 @@
 # Usage: scripts_hpc/run_task.sh TASK [options]
 #        scripts_hpc/run_task.sh TASK --notebook [--time-limit SECONDS] [--site NAME] [--set KEY=VALUE]…
 #
-# Runs a task of the registry (python -m helpers.tasks.cli list): prepares its data where they are missing, runs an agent on it
+# Runs a task of the registry (scripts_hpc/tasks.sh list): prepares its data where they are missing, runs an agent on it
 # through run_workflow.sh, or a script as a process of this machine, and validates what it made.
 #
 #   --agent NAME          a name in site-config/agents.yaml (experiment)     --model NAME   for agents that need a model
@@ -22,22 +22,12 @@
 # Ctrl-C ends the run. Exit codes: 0 done; 1 validated and not good enough; 2 usage or configuration; 3 infrastructure or disk full;
 # 4 the run failed; 130 interrupted.
 set -euo pipefail
-ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=scripts_hpc/lib/common.sh
-source "$ROOT/scripts_hpc/lib/common.sh"
-common::check_shell
+# shellcheck source=scripts_hpc/lib/start.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
 ARGUMENTS=() NOTEBOOK=0
 for argument in "$@"; do
-  case $argument in
-    -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
-    --notebook) NOTEBOOK=1 ;;
-    *) ARGUMENTS+=("$argument") ;;
-  esac
+  if [[ $argument == --notebook ]]; then NOTEBOOK=1; else ARGUMENTS+=("$argument"); fi
 done
 # ---- the notebook is a job of its own kind
 if ((NOTEBOOK)); then exec bash "$ROOT/scripts_hpc/run_notebook.sh" ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}; fi
-
-# shellcheck source=scripts_hpc/lib/python.sh
-source "$ROOT/scripts_hpc/lib/python.sh"
-python::ensure core
-exec "$PYTHON" -m helpers.run_task "$@"
+start::python helpers.run_task "$@"

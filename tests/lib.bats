@@ -155,7 +155,7 @@ s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True
 
 @test "the scripts work from their own folder" {
   cd "$ROOT/scripts_hpc"
-  for script in run_workflow.sh render.sh jobs.sh download_model.sh; do
+  for script in run_workflow.sh render.sh jobs.sh run_task.sh site.sh models.sh tasks.sh results.sh; do
     try bash "$script" --help
     expect_status 0
   done
@@ -220,7 +220,7 @@ words() { grep -v ' runs the code of ' <<<"$error"; } # what a job by hand says,
     [[ $python == new ]] || cp "$BATS_TEST_TMPDIR/old" "$BATS_TEST_TMPDIR/bin/python3"
     try bash "$BATS_TEST_TMPDIR/out/slurm_vllm_30b.sh"
     expect_status 2
-    said="is in $BATS_TEST_TMPDIR/models/hub; compute nodes of site here are offline. On a login node: scripts_hpc/download_model.sh 30b --site here."
+    said="is in $BATS_TEST_TMPDIR/models/hub; compute nodes of site here are offline. On a login node: scripts_hpc/models.sh download 30b --site here."
     [[ $(words) == "slurm_vllm_30b.sh: model '30b': nothing of "*" $said" ]]
     try bash "$BATS_TEST_TMPDIR/out/slurm_vllm_own.sh"
     expect_status 2
@@ -288,4 +288,38 @@ words() { grep -v ' runs the code of ' <<<"$error"; } # what a job by hand says,
       return 1
     }
   done
+}
+
+@test "verbs: help at once, one that isn't there, options of a site" {
+  export HAB_VENV_DIR=$ROOT
+  for script in site jobs tasks results models; do
+    HAB_VENV_DIR=/nonexistent try "$ROOT/scripts_hpc/$script.sh" --help
+    expect_status 0
+    expect_in "Usage: scripts_hpc/$script.sh" "$output"
+    try "$ROOT/scripts_hpc/$script.sh"
+    expect_status 2
+    expect_in "Usage: scripts_hpc/$script.sh" "$error"
+    try "$ROOT/scripts_hpc/$script.sh" frobnicate
+    expect_status 2
+    [[ $error == "$script.sh: unknown verb 'frobnicate': "*" or "*" (--help tells more)" ]]
+  done
+  make_site slurm apptainer
+  try "$ROOT/scripts_hpc/models.sh" list --site "$SITE_FILE" --set models.30b.gpus=7
+  expect_status 0
+  [[ $(grep '^30b ' <<<"$output") == '30b            vllm         7    32768  Qwen/'*' (weights not here)' ]]
+  mkdir "$BATS_TEST_TMPDIR/tasks"
+  sed 's/"classification_basic"/"mine"/' "$ROOT/templates/tasks/classification_basic.json" >"$BATS_TEST_TMPDIR/tasks/mine.json"
+  try "$ROOT/scripts_hpc/tasks.sh" show mine --json --site "$SITE_FILE" --set "paths.tasks=$BATS_TEST_TMPDIR/tasks"
+  expect_status 0
+  try "$ROOT/scripts_hpc/tasks.sh" show mine --site="$SITE_FILE"
+  expect_status 2
+  try "$ROOT/scripts_hpc/tasks.sh" list --site "$SITE_FILE" --set paths
+  expect_status 2
+  expect_in '--set paths: must be key=value' "$error"
+  try "$ROOT/scripts_hpc/results.sh" export --site "$SITE_FILE" --set "paths.runs=$BATS_TEST_TMPDIR/none"
+  expect_status 2
+  expect_in "$BATS_TEST_TMPDIR/none: there is no such folder" "$error"
+  try "$ROOT/scripts_hpc/results.sh" columns
+  expect_status 0
+  expect_in 'CPU-hours of the agent' "$output"
 }

@@ -1,4 +1,4 @@
-# download_model.sh: real huggingface_hub against a Hub on the loopback.
+# models.sh download: real huggingface_hub against a Hub on the loopback.
 bats_require_minimum_version 1.5.0
 
 COMMIT=0123456789abcdef0123456789abcdef01234567
@@ -30,7 +30,7 @@ YAML
 
 teardown() { kill "$HUB_PID" 2>/dev/null || true; }
 
-download() { try "$ROOT/scripts_hpc/download_model.sh" "$@" --site "$SITE_FILE"; }
+download() { try "$ROOT/scripts_hpc/models.sh" download "$@" --site "$SITE_FILE"; }
 
 refused() { # refused STATUS TEXT: one line, which says TEXT
   expect_status "$1"
@@ -49,9 +49,9 @@ tensors() { # tensors FILE: an empty file of safetensors: the length of its head
 }
 
 @test "--help is the header, without Python" {
-  HAB_PYTHON=/nonexistent HAB_VENV_DIR=/nonexistent try "$ROOT/scripts_hpc/download_model.sh" tiny --help
+  HAB_PYTHON=/nonexistent HAB_VENV_DIR=/nonexistent try "$ROOT/scripts_hpc/models.sh" download tiny --help
   expect_status 0
-  expect_in 'Usage: scripts_hpc/download_model.sh MODEL' "$output"
+  expect_in 'scripts_hpc/models.sh download MODEL' "$output"
   expect_in 'Exit codes: 0' "$output"
   [[ $output != *'set -euo'* ]]
 }
@@ -141,12 +141,12 @@ tensors() { # tensors FILE: an empty file of safetensors: the length of its head
   ln -s "$ROOT/.venv-core" "$BATS_TEST_TMPDIR/.venv-core"
   printf 'OPENAI_API_KEY=sk-other\nexport HF_TOKEN="hf_file"\n' >"$BATS_TEST_TMPDIR/.env"
   echo 'private acme/tiny hf_file' >"$HUB/faults"
-  PYTHONPATH='' try "$BATS_TEST_TMPDIR/scripts_hpc/download_model.sh" tiny --site "$SITE_FILE"
+  PYTHONPATH='' try "$BATS_TEST_TMPDIR/scripts_hpc/models.sh" download tiny --site "$SITE_FILE"
   expect_status 0
   whole model-1.safetensors
   run ! grep -q sk-other "$HUB/requests"
 
-  HF_TOKEN=hf_wrong PYTHONPATH='' try "$BATS_TEST_TMPDIR/scripts_hpc/download_model.sh" tiny --site "$SITE_FILE"
+  HF_TOKEN=hf_wrong PYTHONPATH='' try "$BATS_TEST_TMPDIR/scripts_hpc/models.sh" download tiny --site "$SITE_FILE"
   expect_status 2
   [[ $error != *hf_* ]]
 }
@@ -214,7 +214,7 @@ tensors() { # tensors FILE: an empty file of safetensors: the length of its head
   local pid started=$SECONDS blobs=$MODELS/hub/models--acme--tiny/blobs code=0
   echo 'slow model-1.safetensors' >"$HUB/faults"
   set -m # a background process of a shell without job control ignores SIGINT
-  "$ROOT/scripts_hpc/download_model.sh" tiny --site "$SITE_FILE" >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+  "$ROOT/scripts_hpc/models.sh" download tiny --site "$SITE_FILE" >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
   pid=$!
   set +m
   until compgen -G "$blobs/*.incomplete" >/dev/null || ! kill -0 "$pid"; do sleep 0.05; done

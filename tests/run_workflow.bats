@@ -141,10 +141,11 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
     printf '%s\n' "$error"
     return 1
   }
-  for script in render download_model; do
-    try "$ROOT/scripts_hpc/$script.sh" --nonsense
+  for command in 'render.sh' 'models.sh download' 'site.sh list' 'tasks.sh list'; do
+    read -ra words <<<"$command"
+    try "$ROOT/scripts_hpc/${words[0]}" "${words[@]:1}" --nonsense
     expect_status 2
-    [[ $error == "$script.sh: No such option"* && $error != *$'\n'* ]]
+    [[ $error == "${words[0]}: No such option"* && $error != *$'\n'* ]]
   done
 }
 
@@ -490,7 +491,7 @@ PY
   workflow toy 30b --dry-run --set environment.offline=true
   expect_status 2
   expect_in "model '30b': Qwen/Qwen3-30B-A3B-Instruct-2507 at main is incomplete in $snapshot: model-00002-of-00002.safetensors is missing" "$error"
-  expect_in "On a login node: scripts_hpc/download_model.sh 30b --site here" "$error"
+  expect_in "On a login node: scripts_hpc/models.sh download 30b --site here" "$error"
   nothing_submitted
   cp "$snapshot/model-00001-of-00002.safetensors" "$snapshot/model-00002-of-00002.safetensors"
   workflow toy 30b --dry-run --set environment.offline=true

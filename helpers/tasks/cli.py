@@ -21,6 +21,7 @@ from helpers.tasks.create import DIFFICULTIES, definition_options, from_options,
 from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task, TaskRegistry, open_registry, site_tasks_dir
 
 NAME = "python -m helpers.tasks.cli"
+TYPED = "scripts_hpc/tasks.sh"  # what a person is told to type
 TASKS_DIR = click.option(
     "--tasks-dir", metavar="DIR", help="Your own definitions. Default: paths.tasks of the site, else tasks/."
 )
@@ -177,7 +178,7 @@ def _runs_dir() -> str | None:
 def require_data(data_dir: str | Path, task_id: str, tasks_dir: str | None = None) -> None:
     """Raises ConfigError, with the command that helps, for a task whose data aren't there."""
     if problem := layout.problem(data_dir, task_id):
-        command = shlex.join([*NAME.split(), "generate-data", task_id, str(data_dir), *_given(tasks_dir)])
+        command = shlex.join([TYPED, "generate-data", task_id, str(data_dir), *_given(tasks_dir)])
         raise ConfigError([f"{task_id} is not prepared in {data_dir} ({problem}): {command}"])
 
 
@@ -293,7 +294,7 @@ def create(source: str | None, tasks_dir: str | None, as_json: bool, **given: An
     for name in task.data_requirements.copy_files:
         if not (folder / name).is_file():
             click.echo(f"first: put {name} into {folder}")
-    click.echo(f"next: {shlex.join([*NAME.split(), 'generate-data', task.id, 'DATA_DIR', *_given(tasks_dir)])}")
+    click.echo(f"next: {shlex.join([TYPED, 'generate-data', task.id, 'DATA_DIR', *_given(tasks_dir)])}")
 
 
 def _of_site(ask: Callable[[], Any], instead: str) -> Any:

@@ -58,7 +58,7 @@ class TaskValidator:
             return layout.prepared(data_dir, task.id)
         criteria = task.evaluation_criteria
         if task.metric or criteria.bounds or criteria.expected_clusters or criteria.required_insights:
-            advice = f"prepare it with `python -m helpers.tasks.cli generate-data {task.id} {data_dir}`"
+            advice = f"prepare it with `scripts_hpc/tasks.sh generate-data {task.id} {data_dir}`"
             raise Unevaluable(f"{task.id} is not prepared, so there are no labels to judge by: {problem}; {advice}")
         return None
 

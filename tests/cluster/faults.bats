@@ -297,7 +297,7 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   try scripts_hpc/prepare_tasks.sh regression_basic --set "paths.data=$WORK/quota" --failed-tasks "$WORK/runs/failed" --log-file "$WORK/runs/log"
   expect_status 3
   expect_in "$WORK/quota (paths.data of site site): $said 0." "$output$error"
-  try scripts_hpc/download_model.sh 30b --set "paths.models=$WORK/quota"
+  try scripts_hpc/models.sh download 30b --set "paths.models=$WORK/quota"
   expect_status 3
   expect_in "error: $WORK/quota (paths.models of site site): $said 0." "$error"
   try env HAB_VENV_DIR="$WORK/quota" scripts_hpc/render.sh --output "$WORK/runs/rendered"

@@ -690,7 +690,7 @@ def test_why_a_server_died(
         ("ERROR  : Failed to create user namespace: No space left on device", "user namespaces are off", "support"),
         ("OSError: [Errno 98] Address already in use", "its port was taken", "network.ports of site della"),
         ("huggingface_hub.errors.GatedRepoError: 401 Client Error.", "refused the model's weights", "HF_TOKEN"),
-        ("LocalEntryNotFoundError: Cannot find an appropriate cached", "not in the cache", "download_model.sh"),
+        ("LocalEntryNotFoundError: Cannot find an appropriate cached", "not in the cache", "models.sh download"),
         ("RuntimeError: Found no NVIDIA driver on your system.", "saw no GPU", "gpu.request"),
         ("FATAL:   could not open image /i/vllm.sif: no such file", "image is missing", "build_all_containers.sh"),
         ("Lmod has detected the following error: The following module(s) are unknown", "module", "environment.modules"),
@@ -849,3 +849,91 @@ def test_a_notebook_is_known_like_every_other(site: Path, scheduler: Any, capsys
 def test_kinds_are_registered_and_their_folders_are_told_apart() -> None:
     marks = [kind.MARK for kind in job_kinds.kinds()]
     assert len(set(marks)) == len(marks) == len({kind.RECORD for kind in job_kinds.kinds()})
+
+
+# ---- list
+
+
+def make_dated(site: Path, stamp: str, *states: str, **changes: Any) -> Path:
+    """A workflow made at a time, with a run in each of these states."""
+    jobs = [str(100 * number + int(stamp[8:10])) for number, _ in enumerate(states, 1)]
+    group = make_group(site / f"{stamp}-UTC_run-group_aide", jobs, **changes)
+    for job, state in zip(jobs, states, strict=True):
+        make_run(
+            group,
+            job,
+            state,
+            competition="toy",
+            model="30b",
+            agent_started_at=f"{stamp[:10]}T{stamp[11:].replace('-', ':')}Z",
+        )
+    return group
+
+
+def test_runs_newest_first(site: Path, scheduler: Any, capsys: Any) -> None:
+    scheduler({})
+    make_dated(site, "2026-01-05T10-00-00", "scored", "lost")
+    make_dated(site, "2026-01-07T10-00-00", "agent_failed")
+    (site / "2026-01-08T10-00-00-UTC_prepare").mkdir()
+    put(
+        site / "2026-01-05T10-00-00-UTC_run-group_aide/toy_105/grading_report.json",
+        {"score": 0.51234, "metric": "accuracy"},
+    )
+    code, out, _ = call(capsys, "list")
+    head, *rows = lines_of(out)
+    assert code == 0 and head == ["JOB", "STATE", "TASK", "MODEL", "AGENT", "SCORE", "GPU-H", "AGE"]
+    assert [row[:2] for row in rows] == [["107", "agent_failed"], ["105", "scored"], ["205", "lost"]]
+    assert rows[1][2:7] == ["toy", "30b", "aide", "0.5123", "accuracy"]
+    assert [row["job_id"] for row in json.loads(call(capsys, "list", "--json")[1])] == ["107", "105", "205"]
+
+
+def test_runs_since_a_time_and_those_that_run(site: Path, scheduler: Any, capsys: Any) -> None:
+    scheduler({"104": "RUNNING", "11": "RUNNING", "12": "RUNNING"})
+    make_dated(site, "2026-01-03T10-00-00", "scored")
+    make_dated(site, "2026-01-04T10-00-00", "running", "running")
+    for options, wanted in (
+        (["--since", "2026-01-04"], ["104", "204"]),
+        (["--since", "2026-01-04T10:00:01"], []),
+        (["--since", "3000w"], ["104", "204", "103"]),
+        # whose job is gone is lost by now, and doesn't run
+        (["--running"], ["104"]),
+    ):
+        assert [row["job_id"] for row in json.loads(call(capsys, "list", "--json", *options)[1])] == wanted, options
+    assert state_of(site / "2026-01-04T10-00-00-UTC_run-group_aide", "204") == "lost"
+
+
+def test_what_list_refuses(site: Path, scheduler: Any, capsys: Any) -> None:
+    scheduler({})
+    assert call(capsys, "list")[:2] == (0, "no such runs\n")
+    assert call(capsys, "list", "--since", "yesterday")[0] == 2
+    for arguments in (["list", "toy_13"], ["status", "--running"], ["why", "--since", "3d"]):
+        with pytest.raises(SystemExit) as ended:
+            jobs.main(arguments)
+        assert ended.value.code == 2
+
+
+def test_the_files_tell_where_the_scheduler_does_not(site: Path, scheduler: Any, capsys: Any) -> None:
+    scheduler(None)
+    make_dated(site, "2026-01-04T10-00-00", "running")
+    code, out, error = call(capsys, "list")
+    assert code == 3 and " running " in out and "this is what the files say" in error
+
+
+def test_a_line_of_list_fits_a_terminal(site: Path, scheduler: Any, capsys: Any) -> None:
+    scheduler({})
+    group = make_dated(site, "2026-01-05T10-00-00", "invalid_submission")
+    long = {
+        "competition": "a-competition-with-a-name-of-forty-characters",
+        "model": "a-model-of-ours",
+        "agent": "experiment/data-analysis",
+    }
+    make_run(group, "105", "invalid_submission", **long)
+    lines = call(capsys, "list")[1].splitlines()
+    assert max(map(len, lines)) <= 80 and "…" in lines[1]
+
+
+def test_a_hundred_runs_are_twenty_lines_and_one_question(site: Path, scheduler: Any, capsys: Any) -> None:
+    fake = scheduler({})
+    for day in range(1, 29):
+        make_dated(site, f"2026-01-{day:02}T10-00-00", *["scored"] * 4)
+    assert len(lines_of(call(capsys, "list")[1])) == 21 and fake.asked == []

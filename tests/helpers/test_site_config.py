@@ -210,7 +210,7 @@ def test_a_typo_is_guessed(ask, said: str) -> None:
         ("c4.example.org", None),
     ],
 )
-def test_host_names(host: str, site: str | None, monkeypatch, tmp_path: Path) -> None:
+def testhost_names(host: str, site: str | None, monkeypatch, tmp_path: Path) -> None:
     called(monkeypatch, host)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert pick_site(None) == (site or "local")

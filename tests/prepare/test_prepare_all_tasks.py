@@ -430,7 +430,7 @@ REASONS = {
     "forbidden": f"refused (403); most often the rules are not accepted: {RULES}",
     "checksum": CHECKSUM,
     "checksums": CHECKSUM,
-    "unknown": "unknown task: mlebench has none of this id, nor has this project (`python -m helpers.tasks.cli list`) "
+    "unknown": "unknown task: mlebench has none of this id, nor has this project (`scripts_hpc/tasks.sh list`) "
     "or your folder of tasks (--tasks-dir)",
     "network": UNRESOLVED,
     "network-in-login": UNRESOLVED,

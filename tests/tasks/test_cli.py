@@ -233,7 +233,7 @@ def test_generate_data_prepares_once(call: Any, own: str, tmp_path: Path) -> Non
     folder = layout.prepared(data, "tiny")
     answer = call("generate-data", "tiny", data, "--check", "--tasks-dir", own)
     assert (answer.code, answer.out) == (2, "") and "tiny is not prepared in" in answer.err
-    assert answer.err.endswith(f": python -m helpers.tasks.cli generate-data tiny '{data}' --tasks-dir {own}\n")
+    assert answer.err.endswith(f": scripts_hpc/tasks.sh generate-data tiny '{data}' --tasks-dir {own}\n")
     assert not data.exists()
     answer = call("generate-data", "tiny", data, "--seed", 7, "--tasks-dir", own)
     assert (answer.code, answer.out, answer.err) == (0, f"tiny: prepared in {folder}\n", "")
@@ -460,8 +460,7 @@ def test_create_by_options(call: Any, tmp_path: Path) -> None:
     arguments += ["--min-accuracy", "0.6", "--required-output", "submission.csv", "--required-output", "model.*"]
     answer = call("create", *arguments, "--tasks-dir", folder)
     assert (answer.code, answer.err) == (0, "") and answer.out == (
-        f"created: {folder}/mine.json\n"
-        f"next: python -m helpers.tasks.cli generate-data mine DATA_DIR --tasks-dir {folder}\n"
+        f"created: {folder}/mine.json\nnext: scripts_hpc/tasks.sh generate-data mine DATA_DIR --tasks-dir {folder}\n"
     )
     made = json.loads((folder / "mine.json").read_text())
     assert made.pop("created_at").endswith("Z")
@@ -586,7 +585,7 @@ def test_create_alone_writes_where_every_command_looks(
 def test_create_in_a_folder_of_ones_own(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     arguments = ("create", "--id", "a", "--name", "x", "--type", "x")
     monkeypatch.setenv("HPC_PATHS__TASKS", str(tmp_path / "mine"))
-    assert call(*arguments).out.endswith("next: python -m helpers.tasks.cli generate-data a DATA_DIR\n")
+    assert call(*arguments).out.endswith("next: scripts_hpc/tasks.sh generate-data a DATA_DIR\n")
     assert (tmp_path / "mine" / "a.json").is_file()
     answer = call(*arguments[:2], "b", *arguments[3:], "--tasks-dir", "/dev/null/x")
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1) and "/dev/null/x" in answer.err
