@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # start.sh: what a command begins with: ROOT, messages, the shell's version, -h from the header of the script, and the way into Python.
-# Sourced first, with the command's own arguments.
+# Sourced first, with the command's own arguments; the checkout is the one in which the command lies.
 
-ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[1]}")/.." && pwd)
 # shellcheck source=scripts_hpc/lib/common.sh
 source "$ROOT/scripts_hpc/lib/common.sh"
 for argument in "$@"; do
