@@ -243,7 +243,9 @@ def _list(options: argparse.Namespace) -> int:
     from helpers import run_list
 
     begin = None if options.since is None else run_list.since(options.since)
-    rows, problem = run_list.listed(Site(options.site, options.overrides), begin, options.running)
+    site = Site(options.site, options.overrides)
+    folders = [folder for folder, kind in _folders(site.runs) if kind is Workflow]
+    rows, problem = run_list.listed(folders, site, begin, options.running)
     if problem:
         _say(f"the scheduler doesn't answer ({problem}): this is what the files say")
     if options.json:

@@ -36,34 +36,28 @@ def since(text: str) -> float:
     return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def listed(site: Site, begin: float | None, running: bool) -> tuple[list[dict[str, Any]], str | None]:
+def listed(
+    folders: list[Path], site: Site, begin: float | None, running: bool
+) -> tuple[list[dict[str, Any]], str | None]:
     """The rows of the newest runs, newest first, and why the scheduler couldn't be asked, if so.
 
+    folders: of workflows, newest first.
     begin: of all runs made since then (seconds since 1970), else of the newest SHOWN. running: only of those without an end.
     """
-    chosen = list(_chosen(site, begin, running))
+    chosen = list(_chosen(folders, begin, running))
     problems = [problem for folder in chosen if (problem := _settle(folder, site))]
     rows = [row for row in rows_of(chosen, keep_all=True) if not running or row["state"] in runs.OPEN_STATES]
     return rows if begin is not None else rows[:SHOWN], next(iter(problems), None)
 
 
-def _chosen(site: Site, begin: float | None, running: bool) -> Iterator[Path]:
+def _chosen(folders: list[Path], begin: float | None, running: bool) -> Iterator[Path]:
     """The workflows whose runs are asked for, newest first."""
     seen = 0
-    for number, folder in enumerate(_folders(site.runs)):
+    for number, folder in enumerate(folder for folder in folders if STAMP.match(folder.name)):
         if _made(folder.name) < begin if begin is not None else number >= LOOKED if running else seen >= SHOWN:
             return
         yield folder
         seen += sum(bool(re.search(r"_\d+$", path.name)) for path in folder.iterdir())
-
-
-def _folders(folder: Path) -> list[Path]:
-    """The workflows in a folder, newest first: their names begin with the time."""
-    try:
-        names = sorted((path.name for path in folder.iterdir() if STAMP.match(path.name)), reverse=True)
-    except OSError:
-        return []
-    return [folder / name for name in names if Workflow.is_one(folder / name)]
 
 
 def _made(name: str) -> float:
