@@ -15,14 +15,19 @@ from pathlib import Path
 from helpers import limits
 from helpers.limits import Cluster, duration
 from helpers.scheduler import SchedulerUnavailable, ask_all
+from helpers.site_config import Infrastructure
 
 FOREVER = 10**9  # seconds, of a partition without a limit
-# GB of one GPU by the type that Slurm's gres or a node's features name, as in the vendors' data sheets; the smallest of several
-GPU_MEMORY = {
-    "gh200": 96, "h200": 141, "h100": 80, "h800": 80, "a100": 40, "a800": 40, "a40": 48, "a30": 24, "a10": 24, "l40s": 48, "l40": 48,
-    "l4": 24, "v100": 16, "p100": 12, "t4": 16, "rtx6000": 24, "a6000": 48, "rtx3090": 24, "rtx4090": 24, "b200": 180,
-    "mi300x": 192, "mi300a": 128, "mi250x": 64, "mi250": 64, "mi210": 64, "mi100": 32,
+# GB of one GPU by its type, as in the vendors' data sheets; of a type that was sold with several sizes the smallest comes first
+GPU_MEMORY: dict[str, tuple[int, ...]] = {
+    "gh200": (96, 144), "h200": (141,), "h100": (80, 64, 94, 96), "h800": (80,), "a100": (40, 64, 80), "a800": (40, 80), "a40": (48,),
+    "a30": (24,), "a10": (24,), "l40s": (48,), "l40": (48,), "l4": (24,), "v100": (16, 32), "p100": (12, 16), "t4": (16,),
+    "rtx6000": (24, 48), "a6000": (48,), "rtx3090": (24,), "rtx4090": (24,), "b200": (180, 192), "mi300x": (192,), "mi300a": (128,),
+    "mi250x": (64, 128), "mi250": (64, 128), "mi210": (64,), "mi100": (32,),
 }  # fmt: skip
+NO_ANSWER = re.compile(
+    "gave no answer|Socket timed out|Unable to contact slurm controller|Connection refused|temporarily unable"
+)
 # where people's large files go, in the order in which they are tried; the last ones by folder
 STORAGE = ("SCRATCH", "PSCRATCH", "SCRATCHDIR", "WORK", "WORKDIR", "PROJECT")
 FOLDERS = ("/scratch/gpfs/${USER}", "/scratch/${USER}", "/work/${USER}", "/lustre/${USER}", "/gpfs/${USER}")
@@ -116,11 +121,8 @@ class Facts:
             found = re.search(r"\bgpu(?::([^:,(]+))?:(\d+)", gres)
             if name.rstrip("*") != partition or not found or int(count) <= most:
                 continue
-            words = f"{found[1] or ''} {features}".lower()
-            kind = next((kind for kind in GPU_MEMORY if kind in words.replace("-", "").replace("_", "")), "")
-            size = re.search(r"(?<!\d)(\d{2,3})_?gb|gpu(\d{2,3})(?!\d)", words)
-            memory = int(size[1] or size[2]) if size else GPU_MEMORY.get(kind)
-            most, best = int(count), Gpus(int(found[2]), kind or (found[1] or ""), memory, bool(size))
+            kind, memory, certain = _known(found[1] or "", features)
+            most, best = int(count), Gpus(int(found[2]), kind, memory, certain)
         return best
 
     @property
@@ -137,18 +139,24 @@ class Facts:
         default = next((row["defaultaccount"] for row in rows), "")
         return sorted({row["account"] for row in rows if row["account"]}, key=lambda name: (name != default, name))
 
-    def qualities(self, account: str | None) -> list[str]:
+    def qualities(self, account: str) -> list[str]:
         """The QOS that this user may use with an account, the default one first."""
-        rows = [row for row in self.cluster.associations if account in (None, row["account"])]
+        rows = [row for row in self.cluster.associations if row["account"] == account]
         default = next((row["defaultqos"] for row in rows), "")
         names = {name for row in rows for name in row["qos"].split(",") if name}
         return sorted(names, key=lambda name: (name != default, name))
 
     def accepts(self, *options: str) -> list[str | None]:
-        """Whether Slurm would take a job with each of these strings of options: None, or its reason. Nothing is submitted."""
+        """Whether Slurm would take a job with each of these strings of options: None, or its reason. Nothing is submitted.
+
+        Raises Infrastructure where it says neither: silence is no refusal.
+        """
         script = Path(__file__).resolve().parents[1] / "scripts_hpc" / "lib" / "probe.sh"
         commands = [("sbatch", "--test-only", *option.split(), str(script)) for option in options]
         answers = ask_all(*commands, seconds=Cluster.SECONDS)
+        for answer in answers:
+            if isinstance(answer, SchedulerUnavailable) and NO_ANSWER.search(str(answer)):
+                raise Infrastructure(f"the scheduler doesn't answer: {answer}. Nothing was written; try again.")
         return [_refusal(answer) if isinstance(answer, SchedulerUnavailable) else None for answer in answers]
 
     def seconds_of_qos(self, qos: str | None) -> int:
@@ -164,6 +172,17 @@ class Facts:
             if self.cluster.config is None
             else int(self.cluster.config.get("MaxArraySize", 0))
         )
+
+
+def _known(gres: str, features: str) -> tuple[str, int | None, bool]:
+    """A GPU's type, GB, and whether these were told: by Slurm's type of it, else by its node's features, which tell other things too."""
+    words = re.findall(r"[a-z0-9]+", f"{gres} {features}".lower())
+    words += [first + second for first, second in zip(words, words[1:], strict=False)]  # rtx_6000
+    kind = next((word for word in words if word in GPU_MEMORY), gres)
+    sizes = GPU_MEMORY.get(kind, ())
+    numbers = {int(found[1]) for word in words if (found := re.fullmatch(r"(?:gpu)?(\d{2,3})(?:gb?)?", word))}
+    told = next((size for size in sizes if size in numbers), None)
+    return kind, told or next(iter(sizes), None), told is not None or len(sizes) == 1
 
 
 def _has_name(group: int) -> bool:

@@ -18,7 +18,7 @@ from helpers.site_config import NAME, SITE_DIR, ConfigError, Site
 from helpers.site_draft import GUESS, Draft, Questions
 
 NOMINAL_GB = 80  # of a GPU, for which models.yaml counts
-MOST_TRIES = 40  # questions to sbatch --test-only, of somebody with many accounts
+MOST_TRIES = 16  # questions to sbatch --test-only, of somebody with many accounts
 LONGEST_LOAD = 45  # minutes, of the models in models.yaml
 
 
@@ -202,14 +202,10 @@ def _environment(draft: Draft) -> None:
 
 
 def _paths(draft: Draft, questions: Questions) -> None:
-    found = cluster_facts.storage()
-    default, told = found or (str(site_config.ROOT), f"{GUESS}: no scratch folder was found")
-    base = questions.text(
-        "Folder for data, runs, images and weights, seen by all nodes",
-        f"{default}/hpc-agent-bench" if found else default,
-        "paths",
-    )
-    if base != (f"{default}/hpc-agent-bench" if found else default):
+    found, told = cluster_facts.storage() or ("", f"{GUESS}: no scratch folder was found")
+    default = f"{found}/hpc-agent-bench" if found else str(site_config.ROOT)
+    base = questions.text("Folder for data, runs, images and weights, seen by all nodes", default, "paths")
+    if base != default:
         told = "given by you"
     expanded = site_config.expand(base)[0]
     if not os.path.isabs(expanded):

@@ -159,6 +159,14 @@ def test_what_sbatch_refuses_is_told(
     assert "note: sbatch --test-only refuses every job with a GPU: Invalid qos specification" in capsys.readouterr().out
 
 
+def test_silence_is_no_refusal(sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_HANGS", "sbatch")
+    monkeypatch.setattr(cluster_facts.Cluster, "SECONDS", 0.5)
+    with pytest.raises(Infrastructure, match="gave no answer within 0.5 s"):
+        made()
+    assert not (sites / "mine.yaml").exists()
+
+
 def test_memory_and_gpus_that_cannot_be_asked_for(sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_TAKES", "--time=10( [^-]*| --qos=[a-z]* .*)$")  # nothing more
     data, _ = made()
@@ -174,6 +182,11 @@ def test_memory_and_gpus_that_cannot_be_asked_for(sites: Path, monkeypatch: pyte
         ("gpu:mi250x:8", "", "MI250X 64GB", "amd"),
         ("gpu:NVIDIA-H100:4", "", "H100 80GB", None),
         ("gpu:strange:1", "", "STRANGE", None),
+        ("gpu:rtx_6000:4", "", "RTX6000 24GB", None),
+        ("gpu:a100-sxm4-80gb:4", "", "A100 80GB", None),
+        # a node's memory and processor are none of its GPUs'
+        ("gpu:4", "a100,512gb,192gb", "A100 40GB", None),
+        ("gpu:v:2", "intel4416,ft4x", "V", None),
     ],
 )
 def test_kinds_of_gpus(
