@@ -12,7 +12,9 @@ common::check_shell
 # shellcheck source=scripts_hpc/lib/python.sh
 source scripts_hpc/lib/python.sh
 
+for name in aide dev; do (python::ensure "$name") & done # side by side; what fails is told again below
 python::ensure core
+wait
 export HAB_CORE_PYTHON=$PYTHON
 python::ensure aide
 export HAB_AIDE_PYTHON=$PYTHON
@@ -65,10 +67,18 @@ run_bats() { # run_bats COMMAND…: one that runs bats; counts what it says
   add "$ok" "$bad"
 }
 
-two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file
+two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file. The long ones first
   # shellcheck disable=SC2016 # for the inner shell
-  printf '%s\0' "$@" | BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 \
+  stat --printf '%s %n\n' "$@" | sort -rn | cut -d' ' -f2- | tr '\n' '\0' | BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 \
     bash -c 'set -o pipefail; bats --tap "$0" 2>&1 | sed -u "s|^|${0##*/}: |"'
+}
+
+# Its packages and images are made while tests run that wait more than they work. What fails is told by its own tests.
+cluster_ahead() {
+  local pid
+  setsid bash tests/cluster/with.sh true >/dev/null 2>&1 &
+  pid=$!
+  on_exit "kill -TERM -- -$pid 2>/dev/null && wait $pid"
 }
 
 run_cluster() { # run_cluster SITE OPTIONS OF bats, FILE…: on the cluster as one of its two sites, if any test is for it
@@ -95,8 +105,10 @@ for file in "${FILES[@]}"; do
   esac
 done
 if ((${#PYTEST_FILES[@]})); then run_pytest "${PYTEST_FILES[@]}"; fi
+if ((${#BATS_FILES[@]} && ${#CLUSTER_FILES[@]})); then cluster_ahead; fi
 if ((${#BATS_FILES[@]})); then run_bats two_at_a_time "${BATS_FILES[@]}"; fi
 if ((${#CLUSTER_FILES[@]})); then
+  wait || true
   # tests without a tag are for the first site alone
   run_cluster loopback --filter-tags '!site:hosts' "${CLUSTER_FILES[@]}"
   run_cluster hosts --filter-tags site:both --filter-tags site:hosts "${CLUSTER_FILES[@]}"

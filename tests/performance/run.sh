@@ -29,17 +29,6 @@ for name in "${NAMES[@]}"; do
   [[ -f $HERE/bench_$name.py ]] || die 2 "there is no benchmark $name: $(cd "$HERE" && printf '%s ' bench_*.py)"
 done
 
-with_cluster() { # with_cluster COMMAND…: in a subshell, with the cluster's environment and the copy of the checkout on it
-  (
-    BATS_TEST_DIRNAME=$ROOT/tests/cluster
-    # shellcheck source=tests/cluster/setup_suite.bash
-    source "$BATS_TEST_DIRNAME/setup_suite.bash"
-    trap teardown_suite EXIT
-    setup_suite >&2
-    "$@"
-  )
-}
-
 # The shortest form of each; what isn't here is short already.
 declare -A SHORT=([export]='--runs 100' [generate]='--rows 20000' [grading]='--requests 200' [prepare]='--repeats 1'
   [scheduler]='--seconds 12' [start]='--repeats 1 --only start')
@@ -64,7 +53,7 @@ for name in "${NAMES[@]}"; do
   sites=('')
   if [[ $name == start ]]; then
     bash "$ROOT/tests/cluster/up.sh" --check || continue
-    run=(with_cluster "${run[@]}") sites=(loopback hosts)
+    run=(bash "$ROOT/tests/cluster/with.sh" "${run[@]}") sites=(loopback hosts)
     ((QUICK == 0)) || sites=(loopback)
   fi
   [[ $name != prepare ]] || parallel_from_apt
