@@ -69,7 +69,7 @@ build::room() { # build::room IMAGE: sets NOTE and fails when there isn't room e
 build::steps() { # build::steps IMAGE PART_FILE, in a process group of its own
   local flags=() output
   ((FAKEROOT == 0)) || flags+=(--fakeroot)
-  output=$("$PYTHON" -m helpers.images stage "$1" --folder "$FOLDER/mnt" ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"} 2>&1) || {
+  output=$("$PYTHON" -m helpers.images.build stage "$1" --folder "$FOLDER/mnt" ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"} 2>&1) || {
     printf '%s\n' "${output//error: /hab: }"
     return 3
   }
@@ -90,7 +90,7 @@ build::keep() { # build::keep IMAGE PART_FILE: the .build file last, as it says 
 build::cause() { # build::cause LOG: one sentence for what is known to go wrong
   local text
   # what an errno's text hides comes first
-  if "$PYTHON" -m helpers.container_faults "$1"; then return 0; fi
+  if "$PYTHON" -m helpers.scheduler.container_faults "$1"; then return 0; fi
   text=$(tail -n 200 "$1")
   case ${text,,} in
     *'no space left on device'* | *'disk quota exceeded'*)
@@ -159,13 +159,13 @@ build::options() { # build::options ARGUMENT…: sets ONLY, SITE_OPTIONS and FOR
   done
 }
 
-build::plan() { # sets NAMES, the images to look at, and what helpers/images.py says of the site and of each image
+build::plan() { # sets NAMES, the images to look at, and what helpers/images/build.py says of the site and of each image
   local plan image
   # shellcheck source=scripts_hpc/lib/python.sh
   source "$ROOT/scripts_hpc/lib/python.sh"
   python::ensure core
   declare -gA FINGERPRINTS=() GIGABYTES=()
-  plan=$("$PYTHON" -m helpers.images plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
+  plan=$("$PYTHON" -m helpers.images.build plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
   eval "$plan"
   if [[ $RUNTIME == none ]]; then
     printf 'site %s runs without containers (container.runtime: none): nothing to build\n' "$SITE"

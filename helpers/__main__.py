@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from helpers import private, site_config
-from helpers.launch import launch
-from helpers.signals import catch_signals
-from helpers.site_config import ConfigError
+from helpers.config import sites
+from helpers.lib import private
+from helpers.lib.command_line import launch
+from helpers.lib.errors import ConfigError
+from helpers.lib.signals import catch_signals
 
 SITE = click.option(
     "--site", help="A name in site-config/, or the path of a YAML file. Default: $HPC_SITE, else by host name."
@@ -42,7 +43,7 @@ def site_show(name: str | None, site: str | None, overrides: tuple[str, ...]) ->
     """Print the resolved configuration of a site, all layers merged."""
     import yaml
 
-    resolved = site_config.load_site(site_config.pick_site(name or site), list(overrides))
+    resolved = sites.load_site(sites.pick_site(name or site), list(overrides))
     click.echo(yaml.safe_dump(private.masked(resolved.model_dump(mode="json")), sort_keys=False), nl=False)
 
 
@@ -53,9 +54,9 @@ def site_show(name: str | None, site: str | None, overrides: tuple[str, ...]) ->
 def site_validate(names: tuple[str, ...], site: str | None, overrides: tuple[str, ...]) -> None:
     """Check sites (default: this one), models.yaml and agents.yaml; every problem is printed, exit code 2 if there is one."""
     problems: list[str] = []
-    for name in names or [site_config.pick_site(site)]:
-        problems += _problems_of(lambda name=name: site_config.models(site_config.load_site(name, list(overrides))))
-    problems += _problems_of(lambda: [site_config.agent(name) for name in site_config.agents()])
+    for name in names or [sites.pick_site(site)]:
+        problems += _problems_of(lambda name=name: sites.models(sites.load_site(name, list(overrides))))
+    problems += _problems_of(lambda: [sites.agent(name) for name in sites.agents()])
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     click.echo("valid")
@@ -74,11 +75,11 @@ def _problems_of(load: Callable[[], Any]) -> list[str]:
 def site_list(site: str | None) -> None:
     """List the sites, with the one that would be used."""
     try:
-        here = site_config.pick_site(site)
+        here = sites.pick_site(site)
     except ConfigError:
         here = None
-    for name in site_config.site_names():
-        data = site_config.read_yaml(site_config.SITE_DIR / f"{name}.yaml")
+    for name in sites.site_names():
+        data = sites.read_yaml(sites.SITE_DIR / f"{name}.yaml")
         mark = "*" if name == here else " "
         click.echo(f"{mark} {name:<14} {data.get('description', '')}")
 
@@ -88,7 +89,7 @@ def site_list(site: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 def site_init(name: str | None, yes: bool) -> None:
     """Write site-config/<name>.yaml from what this cluster says of itself. NAME: by default the cluster's own."""
-    from helpers.site_init import init
+    from helpers.cluster.init import init
 
     catch_signals()
     init(name, ask=not yes and sys.stdin.isatty())
@@ -105,11 +106,11 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def models_list(site: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """List the models as they are on a site."""
-    from helpers import weights
+    from helpers.images import weights
 
-    resolved = site_config.load_site(site_config.pick_site(site), list(overrides))
+    resolved = sites.load_site(sites.pick_site(site), list(overrides))
     rows = []
-    for model in site_config.models(resolved).values():
+    for model in sites.models(resolved).values():
         lacking = (
             weights.problem(model.repo, model.revision, resolved.paths.models, tokenizer=model.needs_tokenizer)
             if model.repo
@@ -138,16 +139,14 @@ def models_list(site: str | None, overrides: tuple[str, ...], as_json: bool) -> 
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write to. Default: rendered/<site>.")
 def render(site: str | None, overrides: tuple[str, ...], output: Path | None) -> None:
     """Write every job script and container definition of a site."""
-    from helpers import render as rendering
+    from helpers.rendering import render as rendering
 
-    resolved = site_config.load_site(site_config.pick_site(site), list(overrides))
-    folder = output or site_config.ROOT / "rendered" / resolved.name
-    files = rendering.site_files(
-        resolved, list(site_config.models(resolved).values()), list(site_config.agents().values())
-    )
+    resolved = sites.load_site(sites.pick_site(site), list(overrides))
+    folder = output or sites.ROOT / "rendered" / resolved.name
+    files = rendering.site_files(resolved, list(sites.models(resolved).values()), list(sites.agents().values()))
     folder.mkdir(parents=True, exist_ok=True)
     rendering.write(folder, files, resolved)
-    click.echo(f"{len(files)} files in {site_config.shown(folder)}")
+    click.echo(f"{len(files)} files in {sites.shown(folder)}")
     _make_log_folder(Path(resolved.paths.runs, "logs"))
 
 
@@ -187,7 +186,7 @@ def workflow() -> None:
 @click.option("--command-line", default="", hidden=True)
 def workflow_plan(**options: Any) -> None:
     """Check everything, make the run's directory and scripts, and print shell assignments for run_workflow.sh."""
-    from helpers.workflow import plan
+    from helpers.jobs.workflow import plan
 
     catch_signals()
     click.echo(plan(**options), nl=False)
@@ -198,7 +197,7 @@ def workflow_plan(**options: Any) -> None:
 @click.argument("jobs", nargs=-1)
 def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
     """Note the job ids (ROLE=ID) in workflow.json."""
-    from helpers.workflow import submitted
+    from helpers.jobs.workflow import submitted
 
     submitted(run, [job.split("=", 1) for job in jobs])
 
@@ -208,7 +207,7 @@ def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
 @click.argument("jobs", nargs=-1)
 def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
     """Note that the submission was broken off."""
-    from helpers.workflow import abandoned
+    from helpers.jobs.workflow import abandoned
 
     abandoned(run, [job.split("=", 1) for job in jobs])
 
@@ -218,7 +217,7 @@ def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def workflow_watch(run: Path, as_json: bool) -> None:
     """Show a line for each job until all runs have ended, then the results."""
-    from helpers.watch import watch
+    from helpers.jobs.watch import watch
 
     sys.exit(watch(run, as_json, lambda data: click.echo(json.dumps(data, indent=2))))
 

@@ -37,4 +37,4 @@ if [[ $1 == grade ]]; then
   source "$ROOT/scripts_hpc/lib/grade.sh"
   grade::main "${@:2}"
 fi
-start::python helpers.jobs "$@"
+start::python helpers.jobs.cli "$@"

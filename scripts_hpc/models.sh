@@ -19,5 +19,5 @@ set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
 start::verb "list download" "$@"
-[[ $1 == list ]] || start::python helpers.download_model "${@:2}"
+[[ $1 == list ]] || start::python helpers.images.download_model "${@:2}"
 start::python helpers models "$@"

@@ -75,13 +75,13 @@ submit::begin
 if [[ -n $ATTACH ]]; then
   [[ -d $ATTACH ]] || ATTACH=$ROOT/runs/$ATTACH
   [[ -f $ATTACH/preparation.json ]] || die 2 "--attach: $ATTACH is no preparation of this tool (no preparation.json in it)"
-  submit::watch "$PYTHON" -m helpers.prepare_array watch "$ATTACH"
+  submit::watch "$PYTHON" -m helpers.jobs.prepare_array watch "$ATTACH"
 fi
 
 # ---- check everything, and make the preparation's folder
 
 DIRECT=0
-submit::plan "$PYTHON" -m helpers.prepare_array plan --command-line "$COMMAND_LINE" \
+submit::plan "$PYTHON" -m helpers.jobs.prepare_array plan --command-line "$COMMAND_LINE" \
   ${PLAN_OPTIONS[@]+"${PLAN_OPTIONS[@]}"} -- ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
 if ((DIRECT)); then
   ((DETACH == 0)) || die 2 "--detach: there are no jobs to leave, as this site has neither Slurm nor containers"
@@ -104,4 +104,4 @@ if ((DETACH)); then
   printf '%s\n' "$PREPARATION"
   exit 0
 fi
-submit::watch "$PYTHON" -m helpers.prepare_array watch "$PREPARATION"
+submit::watch "$PYTHON" -m helpers.jobs.prepare_array watch "$PREPARATION"

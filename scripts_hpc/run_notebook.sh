@@ -54,7 +54,7 @@ python::ensure core
 submit::begin
 VENV=${PYTHON%/bin/*} # service::curl's, where there is no curl
 NOTEBOOK='' NOTEBOOKS='' SCHEDULER='' ADDRESS_DIR='' ISOLATED='' IDLE_MINUTES='' LIMIT=''
-submit::plan "$PYTHON" -m helpers.notebook ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$TASK"
+submit::plan "$PYTHON" -m helpers.jobs.notebook ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$TASK"
 
 # ---- submit, and wait until it answers
 
@@ -80,7 +80,7 @@ check_job() { # says what it waits for; ends when the job is gone
   case $SHOWN:$state:$reason in
     "$state $reason":* | *:PENDING:None | *:PENDING:Priority | *:PENDING:Resources) ;;
     *:PENDING:*)
-      why=$("$PYTHON" -m helpers.job_kinds.notebook "$NOTEBOOK" 2>/dev/null) || true
+      why=$("$PYTHON" -m helpers.jobs.kinds.notebook "$NOTEBOOK" 2>/dev/null) || true
       submit::check
       [[ -z $why ]] || die 3 "$why"
       ;;

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import site_config
+from helpers.config import sites
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +22,7 @@ def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(site_config, "OWN_TASKS", tmp_path_factory.mktemp("checkout") / "tasks")
+    monkeypatch.setattr(sites, "OWN_TASKS", tmp_path_factory.mktemp("checkout") / "tasks")
 
 
 @pytest.fixture(autouse=True)

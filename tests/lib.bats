@@ -282,7 +282,7 @@ words() { grep -v ' runs the code of ' <<<"$error"; } # what a job by hand says,
   local zone shell python
   for zone in UTC-5:30 UTC+3; do
     shell=$(TZ=$zone log word 2>&1)
-    python=$(TZ=$zone python -c 'from helpers.watch import _plain; _plain([("agent", "1", "RUNNING", "", "")], {})' 2>&1)
+    python=$(TZ=$zone python -c 'from helpers.jobs.watch import _plain; _plain([("agent", "1", "RUNNING", "", "")], {})' 2>&1)
     [[ ${shell:0:4} == "${python:0:4}" && $shell == "$(TZ=$zone date +%H)"* ]] || {
       printf '%s\n' "$shell" "$python"
       return 1

@@ -193,7 +193,7 @@ YAML
   export HPC_MODELS__REPLAY='{steps: 3}'
   in_background classification_basic replay
   wait_for 40 grep -q "agent aide.*- running" "$BATS_TEST_TMPDIR/out"
-  for pid in $(pgrep -f "helpers.grading_server --competition-id classification_basic --data-dir $BATS_TEST_TMPDIR/data"); do
+  for pid in $(pgrep -f "helpers.serving.grading_server --competition-id classification_basic --data-dir $BATS_TEST_TMPDIR/data"); do
     kill -KILL "$pid"
   done
   status=0

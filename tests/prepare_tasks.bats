@@ -144,7 +144,7 @@ sbatch --parsable --array=0-7 prepare.sh 52' ]] || {
   make_task t2
   mkdir "$group"
   printf '{"competition": "t2", "data_fingerprint": "%s"}' \
-    "$(python -c 'import sys; from helpers.tasks import fingerprint; print(fingerprint.known(__import__("pathlib").Path(sys.argv[1])))' \
+    "$(python -c 'import sys; from helpers.data import fingerprint; print(fingerprint.known(__import__("pathlib").Path(sys.argv[1])))' \
       "$BATS_TEST_TMPDIR/data/t2/prepared")" >"$group/workflow.json"
   prepare t2 --dry-run --overwrite-leaderboard
   expect_in "t2: its results were made with the data that lie there (the newest: ${group##*/}): --force replaces them" "$output"

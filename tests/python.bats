@@ -112,7 +112,7 @@ works() {
   mkdir -p "$site"
   python3 -m zipfile -e "$WHEELS"/click-*.whl "$site"
   # it can be imported, but not from the environment that was asked for
-  try python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); from helpers.environment_check import main; sys.exit(main(sys.argv[2:]))' \
+  try python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); from helpers.lib.environment_check import main; sys.exit(main(sys.argv[2:]))' \
     "$site" "$CHECKOUT/requirements/core.in"
   expect_status 1
   expect_in "it comes from $site/click/__init__.py, not from" "$error"
@@ -139,7 +139,7 @@ works() {
   chmod 755 "$shared"
   rm -r "$shared"
   [[ $said =~ ^"$shared/.venv-core"$'\n'(/home/me/.cache/hpc-agent-bench/[0-9]+)/.venv-aide$ && $output == "${BASH_REMATCH[1]}/.venv-core" ]]
-  HAB_VENV_DIR=/envs HAB_VENV_EXPERIMENT=/mine try "$ROOT/.venv-core/bin/python" -c 'from helpers import render; print(render.venvs("core", "aide", "experiment"))'
+  HAB_VENV_DIR=/envs HAB_VENV_EXPERIMENT=/mine try "$ROOT/.venv-core/bin/python" -c 'from helpers.rendering import render; print(render.venvs("core", "aide", "experiment"))'
   [[ $output == "{'core': '/envs/.venv-core', 'aide': '/envs/.venv-aide', 'experiment': '/mine'}" ]]
 }
 

@@ -334,7 +334,7 @@ SCRATCH=$JOB_TMP; PATH=.:$PATH; container::_clean; [[ ! -e $SCRATCH ]] && mkdir 
   [[ $error == *$'\nFATAL:   no user [namespace\n'* ]]
   # as Apptainer 1.4 says it: in colour, and some of it on stdout
   mkdir "$WORK/helpers"
-  cp "$ROOT/helpers/container_faults.py" "$WORK/helpers/"
+  cp "$ROOT/helpers/scheduler/container_faults.py" "$WORK/helpers/"
   finishes "$reach printf 'INFO   : A system administrator may need to enable user namespaces\n' >tmp/reach/said
     (printf '\e[91mERROR  : Failed to create user namespace: maximum number of user namespaces exceeded\n\e[0m' >tmp/reach/problem; exit 1) & REACH_PID=\$!
     ROOT=$WORK HOSTNAME=n1 RUNTIME=apptainer; run::await_container" 3 lost \

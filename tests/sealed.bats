@@ -52,7 +52,7 @@ ended() { [[ $(sched::_local_state "$1") != @(PENDING|RUNNING) ]]; }
   commit=$(git -C "$CHECKOUT" rev-parse HEAD)
   said() { ROOT=$CHECKOUT common::tell_commit 2>&1; }
   expect_in "runs the code of $CHECKOUT as it is now: $commit" "$(said)"
-  echo >>"$CHECKOUT/helpers/runs.py"
+  echo >>"$CHECKOUT/helpers/runs/metadata.py"
   [[ $(said) == *"$commit, with changes" ]]
   rm -r "$CHECKOUT/.git"
   [[ $(said) == *"an unknown commit" ]]

@@ -14,17 +14,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers import render, site_config
+from helpers.config import sites
+from helpers.rendering import render
 
 GOLDEN = Path(__file__).parent / "golden"
 REFERENCE = "local"
 BASES = {
     path.stem
-    for path in site_config.SITE_DIR.glob("*.yaml")
-    if path.stem in {yaml.safe_load(other.read_text()).get("extends") for other in site_config.SITE_DIR.glob("*.yaml")}
+    for path in sites.SITE_DIR.glob("*.yaml")
+    if path.stem in {yaml.safe_load(other.read_text()).get("extends") for other in sites.SITE_DIR.glob("*.yaml")}
     and not yaml.safe_load(path.read_text()).get("hostname_pattern")
 } - {REFERENCE}
-SITES = [name for name in site_config.site_names() if name not in BASES]
+SITES = [name for name in sites.site_names() if name not in BASES]
 VARIABLES = {
     "HPC_ACCOUNT": "acct",
     "HPC_WORK": "/site/hpc_work",
@@ -48,10 +49,10 @@ def site_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rendered(site: str) -> dict[str, str]:
     """Every file of a site, with this checkout's path made neutral."""
-    resolved = site_config.load_site(site)
-    models = list(site_config.models(resolved).values())
-    files = render.site_files(resolved, models, list(site_config.agents().values()))
-    return {name: text.replace(str(site_config.ROOT), "/checkout") for name, text in sorted(files.items())}
+    resolved = sites.load_site(site)
+    models = list(sites.models(resolved).values())
+    files = render.site_files(resolved, models, list(sites.agents().values()))
+    return {name: text.replace(str(sites.ROOT), "/checkout") for name, text in sorted(files.items())}
 
 
 def difference(site: str) -> str:
@@ -98,7 +99,7 @@ def test_rendered_scripts_are_clean(site: str, tmp_path: Path) -> None:
     names = []
     for name, text in rendered(site).items():
         if name.endswith(".sh"):
-            (tmp_path / name).write_text(text.replace("/checkout", str(site_config.ROOT)))
+            (tmp_path / name).write_text(text.replace("/checkout", str(sites.ROOT)))
             names.append(name)
         else:
             assert "{{" not in text and "{%" not in text, f"{name}: template braces are left"
@@ -114,7 +115,7 @@ def test_rendered_scripts_are_clean(site: str, tmp_path: Path) -> None:
     ):
         done = subprocess.run(
             ["shellcheck", "--severity=warning", *options, *(str(tmp_path / name) for name in some)],
-            cwd=site_config.ROOT,
+            cwd=sites.ROOT,
             capture_output=True,
             text=True,
         )
@@ -124,8 +125,8 @@ def test_rendered_scripts_are_clean(site: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("site", SITES)
 def test_servers_outlast_agents(site: str) -> None:
     """With a site's own limits, no model's loading time may push an agent's job past the end of its servers."""
-    resolved = site_config.load_site(site)
-    models = [model for model in site_config.models(resolved).values() if model.engine == "vllm"]
+    resolved = sites.load_site(site)
+    models = [model for model in sites.models(resolved).values() if model.engine == "vllm"]
     for limit in (resolved.jobs.model_server.time, resolved.jobs.grading_server.time):
         assert render.agent_seconds(resolved.jobs.agent.time_limit, models) <= render.seconds(limit)
 

@@ -13,9 +13,9 @@ from sklearn.linear_model import Ridge
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helpers import bounded  # noqa: E402
+from helpers.lib import bounded  # noqa: E402
 from helpers.tasks.definitions import Task  # noqa: E402
-from helpers.tasks.prepare import prepare  # noqa: E402
+from helpers.tasks.synthetic.prepare import prepare  # noqa: E402
 from helpers.tasks.utils import TaskValidator  # noqa: E402
 
 TASK = Task.from_dict(

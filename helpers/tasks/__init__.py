@@ -14,7 +14,7 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     # at first use, not at import: a broken definition or site is the concern of who asks for tasks
     if name == "registry":
-        from helpers.site_config import ConfigError
+        from helpers.lib.errors import ConfigError
         from helpers.tasks.definitions import open_registry, site_tasks_dir
 
         try:

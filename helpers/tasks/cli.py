@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from helpers import site_config
-from helpers.launch import about, launch
-from helpers.signals import catch_signals
-from helpers.site_config import ConfigError
-from helpers.tasks import layout
+from helpers.config import sites
+from helpers.data import layout
+from helpers.lib.command_line import about, launch
+from helpers.lib.errors import ConfigError
+from helpers.lib.signals import catch_signals
 from helpers.tasks.create import DIFFICULTIES, definition_options, from_options, from_questions
 from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task, TaskRegistry, open_registry, site_tasks_dir
 
@@ -49,20 +49,18 @@ def registry_of(tasks_dir: str | None) -> TaskRegistry:
     """The shipped tasks and the user's own."""
     if tasks_dir is None:
         tasks_dir = _own_tasks_dir()
-        tasks_dir = (
-            None if tasks_dir == str(site_config.OWN_TASKS) and not site_config.OWN_TASKS.is_dir() else tasks_dir
-        )
+        tasks_dir = None if tasks_dir == str(sites.OWN_TASKS) and not sites.OWN_TASKS.is_dir() else tasks_dir
     return open_registry(tasks_dir)
 
 
 def _own_tasks_dir() -> str:
     """paths.tasks of the site, else tasks/ of this project; a line says where the site can't be told."""
     try:
-        return site_tasks_dir() or str(site_config.OWN_TASKS)
+        return site_tasks_dir() or str(sites.OWN_TASKS)
     except ConfigError as error:
         why = error.problems[0].partition(". ")[0]
-        click.echo(f"note: tasks of your own are looked for in {site_config.OWN_TASKS} only: {why}", err=True)
-        return str(site_config.OWN_TASKS)
+        click.echo(f"note: tasks of your own are looked for in {sites.OWN_TASKS} only: {why}", err=True)
+        return str(sites.OWN_TASKS)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -154,8 +152,8 @@ def generate_data(
     if check:
         require_data(data_dir, task.id, tasks_dir)
         return click.echo(f"{task.id}: prepared in {folder}")
-    from helpers.tasks import fingerprint
-    from helpers.tasks.prepare import prepare
+    from helpers.data import fingerprint
+    from helpers.tasks.synthetic.prepare import prepare
 
     runs_dir = _runs_dir() if force else None
     if name := fingerprint.results_with(data_dir, task.id, runs_dir):
@@ -170,7 +168,7 @@ def generate_data(
 
 def _runs_dir() -> str | None:
     try:
-        return site_config.load_site(site_config.pick_site(None)).paths.runs
+        return sites.load_site(sites.pick_site(None)).paths.runs
     except ConfigError:
         return None
 
@@ -199,8 +197,8 @@ def validate(task_id: str, results_dir: Path, data_dir: str | None, tasks_dir: s
 
     Exit code 1 when they aren't good enough.
     """
+    from helpers.tasks.judging.validator import TaskValidator
     from helpers.tasks.runner import find_results, site_data_dir
-    from helpers.tasks.validator import TaskValidator
 
     task = registry_of(tasks_dir).find(task_id)
     found = find_results(results_dir, task.id)

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 
 import click
 
-from helpers.site_config import ConfigError
+from helpers.lib.errors import ConfigError
 from helpers.tasks.definitions import (
     DATASETS,
     DEFAULT_METRICS,

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from helpers import runs, site_config
-from helpers.site_config import NAME, ROOT, ConfigError, Strict, meant, sentence, shown
+from helpers.config import sites
+from helpers.config.sites import NAME, ROOT, Strict, meant, sentence, shown
+from helpers.lib import files
+from helpers.lib.errors import ConfigError
 
 TEMPLATES = ROOT / "templates" / "tasks"
 
@@ -147,7 +149,7 @@ class DataRequirements(Strict):
 
 
 class EvaluationCriteria(Strict):
-    """What counts as success. metric: a name of helpers/graders.py (default by dataset type), the one that the task is graded by.
+    """What counts as success. metric: a name of helpers/grading/graders.py (default by dataset type), the one that the task is graded by.
 
     min_*, max_*: bounds on metrics over the hidden labels; max_mape in percent. required_outputs: file names or patterns in
     the results. required_visualizations: images that open and aren't blank, no two alike. required_insights: findings with
@@ -174,7 +176,7 @@ class EvaluationCriteria(Strict):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str | None) -> str | None:
-        from helpers.graders import METRICS
+        from helpers.grading.graders import METRICS
 
         if metric is not None and metric not in METRICS:
             raise ValueError(f"must be one of: {', '.join(METRICS)}")
@@ -371,13 +373,13 @@ class TaskRegistry:
             "runtime_config": runtime,
             "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        runs.write_json(Path(output_path), config)
+        files.write_json(Path(output_path), config)
         return config
 
 
 def site_tasks_dir(site_name: str | None = None) -> str | None:
     """The user's own directory of tasks: `paths.tasks` of the site. Raises ConfigError for a broken site."""
-    return site_config.load_site(site_config.pick_site(site_name)).paths.tasks
+    return sites.load_site(sites.pick_site(site_name)).paths.tasks
 
 
 def open_registry(tasks_dir: str | Path | None = None) -> TaskRegistry:

@@ -2,9 +2,9 @@
 
 prepare.py defines prepare(raw, public, private), three pathlib.Path, as mle-bench's do: it reads `raw` and writes the two other
 folders. public/ needs sample_submission.csv, private/ needs answers.csv and grading.json ({"metric", "id_column",
-"target_column"}, see helpers/graders.py); description.md is copied from the folder where prepare.py wrote none. What the
+"target_column"}, see helpers/grading/graders.py); description.md is copied from the folder where prepare.py wrote none. What the
 grading server would refuse is found out here. (A folder of mle-bench's, with its config.yaml or a prepare.py that imports mlebench,
-is prepared and graded by mle-bench: helpers/mlebench_local.py.)
+is prepared and graded by mle-bench: helpers/grading/mlebench_local.py.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from helpers.tasks import layout
+from helpers.data import layout
 
 WANTED = {"raw", "public", "private"}
 PUBLIC = ("description.md", "sample_submission.csv")
@@ -84,7 +84,7 @@ def check(public: Path, private: Path) -> None:
 
 
 def _grade_sample(task: str, data_dir: Path, sample: Path) -> None:
-    from helpers import graders
+    from helpers.grading import graders
 
     try:
         valid, message = graders.load(task, data_dir).validate(sample)

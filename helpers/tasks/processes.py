@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import IO
 
-from helpers.commands import marked
-from helpers.site_config import ROOT, ConfigError
+from helpers.config.sites import ROOT
+from helpers.lib.commands import marked
+from helpers.lib.errors import ConfigError
 
 GRACE_SECONDS = 5.0  # between TERM and KILL
 POLL_SECONDS = 0.02

@@ -24,9 +24,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from helpers import folders, runs, site_config
-from helpers.site_config import ConfigError
-from helpers.tasks import layout, processes
+from helpers.config import sites
+from helpers.data import layout
+from helpers.lib import files, folders
+from helpers.lib.errors import ConfigError
+from helpers.runs import metadata as metadata_module
+from helpers.tasks import processes
 from helpers.tasks.definitions import Task, TaskRegistry
 
 
@@ -152,7 +155,7 @@ class TaskRunner:
                 record |= {"stdout": processes.tail(out), "stderr": processes.tail(err)}
                 record["error"] = record["error"] or _why(record, limit)
                 record["success"] = record["error"] is None
-                runs.write_json(self._record(task.id, "results"), record)
+                files.write_json(self._record(task.id, "results"), record)
         return record
 
     def evaluate_task_results(self, task_id: str, results_dir: str | Path | None = None) -> dict[str, Any]:
@@ -164,15 +167,15 @@ class TaskRunner:
         found = find_results(results_dir or self.workspace(task_id) / "results", task_id)
         seconds = found.execution_time
         if results_dir is None:
-            seconds = (runs.read_json(self._record(task_id, "results")) or {}).get("execution_time")
+            seconds = (files.read_json(self._record(task_id, "results")) or {}).get("execution_time")
         evaluation = self._usual_validator().evaluate_task(task, found.folder, seconds)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        runs.write_json(self._record(task_id, "evaluation"), evaluation)
+        files.write_json(self._record(task_id, "evaluation"), evaluation)
         return evaluation
 
     def _usual_validator(self) -> Any:
         if self._validator is None:
-            from helpers.tasks.validator import TaskValidator
+            from helpers.tasks.judging.validator import TaskValidator
 
             self._validator = TaskValidator(self.data_dir)
         return self._validator
@@ -180,7 +183,7 @@ class TaskRunner:
 
 def site_data_dir() -> str:
     """paths.data of the site. Raises ConfigError."""
-    return site_config.load_site(site_config.pick_site(None)).paths.data
+    return sites.load_site(sites.pick_site(None)).paths.data
 
 
 def _default_data_dir(work_dir: Path) -> str | Path:
@@ -194,7 +197,7 @@ def prepare_data(task: Task, data_dir: str | Path) -> bool:
     """Prepare a task where its data are missing or damaged; whether that was so. Raises ConfigError, and OSError."""
     if not task.has_data or layout.problem(data_dir, task.id) is None:
         return False
-    from helpers.tasks.prepare import prepare
+    from helpers.tasks.synthetic.prepare import prepare
 
     return prepare(task, data_dir)
 
@@ -300,12 +303,12 @@ def find_results(path: str | Path, task_id: str) -> Results:
     """
     path = Path(path).absolute()
     run = _run_of(path)
-    metadata = runs.read_json(run / "run_metadata.json") if run else None
+    metadata = files.read_json(run / "run_metadata.json") if run else None
     if metadata is None:
         return _own_results(path, task_id)
     if metadata.get("competition") != task_id:
         raise ConfigError([f"{run} is a run of {metadata.get('competition')}, not of {task_id}."])
-    workflow = runs.read_json(run.parent / "workflow.json") or {}
+    workflow = files.read_json(run.parent / "workflow.json") or {}
     data_dir = workflow.get("config", {}).get("paths", {}).get("data")
     return Results(_folder(run / "submission"), _seconds(metadata), data_dir)
 
@@ -322,7 +325,7 @@ def _run_of(path: Path) -> Path | None:
 
 
 def _only_run(group: Path) -> Path:
-    found = runs.runs_of(group)
+    found = metadata_module.runs_of(group)
     if len(found) != 1:
         names = ", ".join(run.directory.name for run in found) or "no run"
         raise ConfigError([f"{group} holds {names}: name the folder of one run."])
@@ -335,7 +338,7 @@ def _own_results(path: Path, task_id: str) -> Results:
         if not path.is_dir():
             raise ConfigError([f"{path}: there is no such folder of results."])
         return Results(path)
-    record = runs.read_json(workspace.parent / f"{workspace.name}_results.json") or {}
+    record = files.read_json(workspace.parent / f"{workspace.name}_results.json") or {}
     return Results(_folder(workspace / "results"), record.get("execution_time"))
 
 

@@ -1,6 +1,6 @@
 """The names that the specification imports from here."""
 
-from helpers.tasks.generator import DataGenerator
-from helpers.tasks.validator import TaskValidator
+from helpers.tasks.judging.validator import TaskValidator
+from helpers.tasks.synthetic.generator import DataGenerator
 
 __all__ = ["DataGenerator", "TaskValidator"]

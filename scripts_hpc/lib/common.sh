@@ -85,7 +85,7 @@ common::key() { # common::key VARIABLE: a key, from the environment, else from .
   printf '%s' "$line"
 }
 
-# What helpers/tasks/layout.py asks of a task before its jobs are submitted, for scripts that are submitted by hand. Needs DATA and SITE.
+# What helpers/data/layout.py asks of a task before its jobs are submitted, for scripts that are submitted by hand. Needs DATA and SITE.
 common::check_prepared() { # common::check_prepared TASK public|private…
   local folder=$DATA/$1/prepared half problem=''
   for half in "${@:2}"; do

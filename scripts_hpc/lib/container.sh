@@ -110,7 +110,7 @@ container::fault() { # container::fault [LOG]: by default the job's own
   local log=${1:-/proc/$$/fd/2} python
   container::isolated && [[ -f $log && -r $log ]] || return 1
   for python in "${VENV:-}/bin/python" python3; do
-    ! command -v "$python" >/dev/null || ! "$python" -I "$ROOT/helpers/container_faults.py" "$log" 2>/dev/null || return 0
+    ! command -v "$python" >/dev/null || ! "$python" -I "$ROOT/helpers/scheduler/container_faults.py" "$log" 2>/dev/null || return 0
   done
   return 1
 }

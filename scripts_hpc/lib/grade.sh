@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # grade.sh: `jobs.sh grade`: a grading server, and a job for each run that ended without being graded. Sourced by jobs.sh; the checks are
-# in helpers/later.py, what the jobs do in run.sh (run::grade_later).
+# in helpers/jobs/later.py, what the jobs do in run.sh (run::grade_later).
 
 # shellcheck source=scripts_hpc/lib/submit.sh
 source "$ROOT/scripts_hpc/lib/submit.sh"
@@ -22,7 +22,7 @@ grade::main() { # grade::main ARGUMENTS OF jobs.sh…
   python::ensure core
   submit::begin
   FOLDER='' SCHEDULER='' ADDRESS_DIR='' COMPETITION='' ORDERS=0
-  submit::plan "$PYTHON" -m helpers.later ${options[@]+"${options[@]}"}
+  submit::plan "$PYTHON" -m helpers.jobs.later ${options[@]+"${options[@]}"}
   submit::open "$FOLDER"
   SUBMIT_UNDO=grade::_abandon
   submit::job grading_server "$FOLDER/jobs/grading_server.sh" "$COMPETITION"
@@ -38,7 +38,7 @@ grade::main() { # grade::main ARGUMENTS OF jobs.sh…
     printf '%s\n' "$FOLDER"
     exit 0
   fi
-  submit::watch "$PYTHON" -m helpers.jobs attach "$FOLDER" ${watch[@]+"${watch[@]}"}
+  submit::watch "$PYTHON" -m helpers.jobs.cli attach "$FOLDER" ${watch[@]+"${watch[@]}"}
 }
 
 grade::_abandon() { # the server is the first that was submitted

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The smallest job, for `sbatch --test-only`: would Slurm take such options? (helpers/cluster_facts.py)
+# The smallest job, for `sbatch --test-only`: would Slurm take such options? (helpers/cluster/facts.py)
 true

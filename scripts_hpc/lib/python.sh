@@ -103,7 +103,7 @@ python::_make() { # python::_make NAME VENV STAMP, one at a time
     lacking=$(common::room "${venv%/*}") || die 3 "setting up $venv failed: $lacking. Or set HAB_VENV_DIR to a folder with room"
     die 3 "setting up $venv failed (above). Behind a proxy or mirror, set PIP_INDEX_URL, PIP_CERT or https_proxy and run again"
   fi
-  modules=$("$venv/bin/python" -I "$ROOT/helpers/environment_check.py" "${asked[@]}") ||
+  modules=$("$venv/bin/python" -I "$ROOT/helpers/lib/environment_check.py" "${asked[@]}") ||
     die 3 "setting up $venv failed: what was installed can't be imported (above). Is $python whole? HAB_PYTHON=/path/to/python3 names another"
   printf '%s\n' "$stamp" "$modules" | common::write_atomic "$venv/.stamp" ||
     die 3 "can't write $venv/.stamp: $(common::lacking "$venv")"

@@ -52,7 +52,7 @@ run::close() { # the last word of a job script that died on the way, and of ever
 }
 
 # Somebody wants this job to end. Near its time limit that is why, and what is there is graded; else the scheduler knows whether it
-# was cancelled or had to make room, and whoever asks it settles the run (helpers/runs.py, verdict).
+# was cancelled or had to make room, and whoever asks it settles the run (helpers/runs/metadata.py, verdict).
 run::asked_to_end() {
   local left
   left=$(sched::left "$JOB_ID") || left=''
@@ -103,7 +103,7 @@ run::_put_by() {
   }
 }
 
-run::_kept() { # what is to be said of a submission that isn't graded; helpers/runs.py says it the same way
+run::_kept() { # what is to be said of a submission that isn't graded; helpers/runs/metadata.py says it the same way
   if [[ -n $AGENT_STARTED$EARLIER_RECORD && (-n $SUBMISSION_SHA256 || -f $RUN/submission/submission.csv) ]]; then
     printf '; the submission is kept: scripts_hpc/jobs.sh grade %s' "$RUN"
   fi
@@ -723,7 +723,7 @@ run::_not_graded() { # run::_not_graded HTTP_CODE
 
 # ---- graded later (scripts_hpc/jobs.sh grade): a run that ended without, by a job of its own, which grades as every other does
 
-# The order for one run, written by helpers/later.py, sets RUN, RUN_NAME and COMPETITION; EARLIER_RECORD, EARLIER_STATE and EARLIER_REASON, what
+# The order for one run, written by helpers/jobs/later.py, sets RUN, RUN_NAME and COMPETITION; EARLIER_RECORD, EARLIER_STATE and EARLIER_REASON, what
 # the run's record says; and SUBMISSION_FILE, SUBMISSION_SHA256 and SUBMISSION_REMARK, what is graded, and how that is known.
 run::take_order() { # run::take_order FILE
   [[ -r $1 ]] || die 3 "can't read $1"

@@ -206,7 +206,7 @@ submit::_await_end() { # what was cancelled takes its last files with it
 }
 
 # Hands the jobs over to the command that watches them. Until it listens to Ctrl-C, that ends them here; when it does, it removes a file
-# (helpers/follow.py): the exit code doesn't tell, as Ctrl-C may meet the child before that has become the command.
+# (helpers/jobs/follow.py): the exit code doesn't tell, as Ctrl-C may meet the child before that has become the command.
 submit::watch() { # submit::watch COMMAND…
   local code=0 unwatched=''
   if [[ -d $SUBMIT_OPEN ]] && { : >"$SUBMIT_OPEN/jobs/.unwatched"; } 2>/dev/null; then unwatched=$SUBMIT_OPEN/jobs/.unwatched; fi

@@ -311,7 +311,7 @@ def replay_server(log: Path, *arguments: str, token: str = "replay-token"):
     """The real replay server; yields its URL."""
     ready = log.with_suffix(".port")
     process = subprocess.Popen(
-        [sys.executable, "-m", "helpers.replay_server", "--ready-file", ready, "--log", log, *arguments],
+        [sys.executable, "-m", "helpers.serving.replay_server", "--ready-file", ready, "--log", log, *arguments],
         cwd=ROOT,
         env=os.environ | {"MODEL_TOKEN": token},
         stdout=subprocess.DEVNULL,

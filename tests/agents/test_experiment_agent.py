@@ -15,8 +15,9 @@ import pytest
 from agent_support import AGENTS, USAGE
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from helpers import render, site_config
-from helpers.site_config import ConfigError
+from helpers.config import sites
+from helpers.lib.errors import ConfigError
+from helpers.rendering import render
 
 FOLDER = AGENTS / "experiment"
 # the agent, told to stop at the very moment when its script has been started
@@ -374,11 +375,11 @@ def test_rows_without_labels_are_grouped(pipeline, tmp_path):
 
 def agents_file(tmp_path, monkeypatch, text):
     (tmp_path / "agents.yaml").write_text(text)
-    monkeypatch.setattr(site_config, "SITE_DIR", tmp_path)
+    monkeypatch.setattr(sites, "SITE_DIR", tmp_path)
 
 
 def test_the_specifications_agents():
-    known = site_config.agents()
+    known = sites.agents()
     limits = {name: entry.time_limit for name, entry in known.items() if name.startswith("experiment")}
     assert limits == dict.fromkeys(["experiment", "experiment/data-analysis", "experiment/ml", "experiment/dl"]) | {
         "experiment/dev": 600,
@@ -393,7 +394,7 @@ def test_variants_with_problems_are_all_named(tmp_path, monkeypatch):
     text += "    a: {timelimit: 5, steps: 0}\n    b: {variants: {}}\n    c: {folder: baseline}\n    d: {steps: 3}\n"
     agents_file(tmp_path, monkeypatch, text)
     with pytest.raises(ConfigError) as caught:
-        site_config.agents()
+        sites.agents()
     problems = "\n".join(caught.value.problems)
     assert "x.variants.a: timelimit: unknown key. Keys here: command, " in problems
     assert "x.variants.a: steps: " in problems and "x.variants.b: variants: a variant can't change this key" in problems
@@ -402,23 +403,23 @@ def test_variants_with_problems_are_all_named(tmp_path, monkeypatch):
 
 def test_an_unknown_variant_lists_the_known_ones():
     with pytest.raises(ConfigError, match="agent 'experiment/deep': .*experiment/dl, experiment/dev"):
-        site_config.agent("experiment/deep")
+        sites.agent("experiment/deep")
 
 
 @pytest.mark.parametrize(
     ("name", "given", "limit"), [("experiment", None, 900), ("experiment/dev", None, 600), ("experiment/dev", 60, 60)]
 )
 def test_whose_time_limit_counts(name, given, limit):
-    site = site_config.load_site("local")
-    text = render.agent_script(site, site_config.agent(name), time_limit=given)
+    site = sites.load_site("local")
+    text = render.agent_script(site, sites.agent(name), time_limit=given)
     assert f"\nTIME_LIMIT={limit}\n" in text
     job = render.seconds(text.partition("#SBATCH --time=")[2].split()[0])
     assert job == render.agent_seconds(limit, [])
 
 
 def test_a_variants_script_and_what_it_is_given():
-    site = site_config.load_site("local")
-    entry = site_config.agent("experiment/dl")
+    site = sites.load_site("local")
+    entry = sites.agent("experiment/dl")
     text = render.agent_script(site, entry, script="/r/jobs/script.py", task_type="regression")
     assert "#SBATCH --job-name=agent_experiment-dl\n" in text and "\nAGENT=experiment/dl\n" in text
     assert "  [EXPERIMENT_FOCUS]=dl\n" in text and "  [TASK_TYPE]=regression\n" in text

@@ -16,7 +16,7 @@ from agent_support import ROOT, replay_server
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import replay_server as replay
+from helpers.serving import replay_server as replay
 
 CODE_PROMPT = "# Instructions\n\n## Response format\n\n followed by a single markdown code block (wrapped in ```)\n"
 REVIEW_TOOLS = [{"type": "function", "function": {"name": "submit_review", "parameters": {}}}]
@@ -181,7 +181,7 @@ def test_a_stranger_is_refused_before_the_body_is_read(url):
 
 def start(*arguments, **variables):
     return subprocess.Popen(
-        [sys.executable, "-m", "helpers.replay_server", *arguments],
+        [sys.executable, "-m", "helpers.serving.replay_server", *arguments],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", **variables},
         stdout=subprocess.PIPE,

@@ -114,8 +114,8 @@ newest_group() { # newest_group NAME: where NAME's folder of runs is its own
   grading=$(job_of one grading_server)
   model=$(job_of one model_server)
   before=$(urls)
-  kill_process "$grading" '^python3 -m helpers.grading_server'
-  kill_process "$model" '^python3 -m helpers.replay_server'
+  kill_process "$grading" '^python3 -m helpers.serving.grading_server'
+  kill_process "$model" '^python3 -m helpers.serving.replay_server'
   await 30 grep -q '^epoch=2$' "$ADDRESSES/grading_server_$grading"
   await 30 grep -q '^epoch=2$' "$ADDRESSES/vllm_replay_$model"
   # anybody may have taken the old ports since

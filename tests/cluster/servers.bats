@@ -37,7 +37,7 @@ teardown() { cluster_teardown; }
   expect_nothing_left 5
 }
 
-graders() { pgrep --euid "$HAB_CLUSTER_USER" --full '^python3 -m helpers.grading_server'; }
+graders() { pgrep --euid "$HAB_CLUSTER_USER" --full '^python3 -m helpers.serving.grading_server'; }
 
 @test "a model's GPU is free as soon as the agent has ended, and not when its submission has been graded" {
   local model began

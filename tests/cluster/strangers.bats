@@ -52,7 +52,7 @@ teardown() {
   port=$(head -n 1 "$ADDRESSES/grading_server_$job")
   port=${port##*:}
   stranger "$(node_of "$job")" "$port"
-  kill_process "$job" '^python3 -m helpers.grading_server'
+  kill_process "$job" '^python3 -m helpers.serving.grading_server'
   go one
   await 10 grep -q "^listening on $port$" "$WORK/stranger/log"
   finish one 90

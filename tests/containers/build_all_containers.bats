@@ -177,7 +177,7 @@ nothing_left() { # no temporary files, whatever happened
 
 @test "a line with # counts where it is part of what the image holds, not in the comments at the top" {
   try "${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}" -c '
-from helpers.images import fingerprint
+from helpers.images.build import fingerprint
 top, body = "Bootstrap: docker\nFrom: x\n", "\n%%post\n  cat >/opt/x <<END\n%s\nEND\n"
 made = [fingerprint(top + comment + body % line, "none") for comment, line in (("", "# a"), ("# here\n", "# a"), ("", "# b"))]
 print(made[0] == made[1], made[0] == made[2])'

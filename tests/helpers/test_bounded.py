@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from helpers import bounded
+from helpers.lib import bounded
 
 MB = 2**20
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import container_faults
+from helpers.scheduler import container_faults
 
 # what was seen to be said: issues of Apptainer, Singularity, bubblewrap, enroot and pyxis
 SEEN = {

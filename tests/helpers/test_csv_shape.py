@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import csv_shape
-from helpers.csv_shape import Shape
+from helpers.grading import csv_shape
+from helpers.grading.csv_shape import Shape
 
 NARROW = Shape(columns=4, line=60)
 TOO_MANY = "It has a row of {} or more columns, at most 4 are read."

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from helpers import export_results
-from helpers.export_results import COLUMNS, Collection, main, rows_of
+from helpers.runs import export as export_results
+from helpers.runs.export import COLUMNS, Collection, main, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTE = 60

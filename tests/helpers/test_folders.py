@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import folders
+from helpers.lib import folders
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def open_folder():
 
 
 def as_nobody(code, folder):
-    """Run Python in the folder, with helpers/folders.py as its module `folders`."""
+    """Run Python in the folder, with helpers/lib/folders.py as its module `folders`."""
     shutil.copy(folders.__file__, folder / "folders.py")
     drop = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
     subprocess.run(["/usr/bin/env", "python3", "-c", code], cwd=folder, check=True, timeout=30, **drop)

@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
-from helpers import fleet, follow, jobs, runs, scheduler
-from helpers.fleet import Fleet, submitted
-from helpers.job_kinds import Site
-from helpers.job_kinds.workflow import Workflow
-from helpers.scheduler import Scheduler, SchedulerUnavailable
-from helpers.watch import Watch, watch
+from helpers.jobs import cli, fleet, follow
+from helpers.jobs.fleet import Fleet, submitted
+from helpers.jobs.kinds.base import Site
+from helpers.jobs.kinds.workflow import Workflow
+from helpers.jobs.watch import Watch, watch
+from helpers.lib import files
+from helpers.runs import metadata as metadata_module
+from helpers.scheduler import query
+from helpers.scheduler.query import Scheduler, SchedulerUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 SQUEUE = """#!/usr/bin/env bash
@@ -95,11 +98,11 @@ def group(slurm: Path, state: str = "running", **metadata: Any) -> Path:
 
 def tell(folder: Path, state: str, **metadata: Any) -> None:
     data = {"state": state, "job_id": "13", "competition": "toy", "agent": "a", "seed": 0, **metadata}
-    runs.write_json(folder / "toy_13" / "run_metadata.json", data)
+    files.write_json(folder / "toy_13" / "run_metadata.json", data)
 
 
 def state_of(folder: Path) -> str:
-    return runs.runs_of(folder)[0].state
+    return metadata_module.runs_of(folder)[0].state
 
 
 # ---- the note
@@ -171,7 +174,7 @@ def test_a_job_that_died_without_a_folder_is_lost_and_no_success(slurm: Path, ca
 
 def test_an_end_state_is_never_overwritten_from_a_stale_view(slurm: Path) -> None:
     folder = group(slurm)
-    (stale,) = runs.runs_of(folder)
+    (stale,) = metadata_module.runs_of(folder)
     tell(folder, "scored")
     stale.settle("lost", "late")
     assert state_of(folder) == "scored" and stale.state == "scored"
@@ -187,7 +190,7 @@ def test_rows_and_exit_code_come_from_one_look(slurm: Path, capsys: Any) -> None
     assert state_of(folder) == "lost"
     # its node was only slow: the agent ends well while the watcher does
     tell(folder, "scored", reason="graded")
-    runs.write_json(folder / "toy_13" / "grading_report.json", {"total_score": 0.93, "score": 0.93})
+    files.write_json(folder / "toy_13" / "grading_report.json", {"total_score": 0.93, "score": 0.93})
     assert one.tell() == 0
     assert "score 0.93" in capsys.readouterr().out
 
@@ -197,7 +200,7 @@ def test_rows_and_exit_code_come_from_one_look(slurm: Path, capsys: Any) -> None
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "CALL_SECONDS", 0.5)
+    monkeypatch.setattr(query, "CALL_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("short")
@@ -238,9 +241,9 @@ def test_a_scheduler_that_hangs_while_jobs_are_ended(slurm: Path, monkeypatch: p
 START = """
 import sys
 from pathlib import Path
-from helpers import fleet, follow
+from helpers.jobs import fleet, follow
 fleet.DOUBT_SECONDS, follow.PRESS_SECONDS = 0.05, 0.0
-from helpers.watch import watch
+from helpers.jobs.watch import watch
 sys.exit(watch(Path(sys.argv[1]), False, print))
 """
 
@@ -335,10 +338,10 @@ def test_one_answer_that_it_never_starts_ends_nothing(slurm: Path, others: dict[
 @pytest.fixture
 def lent(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that has scored, whose model server, job 12, the living job 20 of another run uses."""
-    monkeypatch.setattr("helpers.job_kinds.workflow.SERVER_SECONDS", 0.3)
+    monkeypatch.setattr("helpers.jobs.kinds.workflow.SERVER_SECONDS", 0.3)
     folder = group(slurm)
-    record = runs.read_json(folder / "workflow.json")
-    runs.write_json(
+    record = files.read_json(folder / "workflow.json")
+    files.write_json(
         folder / "workflow.json", {**record, "cleanup": "on", "jobs": {"model_server": "12", "agents": ["13"]}}
     )
     (slurm / "vllm_x_12.consumers").mkdir()
@@ -377,7 +380,7 @@ def test_a_run_that_is_ended_leaves_its_server_to_those_who_use_it(slurm: Path, 
     one = Watch(lent)
     one.look()
     if verb == "stop":
-        _, lines = jobs.stop(one)
+        _, lines = cli.stop(one)
         assert "model (job 12) goes on: job 20 uses it" in lines
     else:
         assert one.cancel("interrupted with Ctrl-C")
@@ -420,12 +423,12 @@ class Told:
     def __init__(self) -> None:
         self.now, self.state, self.asked, self.fresh = 1000.0, "RUNNING", [], []
 
-    def states(self, ids: list[str], fresh: int = 0) -> dict[str, scheduler.Job]:
+    def states(self, ids: list[str], fresh: int = 0) -> dict[str, query.Job]:
         if not ids:
             return {}
         self.asked.append(self.now)
         self.fresh.append(fresh)
-        return {job: scheduler.Job(job, self.state) for job in ids}
+        return {job: query.Job(job, self.state) for job in ids}
 
     def minute(self, one: Fleet) -> int:
         """How often it is asked in a minute of a follower that looks at files every two seconds."""

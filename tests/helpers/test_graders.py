@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from helpers import bounded, graders
-from helpers.graders import INVALID, METRICS, VALID, GradingError
+from helpers.grading import graders
+from helpers.grading.graders import INVALID, METRICS, VALID, GradingError
+from helpers.lib import bounded
 
 NUMBERS = [0.5, -1.25, 3.0, 10.0, 7.5, 2.0]
 WORDS = ["cat", "dog", "cat", "bird", "dog", "cat"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers import graders
+from helpers.grading import graders
 
 FAKE = Path(__file__).resolve().parents[1] / "prepare/fakes/python"
 RIGHT, HALF = b"id,y\n2,0\n3,1\n", b"id,y\n2,0\n3,0\n"

@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from helpers import grading_server
-from helpers.graders import INVALID, VALID
-from helpers.grading_access import Caller, Tokens
-from helpers.grading_judge import Bounds, Judge
-from helpers.serving import Certificate, Refused, ServerError
+from helpers.grading.graders import INVALID, VALID
+from helpers.serving import grading_server
+from helpers.serving.grading_access import Caller, Tokens
+from helpers.serving.grading_judge import Bounds, Judge
+from helpers.serving.server import Certificate, Refused, ServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = {"GRADING_TOKEN": "agents-token", "GRADING_ADMIN_TOKEN": "hosts-token"}
@@ -71,7 +71,7 @@ def gone(session: int, seconds: float) -> bool:
 class Server:
     """A grading server in a session of its own, as started from the command line."""
 
-    CODE = "import sys; from helpers.grading_server import main; sys.exit(main())"
+    CODE = "import sys; from helpers.serving.grading_server import main; sys.exit(main())"
 
     def __init__(
         self, folder: Path, *arguments: str, competitions: tuple[str, ...] = ("toy",), **variables: str
@@ -500,7 +500,7 @@ def test_several_competitions_answers_read_once_and_no_token_on_loopback(own_ser
 
 class ImpatientServer(Server):
     CODE = (
-        "import helpers.http_front as front, helpers.grading_server as server; "
+        "import helpers.serving.http_front as front, helpers.serving.grading_server as server; "
         "front.SECONDS_FOR_HEAD = front.SECONDS_FOR_BODY = 2; server.main()"
     )
 
@@ -630,7 +630,7 @@ def test_a_signal_ends_all_of_it(tmp_path: Path, number: int) -> None:
 
 
 def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "helpers.grading_server", *map(str, arguments)]
+    command = [sys.executable, "-m", "helpers.serving.grading_server", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADING_")} | variables
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
 

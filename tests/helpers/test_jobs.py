@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from helpers import fleet, job_kinds, jobs, runs
-from helpers.scheduler import Job, SchedulerUnavailable
-from helpers.watch import Watch
+from helpers.jobs import cli, fleet
+from helpers.jobs.kinds import base
+from helpers.jobs.watch import Watch
+from helpers.lib import files
+from helpers.scheduler.query import Job, SchedulerUnavailable
 
 # Every reason that squeue of Slurm 22.05.8 can give for a job that waits (its library's own texts).
 SLURM_REASONS = (
@@ -77,7 +79,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeScheduler]:
     def answering(*answers: dict[str, Any] | None) -> FakeScheduler:
         fake = FakeScheduler(*answers)
-        monkeypatch.setattr(job_kinds, "Scheduler", fake)
+        monkeypatch.setattr(base, "Scheduler", fake)
         return fake
 
     return answering
@@ -132,7 +134,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
-    code = jobs.main(list(map(str, arguments)))
+    code = cli.main(list(map(str, arguments)))
     said = capsys.readouterr()
     assert "Traceback" not in said.err
     return code, said.out, said.err
@@ -219,7 +221,7 @@ def test_an_unknown_site_is_a_message(capsys: Any) -> None:
 )
 def test_wrong_usage(arguments: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as end:
-        jobs.main(arguments)
+        cli.main(arguments)
     assert end.value.code == 2
 
 
@@ -372,7 +374,7 @@ def test_another_persons_run_can_be_looked_at(tmp_path: Path, scheduler: Any, ca
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(runs, "write_json", refuse)
+    monkeypatch.setattr(files, "write_json", refuse)
     code, _, error = call(capsys, "status", group)
     assert code == 0
     assert "Permission denied" in error
@@ -847,8 +849,8 @@ def test_a_notebook_is_known_like_every_other(site: Path, scheduler: Any, capsys
 
 
 def test_kinds_are_registered_and_their_folders_are_told_apart() -> None:
-    marks = [kind.MARK for kind in job_kinds.kinds()]
-    assert len(set(marks)) == len(marks) == len({kind.RECORD for kind in job_kinds.kinds()})
+    marks = [kind.MARK for kind in base.kinds()]
+    assert len(set(marks)) == len(marks) == len({kind.RECORD for kind in base.kinds()})
 
 
 # ---- list
@@ -856,9 +858,9 @@ def test_kinds_are_registered_and_their_folders_are_told_apart() -> None:
 
 def make_dated(site: Path, stamp: str, *states: str, **changes: Any) -> Path:
     """A workflow made at a time, with a run in each of these states."""
-    jobs = [str(100 * number + int(stamp[8:10])) for number, _ in enumerate(states, 1)]
-    group = make_group(site / f"{stamp}-UTC_run-group_aide", jobs, **changes)
-    for job, state in zip(jobs, states, strict=True):
+    cli = [str(100 * number + int(stamp[8:10])) for number, _ in enumerate(states, 1)]
+    group = make_group(site / f"{stamp}-UTC_run-group_aide", cli, **changes)
+    for job, state in zip(cli, states, strict=True):
         make_run(
             group,
             job,
@@ -908,7 +910,7 @@ def test_what_list_refuses(site: Path, scheduler: Any, capsys: Any) -> None:
     assert call(capsys, "list", "--since", "yesterday")[0] == 2
     for arguments in (["list", "toy_13"], ["status", "--running"], ["why", "--since", "3d"]):
         with pytest.raises(SystemExit) as ended:
-            jobs.main(arguments)
+            cli.main(arguments)
         assert ended.value.code == 2
 
 

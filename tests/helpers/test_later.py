@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from helpers import later, runs
-from helpers.job_kinds import Refused
-from helpers.job_kinds.grading import LaterRun
-from helpers.runs import Run
+from helpers.jobs import later
+from helpers.jobs.kinds.base import Refused
+from helpers.jobs.kinds.grading import LaterRun
+from helpers.lib import files
+from helpers.runs import metadata
+from helpers.runs.metadata import Run
 
 NOW = "2026-01-02T03:04:05Z"
 SUM = hashlib.sha256(b"id,1\n").hexdigest()
@@ -22,7 +24,7 @@ def run(tmp_path: Path) -> Run:
     """A run whose job was killed while its agent had time left, with a submission that was there by then."""
     (tmp_path / "submission").mkdir()
     (tmp_path / "submission" / "submission.csv").write_text("id,1\n")
-    ended = runs.now()
+    ended = files.now()
     data = {"state": "lost", "reason": "node", "agent_started_at": NOW, "time_limit_seconds": 10**9, "ended_at": ended}
     return Run(tmp_path, data)
 
@@ -90,7 +92,7 @@ def test_what_lies_there_may_be_anything(run: Run) -> None:
 
 
 def test_an_order_is_read_by_a_shell_as_it_was_written(run: Run) -> None:
-    said = f"said 'no'\n`{runs.KEPT}{run.directory}"
+    said = f"said 'no'\n`{metadata.KEPT}{run.directory}"
     run.metadata |= {"competition": "it's $(odd)", "reason": said, "note": 'a "b" \\ ü'}
     names = '"$COMPETITION" "$EARLIER_STATE" "$EARLIER_REASON" "$SUBMISSION_SHA256" "$EARLIER_RECORD"'
     command = ["bash", "-c", f'. /dev/stdin; printf "%s|" {names}']
@@ -100,8 +102,8 @@ def test_an_order_is_read_by_a_shell_as_it_was_written(run: Run) -> None:
 
 
 def test_a_grading_that_came_to_nothing_leaves_the_end_and_its_reason(run: Run) -> None:
-    path, kept = run.directory / "run_metadata.json", f"{runs.KEPT}{run.directory}"
-    runs.write_json(path, run.metadata | {"reason": f"node{kept}"})
+    path, kept = run.directory / "run_metadata.json", f"{metadata.KEPT}{run.directory}"
+    files.write_json(path, run.metadata | {"reason": f"node{kept}"})
     for job in ("7", "8"):
         one = LaterRun(run.directory, job=job)
         one.reread()
@@ -109,7 +111,7 @@ def test_a_grading_that_came_to_nothing_leaves_the_end_and_its_reason(run: Run) 
         one.settle("cancelled", f"job {job} was cancelled")
         assert not one.is_open and one.state == "lost"
         assert one.reason == f"node; not graded later either, by job {job}: job {job} was cancelled{kept}"
-    runs.write_json(path, run.metadata | {"state": "scored", "reason": "graded"})
+    files.write_json(path, run.metadata | {"state": "scored", "reason": "graded"})
     one = LaterRun(run.directory, job="9")
     one.settle("lost", "its job is gone")
     assert one.metadata["reason"] == "graded" and not one.is_open

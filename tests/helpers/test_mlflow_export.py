@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from test_export_results import export, make_group, make_run, make_server
 
-from helpers import mlflow_export
+from helpers.runs import mlflow_export
 
 
 @dataclass

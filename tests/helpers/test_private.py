@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import private, render, sealing, site_config
-from helpers.site_config import ConfigError
+from helpers.config import sites
+from helpers.lib import private
+from helpers.lib.errors import ConfigError
+from helpers.rendering import render, sealing
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN, PASSWORD = "abcd1234efgh", "hush-hush"
@@ -62,18 +64,18 @@ def test_a_command_line_is_masked_too() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(site_config, "ROOT", tmp_path)
+    monkeypatch.setattr(sites, "ROOT", tmp_path)
     for name in ("A_TOKEN", "PROXY_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
-def site_of(folder: Path, text: str, *overrides: str) -> site_config.Site:
+def site_of(folder: Path, text: str, *overrides: str) -> sites.Site:
     path = folder / "here.yaml"
     path.write_text(
         f"scheduler: {{kind: local}}\npaths: {{address_dir: {folder}/addresses, runs: {folder}/runs}}\n{text}"
     )
-    return site_config.load_site(str(path), list(overrides))
+    return sites.load_site(str(path), list(overrides))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ REFERENCES = """environment:
 """
 
 
-def with_secrets(checkout: Path) -> site_config.Site:
+def with_secrets(checkout: Path) -> sites.Site:
     (checkout / ".env").write_text(f"A_TOKEN=old\nexport A_TOKEN='{TOKEN}'\nPROXY_PASSWORD={PASSWORD}\r\n")
     return site_of(checkout, REFERENCES)
 
@@ -161,22 +163,22 @@ def test_show_masks(tmp_path: Path) -> None:
 def test_a_wrong_value_is_told_without_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "here.yaml").write_text("environment: {variables: {A_TOKEN: [1234567]}}")
     with pytest.raises(ConfigError) as error:
-        site_config.load_site(str(tmp_path / "here.yaml"))
+        sites.load_site(str(tmp_path / "here.yaml"))
     assert "1234567" not in str(error.value) and "environment.variables.A_TOKEN" in str(error.value)
 
 
 def test_agents_and_models_hold_no_secrets_either(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_config, "SITE_DIR", checkout)
+    monkeypatch.setattr(sites, "SITE_DIR", checkout)
     (checkout / "agents.yaml").write_text(f"mine: {{command: 'true', image: aide, variables: {{MY_TOKEN: {TOKEN}}}}}")
     with pytest.raises(ConfigError, match="agents.yaml: mine.variables.MY_TOKEN: looks like a secret"):
-        site_config.agents()
+        sites.agents()
     (checkout / "models.yaml").write_text(
         f"mine: {{engine: external, served_name: m, base_url: 'http://me:{PASSWORD}@host/v1'}}"
     )
     with pytest.raises(ConfigError, match="models.yaml: mine.base_url: looks like a secret"):
-        site_config.models()
+        sites.models()
     monkeypatch.setenv("MODEL_BASE_URL", f"http://me:{PASSWORD}@host/v1")
     (checkout / "models.yaml").write_text("mine: {engine: external, served_name: m, base_url: '${MODEL_BASE_URL}'}")
     with pytest.raises(ConfigError, match="model 'mine': base_url holds a password") as error:
-        site_config.model("mine")
+        sites.model("mine")
     assert PASSWORD not in str(error.value)

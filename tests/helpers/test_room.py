@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import room
-from helpers.site_config import Infrastructure, load_site
-from helpers.workflow import SiteChecks
+from helpers.config.sites import load_site
+from helpers.jobs.workflow import SiteChecks
+from helpers.lib import room
+from helpers.lib.errors import Infrastructure
 
 
 def test_room_is_there_and_nothing_stays(tmp_path: Path) -> None:

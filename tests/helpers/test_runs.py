@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from helpers import runs
-from helpers.runs import Run
-from helpers.scheduler import Job
+from helpers.lib import files
+from helpers.runs import metadata as metadata_module
+from helpers.runs.metadata import Run
+from helpers.scheduler.query import Job
 
 
 def make_run(workflow: Path, name: str, **metadata: Any) -> Run:
@@ -24,10 +25,10 @@ def make_run(workflow: Path, name: str, **metadata: Any) -> Run:
 
 def test_write_json_leaves_the_old_file_and_no_other_when_it_fails(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    runs.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        runs.write_json(path, {"a": object()})
-    assert runs.read_json(path) == {"a": 1}
+        files.write_json(path, {"a": object()})
+    assert files.read_json(path) == {"a": 1}
     assert os.listdir(tmp_path) == ["a.json"]
     assert path.stat().st_mode & 0o777 == 0o644
 
@@ -35,7 +36,7 @@ def test_write_json_leaves_the_old_file_and_no_other_when_it_fails(tmp_path: Pat
 def test_write_json_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("kept")
     (tmp_path / "a.json").symlink_to(tmp_path / "other")
-    runs.write_json(tmp_path / "a.json", {})
+    files.write_json(tmp_path / "a.json", {})
     assert (tmp_path / "other").read_text() == "kept"
     assert not (tmp_path / "a.json").is_symlink()
 
@@ -48,15 +49,15 @@ def test_write_json_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) ->
 def test_read_json_has_no_object_for_a_broken_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    assert runs.read_json(path) is None
+    assert files.read_json(path) is None
 
 
 def test_a_text_cut_within_a_character_is_readable(tmp_path: Path) -> None:
     path = tmp_path / "run_metadata.json"
     path.write_bytes('{"state": "lost", "reason": "refused (größ'.encode()[:-1] + b'e)"}')
-    assert runs.read_json(path) == {"state": "lost", "reason": "refused (grö\ufffde)"}
-    assert runs.decoded("größe \ufffd".encode()) == ("größe \ufffd", True)
-    assert runs.decoded("größe".encode()[:3]) == ("gr\ufffd", False)
+    assert files.read_json(path) == {"state": "lost", "reason": "refused (grö\ufffde)"}
+    assert files.decoded("größe \ufffd".encode()) == ("größe \ufffd", True)
+    assert files.decoded("größe".encode()[:3]) == ("gr\ufffd", False)
 
 
 def test_read_json_follows_no_link_and_waits_on_no_pipe(tmp_path: Path) -> None:
@@ -65,17 +66,17 @@ def test_read_json_follows_no_link_and_waits_on_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "folder.json").mkdir()
     for name in ("link.json", "pipe.json", "folder.json", "missing.json"):
-        assert runs.read_json(tmp_path / name) is None, name
+        assert files.read_json(tmp_path / name) is None, name
 
 
 def test_read_file_has_a_limit_and_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 10)
     before = os.listdir("/proc/self/fd")
-    assert runs.read_file(tmp_path / "a", 10) == b"x" * 10
+    assert files.read_file(tmp_path / "a", 10) == b"x" * 10
     with pytest.raises(ValueError, match="larger than 9 bytes"):
-        runs.read_file(tmp_path / "a", 9)
+        files.read_file(tmp_path / "a", 9)
     with pytest.raises(ValueError, match="not a regular file"):
-        runs.read_file(tmp_path)
+        files.read_file(tmp_path)
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -91,13 +92,13 @@ def test_runs_come_in_the_order_of_their_job_numbers(tmp_path: Path) -> None:
     for name in ("toy_10", "toy_9", "toy_100"):
         make_run(tmp_path, name, state="running", job_id=name[4:])
     (tmp_path / "logs").mkdir()
-    assert [run.job_id for run in runs.runs_of(tmp_path)] == ["9", "10", "100"]
+    assert [run.job_id for run in metadata_module.runs_of(tmp_path)] == ["9", "10", "100"]
 
 
 def test_settle_keeps_what_was_known(tmp_path: Path) -> None:
     run = make_run(tmp_path, "toy_1", state="running", job_id="1", seed=3, ended_at=None)
     run.settle("lost", "the node died")
-    found = runs.runs_of(tmp_path)[0]
+    found = metadata_module.runs_of(tmp_path)[0]
     assert (found.state, found.metadata["reason"], found.metadata["seed"]) == ("lost", "the node died", 3)
     assert found.metadata["ended_at"].endswith("Z")
     assert not found.is_open
@@ -137,16 +138,16 @@ def test_a_report_that_is_a_link_is_none(tmp_path: Path) -> None:
     ],
 )
 def test_verdict(word: str, state: str, said: str) -> None:
-    found = runs.verdict(Job("7", word), {"state": "running", "asked_to_end": False})
+    found = metadata_module.verdict(Job("7", word), {"state": "running", "asked_to_end": False})
     assert found is not None
     assert found[0] == state
     assert said in found[1] and "job 7" in found[1]
-    assert state in runs.END_STATES
+    assert state in metadata_module.END_STATES
 
 
 @pytest.mark.parametrize("word", ["PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED"])
 def test_no_verdict_on_a_living_job(word: str) -> None:
-    assert runs.verdict(Job("7", word), {}) is None
+    assert metadata_module.verdict(Job("7", word), {}) is None
 
 
 @pytest.mark.parametrize(
@@ -162,22 +163,22 @@ def test_no_verdict_on_a_living_job(word: str) -> None:
     ],
 )
 def test_of_a_job_that_was_asked_to_end_the_scheduler_knows_why(word: str, before: str, state: str) -> None:
-    found = runs.verdict(Job("7", word), {"state": before, "asked_to_end": True})
+    found = metadata_module.verdict(Job("7", word), {"state": before, "asked_to_end": True})
     assert found is not None and found[0] == state
 
 
 def test_job_ids_names_servers_first() -> None:
     jobs = {"agents": ["13", "14"], "model_server": "12", "grading_server": 11}
-    assert runs.job_ids({"jobs": jobs}) == ["11", "12", "13", "14"]
-    assert runs.job_ids({}) == []
+    assert metadata_module.job_ids({"jobs": jobs}) == ["11", "12", "13", "14"]
+    assert metadata_module.job_ids({}) == []
 
 
 def test_the_newest_data_that_a_task_was_run_on(tmp_path: Path) -> None:
-    assert runs.latest_data(tmp_path / "none", "toy") is None
+    assert metadata_module.latest_data(tmp_path / "none", "toy") is None
     told = (("toy", "d1"), ("toy", "d2"), ("toy", None), ("other", "d3"))
     for hour, (competition, data) in enumerate(told):
         group = tmp_path / f"2026-01-01T0{hour}-00-00-UTC_run-group_aide"
         group.mkdir()
-        runs.write_json(group / "workflow.json", {"competition": competition, "data_fingerprint": data})
-    assert runs.latest_data(tmp_path, "toy") == ("2026-01-01T01-00-00-UTC_run-group_aide", "d2")
-    assert runs.latest_data(tmp_path, "none") is None
+        files.write_json(group / "workflow.json", {"competition": competition, "data_fingerprint": data})
+    assert metadata_module.latest_data(tmp_path, "toy") == ("2026-01-01T01-00-00-UTC_run-group_aide", "d2")
+    assert metadata_module.latest_data(tmp_path, "none") is None

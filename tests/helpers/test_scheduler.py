@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.scheduler import ALIVE, SCRIPT, Allocation, Job, Scheduler, SchedulerUnavailable
+from helpers.scheduler.query import ALIVE, SCRIPT, Allocation, Job, Scheduler, SchedulerUnavailable
 
 # Job states of Slurm 22.05 to 24.11: https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES
 STATES = (
@@ -183,7 +183,7 @@ def test_what_jobs_were_allocated(fake: Path, slurm: Scheduler, monkeypatch: pyt
         "8_1|1767225600|5|1|billing=1,cpu=1,mem=1G,node=1\n"
         "9|None|0|0|\n"
     )
-    monkeypatch.setattr("helpers.scheduler.IDS_AT_ONCE", 3)
+    monkeypatch.setattr("helpers.scheduler.query.IDS_AT_ONCE", 3)
     assert slurm.accounting(["7", "8_1", "8_2", "9"]) == {
         "7": Allocation(1767225600.0, 61.0, 8.0, 2.0),
         "8_1": Allocation(1767225600.0, 5.0, 1.0, None),

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import render, sealing, site_config, workflow
-from helpers.site_config import load_site
+from helpers.config import sites
+from helpers.config.sites import load_site
+from helpers.jobs import workflow
+from helpers.rendering import render, sealing
 
 
 @pytest.fixture
@@ -58,21 +60,21 @@ def test_a_persons_own_agent_is_sealed_too(checkout: Path, tmp_path: Path) -> No
 def test_scripts_of_a_folder_use_its_code_and_those_by_themselves_the_checkout() -> None:
     site = load_site("local")
     run = render.Workflow("/runs/mine")
-    agent = site_config.agent("baseline")
+    agent = sites.agent("baseline")
     scripts = [
         render.grading_script(site, run),
-        render.model_script(site, site_config.model("replay"), run),
+        render.model_script(site, sites.model("replay"), run),
         render.agent_script(site, agent, run),
         render.notebook_script(site, workflow=run),
         render.prepare_script(site, run),
     ]
     for script in scripts:
-        assert "\nROOT=/runs/mine/jobs/code\n" in script and f"\nCHECKOUT={site_config.ROOT}\n" in script
-        left = [line for line in script.splitlines() if str(site_config.ROOT) in line]
+        assert "\nROOT=/runs/mine/jobs/code\n" in script and f"\nCHECKOUT={sites.ROOT}\n" in script
+        left = [line for line in script.splitlines() if str(sites.ROOT) in line]
         assert {line.partition("=")[0] for line in left} <= {"CHECKOUT", "VENV", "DATA", "IMAGES", "NOTEBOOKS", "RUNS"}
     assert "\nAGENT_FILES=/runs/mine/jobs/code/templates/agents/baseline\n" in scripts[2]
     alone = render.agent_script(site, agent)
-    assert f"\nROOT={site_config.ROOT}\n" in alone and "\ncommon::tell_commit &\n" in alone
+    assert f"\nROOT={sites.ROOT}\n" in alone and "\ncommon::tell_commit &\n" in alone
 
 
 def test_images_and_variables_belong_to_the_config_hash() -> None:

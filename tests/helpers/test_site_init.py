@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from helpers import cluster_facts, site_config, site_init
-from helpers.site_config import ConfigError, Infrastructure
-from helpers.site_draft import Draft
+from helpers.cluster import facts, init
+from helpers.cluster.draft import Draft
+from helpers.config import sites as site_config
+from helpers.lib.errors import ConfigError, Infrastructure
 
 FAKES = Path(__file__).parents[1] / "fakes" / "slurm"
 USER = "fake|science|science||normal||||\nfake|science|bench||day,normal||||"
@@ -26,11 +27,11 @@ def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("default.yaml", "models.yaml", "agents.yaml"):
         shutil.copy(site_config.SITE_DIR / name, folder)
     monkeypatch.setattr(site_config, "SITE_DIR", folder)
-    monkeypatch.setattr(site_init, "SITE_DIR", folder)
+    monkeypatch.setattr(init, "SITE_DIR", folder)
     monkeypatch.setattr(site_config, "host_names", lambda: ["login3.fake.example.org"])
     for name in [name for name in os.environ if name.startswith(("HPC_", "FAKE_")) or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    for name in cluster_facts.STORAGE:
+    for name in facts.STORAGE:
         monkeypatch.delenv(name, raising=False)
     scratch, slurm, programs = tmp_path / "scratch", tmp_path / "slurm", tmp_path / "bin"
     for path in (scratch, slurm, programs):
@@ -40,13 +41,13 @@ def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SCRATCH", str(scratch))
     monkeypatch.setenv("FAKE_SLURM", str(slurm))
     monkeypatch.setenv("PATH", f"{FAKES}:{programs}:{os.environ['PATH']}")
-    monkeypatch.setattr(cluster_facts, "of_one_node", lambda path: None)
+    monkeypatch.setattr(facts, "of_one_node", lambda path: None)
     return folder
 
 
 def made(name: str = "mine") -> tuple[dict[str, Any], str]:
     """The site file of that name, as it is read, and its text."""
-    path = site_init.init(name, ask=False)
+    path = init.init(name, ask=False)
     text = path.read_text()
     return yaml.safe_load(text), text
 
@@ -108,7 +109,7 @@ def test_values_come_in_any_order_and_of_any_kind() -> None:
 
 
 def test_the_cluster_names_the_file(sites: Path) -> None:
-    assert site_init.init(None, ask=False) == sites / "fake.yaml"
+    assert init.init(None, ask=False) == sites / "fake.yaml"
 
 
 def test_what_is_there_is_left_alone(sites: Path) -> None:
@@ -161,7 +162,7 @@ def test_what_sbatch_refuses_is_told(
 
 def test_silence_is_no_refusal(sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_HANGS", "sbatch")
-    monkeypatch.setattr(cluster_facts.Cluster, "SECONDS", 0.5)
+    monkeypatch.setattr(facts.Cluster, "SECONDS", 0.5)
     with pytest.raises(Infrastructure, match="gave no answer within 0.5 s"):
         made()
     assert not (sites / "mine.yaml").exists()
@@ -216,14 +217,14 @@ def test_a_proxy_with_a_password_is_not_written(sites: Path, monkeypatch: pytest
 
 
 def test_without_slurm(sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_init.shutil, "which", lambda name: None)
+    monkeypatch.setattr(init.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match="there is no sbatch on PATH"):
         made()
 
 
 def test_a_scheduler_that_does_not_answer(sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_HANGS", "sinfo")
-    monkeypatch.setattr(cluster_facts.Cluster, "SECONDS", 0.5)
+    monkeypatch.setattr(facts.Cluster, "SECONDS", 0.5)
     with pytest.raises(Infrastructure, match="the scheduler doesn't answer"):
         made()
     assert not (sites / "mine.yaml").exists()

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from test_export_results import make_group, make_run, make_server
 
-from helpers import runs, watch
+from helpers.jobs import watch
+from helpers.lib import files
+from helpers.runs import metadata
 
 
 def sentence(group: Path, **report: Any) -> str:
@@ -24,7 +26,7 @@ def sentence(group: Path, **report: Any) -> str:
 
 
 def _say(group: Path) -> str:
-    from helpers.export_results import rows_of
+    from helpers.runs.export import rows_of
 
     (row,) = rows_of([group], keep_all=True)
     return watch._sentence(row)
@@ -60,7 +62,7 @@ def test_without_a_finite_score_nothing_is_scored(tmp_path: Path, score: Any) ->
         group, score=score, total_score=score, median_threshold=0.5, above_median=False, note="a constant column"
     )
     assert told == "toy / aide / 30b (seed 0): invalid_submission: a constant column"
-    assert watch.exit_code([run.state for run in runs.runs_of(group)]) == 4
+    assert watch.exit_code([run.state for run in metadata.runs_of(group)]) == 4
 
 
 def test_a_report_that_is_gone_is_no_invalid_submission(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_cost_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
 def test_the_aggregate_report_of_one_rollout_has_its_score(tmp_path: Path) -> None:
     group = make_group(tmp_path / "g")
     run = make_run(group)
-    assert runs.write_aggregate(group)
+    assert metadata.write_aggregate(group)
     report = json.loads((group / "grading_report.json").read_text())
     assert report == {
         "total_runs": 1,
@@ -110,14 +112,14 @@ def test_the_aggregate_report_of_many_is_written_when_all_have_ended(tmp_path: P
     group = make_group(tmp_path / "g")
     make_run(group, "13")
     second = make_run(group, "14", state="running")
-    assert not runs.write_aggregate(group) and not (group / "grading_report.json").exists()
+    assert not metadata.write_aggregate(group) and not (group / "grading_report.json").exists()
     make_run(group, "14")
     (second / "grading_report.json").write_text(json.dumps({"total_score": 0.25, "valid_submission": True}))
     failed = make_run(group, "15", state="timed_out", reason="no submission within the time limit")
     make_run(group, "16", state="lost")
     (failed / "submission").mkdir()
     (failed / "submission" / "submission.csv").touch()
-    assert runs.write_aggregate(group)
+    assert metadata.write_aggregate(group)
     report = json.loads((group / "grading_report.json").read_text())
     assert (report["total_runs"], report["total_valid_submissions"], report["total_score"]) == (4, 2, 0.5)
     assert [one["run_id"] for one in report["competition_reports"]] == ["toy_13", "toy_14", "toy_15"]
@@ -129,7 +131,7 @@ def test_the_aggregate_report_of_many_is_written_when_all_have_ended(tmp_path: P
         "no submission within the time limit",
     )
     before = (group / "grading_report.json").stat()
-    assert runs.write_aggregate(group)
+    assert metadata.write_aggregate(group)
     assert (group / "grading_report.json").stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -141,6 +143,6 @@ def test_a_full_disk_costs_the_aggregate_report_alone(
 
     group = make_group(tmp_path / "g")
     make_run(group)
-    monkeypatch.setattr(runs, "write_json", full)
-    runs.tell_aggregate(group)
+    monkeypatch.setattr(files, "write_json", full)
+    metadata.tell_aggregate(group)
     assert capsys.readouterr().err == f"can't write {group}/grading_report.json: No space left on device\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import weights
+from helpers.images import weights
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]

@@ -25,8 +25,8 @@ KINDS = {"n_informative": 12, "n_redundant": 4}
 
 
 def ours(folder: Path, rows: int) -> None:
-    from helpers.tasks import dataset, description, prepare, reference  # noqa: F401
     from helpers.tasks.definitions import Task
+    from helpers.tasks.synthetic import dataset, description, prepare, reference  # noqa: F401
 
     requirements = {"dataset_type": "classification", "n_samples": rows, "n_features": FEATURES, **KINDS}
     task = Task(id="large", name="Large", task_type="classification", data_requirements=requirements)

@@ -245,7 +245,7 @@ def reference_server(folder: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def our_server(folder: Path, tokens: dict[str, str]) -> Iterator[tuple[int, int]]:
     """Run the grading server; gives its port and its process."""
-    command = [sys.executable, "-m", "helpers.grading_server", "--data-dir", str(folder)]
+    command = [sys.executable, "-m", "helpers.serving.grading_server", "--data-dir", str(folder)]
     command += [
         "--competition-id",
         "spaceship-titanic",

@@ -61,8 +61,8 @@ def start(folder: Path, name: str, run_for: int, address_dir: str) -> tuple[subp
 def watch(folder: Path, jobs: int, calls: Path, process: subprocess.Popen[bytes]) -> None:
     """What a person's watcher asks meanwhile, of jobs that have run for a while."""
     sys.path.insert(0, str(ROOT))
-    from helpers.fleet import Fleet
-    from helpers.scheduler import Scheduler
+    from helpers.jobs.fleet import Fleet
+    from helpers.scheduler.query import Scheduler
 
     os.environ["CALLS"] = str(calls)
     fleet = Fleet(Scheduler("slurm", str(folder)))

@@ -1,4 +1,4 @@
-"""Compare helpers/graders.py with mle-bench's own validate_submission and grade_csv, on valid and broken submissions.
+"""Compare helpers/grading/graders.py with mle-bench's own validate_submission and grade_csv, on valid and broken submissions.
 
 Run by hand, with a Python that has requirements/core.txt and mle-bench's small install (it installs nothing):
   python tests/performance/check_mlebench.py --mlebench DIR      DIR: a clone of github.com/openai/mle-bench
@@ -162,7 +162,7 @@ def check(name: str, data: Path, with_leaderboard: bool) -> int:
     """Compare all submissions of one competition. Returns the number of differences."""
     from mlebench.registry import registry
 
-    from helpers.graders import load
+    from helpers.grading.graders import load
 
     prepare, id_column, target = COMPETITIONS[name]
     competition = registry.set_data_dir(data).get_competition(name)
@@ -191,7 +191,7 @@ def check(name: str, data: Path, with_leaderboard: bool) -> int:
 
 def check_vandal(data: Path) -> int:
     """Let a competition's grader change what it is given. Returns the number of differences."""
-    from helpers.graders import load
+    from helpers.grading.graders import load
 
     name = "spaceship-titanic"
     grader, answers = load(name, data), data / name / "prepared" / "private" / "test.csv"

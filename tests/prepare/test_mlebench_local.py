@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import backends
+from helpers.prepare import backends
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = ROOT / "tests/prepare/fakes/python"
@@ -67,7 +67,7 @@ class World:
         return {half: {path.name: path.read_text() for path in (prepared / half).glob("*.csv")} for half in MADE}
 
     def grade(self, task: str) -> str:
-        code = "import sys; from helpers import graders; report = graders.load(*sys.argv[1:3]).grade(sys.argv[3]); "
+        code = "import sys; from helpers.grading import graders; report = graders.load(*sys.argv[1:3]).grade(sys.argv[3]); "
         code += "print(report['score'], report['gold_medal'], report['gold_threshold'])"
         answers = self.data / task / "prepared/private/test.csv"
         command = [sys.executable, "-c", code, task, str(self.data), str(answers)]

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import backends, preparation, prepare_all_tasks
-from helpers.backends import BACKENDS, THREAD_VARIABLES
-from helpers.commands import Commands, Stopped
-from helpers.tasks import fingerprint, layout
+from helpers.data import fingerprint, layout
+from helpers.lib.commands import Commands, Stopped
+from helpers.prepare import backends, main, one
+from helpers.prepare.backends import BACKENDS, THREAD_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKES = ROOT / "tests/prepare/fakes"
@@ -28,7 +28,7 @@ HOW_TO_START = ([sys.executable, "-m", "helpers.prepare_all_tasks"], [sys.execut
 
 PATCHED = """
 import os, sys
-from helpers import commands, prepare_all_tasks
+from helpers.lib import commands, prepare_all_tasks
 {}
 sys.exit(prepare_all_tasks.main())
 """
@@ -175,7 +175,7 @@ def test_wrong_usage_is_said_and_nothing_is_done(
     before = set(world.cwd.iterdir())
     monkeypatch.chdir(world.cwd)
     try:
-        code = prepare_all_tasks.main(["--backend", "mlebench", "--data-dir", str(world.data), *arguments])
+        code = main.main(["--backend", "mlebench", "--data-dir", str(world.data), *arguments])
     except SystemExit as end:
         code = end.code
     output, errors = capsys.readouterr()
@@ -212,7 +212,7 @@ def test_without_a_name_all_known_tasks_are_meant(world: World, given: list[str]
 
 
 def test_the_jobs_file_of_the_document_still_counts(world: World) -> None:
-    file = world.cwd / prepare_all_tasks.JOBS_FILE
+    file = world.cwd / main.JOBS_FILE
     file.parent.mkdir(parents=True)
     file.write_text("aide,a\n")
     world.plan(a="ok")
@@ -506,7 +506,7 @@ def test_as_often_as_asked(world: World, retries: int, calls: int) -> None:
 
 
 def test_pauses_double_give_or_take_a_quarter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = preparation.Preparation(settings(tmp_path, retry_wait=5.0), Commands("x"), str(tmp_path), print)
+    made = one.Preparation(settings(tmp_path, retry_wait=5.0), Commands("x"), str(tmp_path), print)
     pauses: list[float] = []
     monkeypatch.setattr(made.commands.stop, "wait", lambda seconds: bool(pauses.append(seconds)))
     for attempt in (0, 1, 2) * 50:
@@ -516,11 +516,11 @@ def test_pauses_double_give_or_take_a_quarter(tmp_path: Path, monkeypatch: pytes
         assert middle * 0.75 <= min(some) < middle < max(some) <= middle * 1.25
 
 
-def settings(data: Path, **more: object) -> preparation.Settings:
+def settings(data: Path, **more: object) -> one.Settings:
     least = dict.fromkeys(("tasks_dir", "registry", "timeout"))
     given = {"data_dir": data, "data_from": "--data-dir", "backend": "mlebench", "options": backends.Options()}
     rest = {"force": False, "at_once": 1, "retries": 0, "retry_wait": 0.0, "min_free": 0.0}
-    return preparation.Settings(**{**least, **given, **rest, **more})
+    return one.Settings(**{**least, **given, **rest, **more})
 
 
 def test_a_mistyped_id_is_guessed(world: World) -> None:
@@ -590,7 +590,7 @@ def test_a_disk_that_is_full_at_the_last_step_leaves_nothing(tmp_path: Path, mon
     monkeypatch.setattr(layout, "publish", full)
     monkeypatch.setenv("PATH", f"{FAKES}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_PLANS", str(tmp_path))
-    made = preparation.Preparation(settings(tmp_path / "data"), Commands("x"), str(tmp_path), print)
+    made = one.Preparation(settings(tmp_path / "data"), Commands("x"), str(tmp_path), print)
     (tmp_path / "data").mkdir()
     outcomes = [made.prepare(task) for task in ("a", "b")]
     assert [outcome.state for outcome in outcomes] == ["failed", "failed"]

@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import fleet, limits, render, runs, site_config
-from helpers.job_kinds.preparation import NEVER_SUBMITTED, Watch
-from helpers.scheduler import Job, Scheduler
-from helpers.site_config import ConfigError, Infrastructure, Site
+from helpers.config import sites
+from helpers.config.sites import Site
+from helpers.jobs import fleet
+from helpers.jobs.kinds.preparation import NEVER_SUBMITTED, Watch
+from helpers.lib import files
+from helpers.lib.errors import ConfigError, Infrastructure
+from helpers.rendering import render
+from helpers.scheduler import limits
+from helpers.scheduler.query import Job, Scheduler
 
 SITE = """
 scheduler: {kind: slurm}
@@ -26,7 +31,7 @@ START = "2026-01-01T00:00:00.000+00:00"
 
 def make_site(folder: Path, *overrides: str, runtime: str = "apptainer") -> Site:
     (folder / "here.yaml").write_text(SITE % (runtime, *[folder] * 5))
-    return site_config.load_site(str(folder / "here.yaml"), list(overrides))
+    return sites.load_site(str(folder / "here.yaml"), list(overrides))
 
 
 def command(folder: Path, name: str, text: str) -> None:
@@ -285,7 +290,7 @@ def test_what_keeps_a_job_waiting_is_told_once(running: Path, capsys: pytest.Cap
 
 def test_an_array_that_was_never_submitted(running: Path) -> None:
     folder = preparation(running, [["a"], ["b"]])
-    runs.write_json(folder / "preparation.json", {**runs.read_json(folder / "preparation.json"), "arrays": [1, 1]})
+    files.write_json(folder / "preparation.json", {**files.read_json(folder / "preparation.json"), "arrays": [1, 1]})
     (folder / "jobs" / "submitted").write_text("prepare=7\nprepare=8")  # killed while it noted the second
     watch = Watch(folder)
     watch.look()

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from helpers import runs, site_config
-from helpers.site_config import ConfigError
-from helpers.tasks import cli, fingerprint, layout
+from helpers.config import sites
+from helpers.data import fingerprint, layout
+from helpers.lib import errors, files
+from helpers.lib.errors import ConfigError
+from helpers.tasks import cli
 from helpers.tasks.definitions import DATASETS, DataRequirements, EvaluationCriteria, Task, open_registry
 
 COMMAND = [sys.executable, "-m", "helpers.tasks.cli"]
@@ -320,9 +322,9 @@ def validator(monkeypatch: pytest.MonkeyPatch) -> Any:
             asked.append((str(self.data_dir), task.id, str(results_dir), execution_time))
             return told.evaluation
 
-    module = types.ModuleType("helpers.tasks.validator")
+    module = types.ModuleType("helpers.tasks.judging.validator")
     module.TaskValidator = TaskValidator
-    monkeypatch.setitem(sys.modules, "helpers.tasks.validator", module)
+    monkeypatch.setitem(sys.modules, "helpers.tasks.judging.validator", module)
     return told
 
 
@@ -368,9 +370,9 @@ def test_a_failed_validation_is_1(call: Any, own: str, tmp_path: Path, validator
 def make_run(folder: Path, competition: str = "tiny", data: str = "/else/where", job: str = "7") -> Path:
     run = folder / f"{competition}_{job}"
     (run / "submission").mkdir(parents=True)
-    runs.write_json(folder / "workflow.json", {"config": {"paths": {"data": data}}})
+    files.write_json(folder / "workflow.json", {"config": {"paths": {"data": data}}})
     times = {"agent_started_at": "2026-01-01T00:00:00Z", "agent_ended_at": "2026-01-01T00:01:30Z"}
-    runs.write_json(run / "run_metadata.json", {"competition": competition, "job_id": job, **times})
+    files.write_json(run / "run_metadata.json", {"competition": competition, "job_id": job, **times})
     return run
 
 
@@ -384,7 +386,7 @@ def test_validate_takes_a_runs_folder(
     assert validator.asked == [(str(prepared), "tiny", str(run / "submission"), 90.0)] * 3
     call("validate", "tiny", run, "--tasks-dir", own, "--data-dir", prepared / ".." / "data")
     assert validator.asked[-1][0] == str(prepared / ".." / "data")
-    runs.write_json(run / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
+    files.write_json(run / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
     call("validate", "tiny", run, "--tasks-dir", own)
     assert validator.asked[-1][3] is None  # not known, not 0
 
@@ -396,7 +398,7 @@ def test_validate_believes_no_record_that_an_agent_wrote(
     forged = make_run(run / "submission" / "deeper", data=str(tmp_path / "answers of its own"))
     copy = tmp_path / "copy"
     copy.mkdir()
-    runs.write_json(copy / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
+    files.write_json(copy / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
     (copy / "submission").mkdir()
     for folder in (forged, forged.parent, forged / "submission", copy):
         call("validate", "tiny", folder, "--tasks-dir", own, "--data-dir", prepared)
@@ -571,7 +573,7 @@ def test_create_alone_writes_where_every_command_looks(
     call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, site: str
 ) -> None:
     folder = tmp_path / "tasks"
-    monkeypatch.setattr(site_config, "OWN_TASKS", folder)
+    monkeypatch.setattr(sites, "OWN_TASKS", folder)
     monkeypatch.setenv("HPC_SITE", site)
     assert "mine" not in call("list").out
     answer = call("create", "--id", "mine", "--dataset-type", "regression")
@@ -579,7 +581,7 @@ def test_create_alone_writes_where_every_command_looks(
     assert call("show", "mine").code == 0
     assert (f"note: tasks of your own are looked for in {folder} only" in answer.err) == (site == "nirvana")
     if site == "local":
-        assert site_config.load_site("local").paths.tasks == str(folder)
+        assert sites.load_site("local").paths.tasks == str(folder)
 
 
 def test_create_in_a_folder_of_ones_own(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -700,7 +702,7 @@ def test_questions_can_be_left(own: str, keys: str) -> None:
     ("error", "code", "said"),
     [
         (ConfigError(["one", "two"]), 2, "error: one\nerror: two\n"),
-        (layout.Busy("somebody else"), 3, "error: somebody else\n"),
+        (errors.Busy("somebody else"), 3, "error: somebody else\n"),
         (MemoryError(), 3, "error: this machine hasn't enough memory for it\n"),
         (PermissionError(13, "Permission denied", "/x"), 2, "error: /x: Permission denied\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),

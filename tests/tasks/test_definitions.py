@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from helpers import graders, tasks
-from helpers.site_config import ConfigError
-from helpers.tasks import definitions, layout
+from helpers import tasks
+from helpers.data import layout
+from helpers.grading import graders
+from helpers.lib.errors import ConfigError
+from helpers.tasks import definitions
 from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task, TaskRegistry, open_registry
 
 GOOD = {
@@ -204,7 +206,7 @@ def test_every_bound_is_on_a_metric_that_exists() -> None:
 
 @pytest.mark.parametrize("kind", DATASETS)
 def test_the_keys_of_a_dataset_type_are_parameters_of_its_generator(kind: str) -> None:
-    from helpers.tasks.generator import DataGenerator
+    from helpers.tasks.synthetic.generator import DataGenerator
 
     assert set(DATASETS[kind]) <= set(definitions.DataRequirements.model_fields)
     task = Task.from_dict({**GOOD, "data_requirements": {"dataset_type": kind}})
@@ -392,7 +394,7 @@ def test_publishing_replaces_the_data_and_leaves_the_rest(tmp_path: Path) -> Non
 KILL = """
 import os, sys
 from pathlib import Path
-from helpers.tasks import layout
+from helpers.data import layout
 data, number, before = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "before"
 calls, rename = iter(range(99)), Path.rename
 def dying(self, target):
@@ -427,7 +429,7 @@ def test_killed_at_any_rename_it_is_the_old_data_or_the_new(tmp_path: Path, numb
 
 HOLD = """
 import sys
-from helpers.tasks import layout
+from helpers.data import layout
 try:
     with layout.staging(sys.argv[1], sys.argv[2], wait=sys.argv[3] == "wait") as folder:
         print(folder, flush=True)

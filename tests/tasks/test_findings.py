@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from validation import HIDDEN, ROWS, SUMMARY, Place, make_table, make_task
 
-from helpers.tasks.findings import Statistic, Table, check_findings, check_statistics
-from helpers.tasks.pickles import Refused
+from helpers.tasks.judging.findings import Statistic, Table, check_findings, check_statistics
+from helpers.tasks.judging.pickles import Refused
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.tasks import fingerprint, layout
+from helpers.data import fingerprint, layout
 
 
 def make(folder: Path, answer: str = "1") -> Path:

@@ -22,9 +22,9 @@ import pytest
 from PIL import Image
 from validation import Evil
 
-from helpers.tasks import layout
+from helpers.data import layout
 from helpers.tasks.definitions import TEMPLATES, Task, open_registry
-from helpers.tasks.prepare import prepare
+from helpers.tasks.synthetic.prepare import prepare
 from helpers.tasks.utils import TaskValidator
 
 FEWER_ROWS = {

@@ -15,8 +15,8 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.naive_bayes import MultinomialNB
 
 from helpers.tasks.definitions import DATASETS, METHODS
-from helpers.tasks.generator import DataGenerator
-from helpers.tasks.stream import STEPS, Stream
+from helpers.tasks.synthetic.generator import DataGenerator
+from helpers.tasks.synthetic.stream import STEPS, Stream
 
 SIGNATURES = {
     "generate_classification_dataset": "n_samples=1000, n_features=10, n_classes=2, n_informative=None, n_redundant=None, "

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from validation import SUMMARY, Place, check_model, make_task, png
 
-from helpers.graders import Metric
-from helpers.tasks import judge, model_files
-from helpers.tasks.files import Refused
+from helpers.grading.graders import Metric
+from helpers.tasks.judging import judge, model_files
+from helpers.tasks.judging.files import Refused
 
 MB = 2**20
 

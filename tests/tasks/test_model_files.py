@@ -25,9 +25,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from validation import SUMMARY, Evil, Place, check_model, make_task, png
 
-from helpers.tasks import files, pickles
 from helpers.tasks.definitions import Task
-from helpers.tasks.pickles import Refused, Scan
+from helpers.tasks.judging import files, pickles
+from helpers.tasks.judging.pickles import Refused, Scan
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from PIL import Image
 from validation import SUMMARY, Place, check, make_task, plot, png
 
 from helpers.tasks.definitions import Task
-from helpers.tasks.pickles import Refused
-from helpers.tasks.results import MOST_ENTRIES, Results
+from helpers.tasks.judging.pickles import Refused
+from helpers.tasks.judging.results import MOST_ENTRIES, Results
 
 
 @pytest.fixture

@@ -20,14 +20,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import graders
-from helpers.site_config import ConfigError
-from helpers.tasks import layout
-from helpers.tasks.dataset import Dataset, split
+from helpers.data import layout
+from helpers.grading import graders
+from helpers.lib import errors
+from helpers.lib.errors import ConfigError
 from helpers.tasks.definitions import TEMPLATES, Task
-from helpers.tasks.generator import DataGenerator
-from helpers.tasks.prepare import prepare, write, write_array, write_csv
-from helpers.tasks.stream import Stream
+from helpers.tasks.synthetic.dataset import Dataset, split
+from helpers.tasks.synthetic.generator import DataGenerator
+from helpers.tasks.synthetic.prepare import prepare, write, write_array, write_csv
+from helpers.tasks.synthetic.stream import Stream
 
 BASIC = Task.load(TEMPLATES / "classification_basic.json")
 PUBLIC = {"description.md", "train.csv", "test.csv", "sample_submission.csv"}
@@ -147,7 +148,7 @@ def full_disk(size: int) -> Iterator[None]:
 def test_a_full_disk_leaves_nothing_half_done(task: Task, size: int, tmp_path: Path) -> None:
     with full_disk(size), pytest.raises(OSError) as error:
         prepare(task, tmp_path)
-    assert error.value.errno in layout.DISK_FULL
+    assert error.value.errno in errors.DISK_FULL
     assert not (tmp_path / task.id).exists() and len(list((tmp_path / ".preparing").iterdir())) == 1  # the lock
     assert prepare(task, tmp_path)
     before = contents(tmp_path / task.id)
@@ -243,7 +244,7 @@ def test_what_is_damaged_is_prepared_again(name: str, tmp_path: Path) -> None:
 
 def test_three_at_once_prepare_once(tmp_path: Path) -> None:
     program = (
-        "import sys; from helpers.tasks import registry; from helpers.tasks.prepare import prepare; "
+        "import sys; from helpers.tasks import registry; from helpers.tasks.synthetic.prepare import prepare; "
         f"print(prepare(registry.get_task({BASIC.id!r}), sys.argv[1]))"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
@@ -253,7 +254,7 @@ def test_three_at_once_prepare_once(tmp_path: Path) -> None:
 
 
 def test_preparing_starts_without_the_heavy_libraries() -> None:
-    program = "import sys, helpers.tasks.prepare; print({'numpy', 'pandas', 'sklearn'} & set(sys.modules))"
+    program = "import sys, helpers.tasks.synthetic.prepare; print({'numpy', 'pandas', 'sklearn'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
 

@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 
-from helpers import run_task, runs
-from helpers.site_config import ROOT, ConfigError
-from helpers.tasks import TaskRunner, layout, processes
+from helpers.config.sites import ROOT
+from helpers.data import layout
+from helpers.jobs import run_task
+from helpers.lib import files as runs
+from helpers.lib.errors import ConfigError
+from helpers.tasks import TaskRunner, processes
 from helpers.tasks.definitions import TaskRegistry
 
 TINY = {
@@ -212,9 +215,9 @@ def test_missing_and_damaged_data_are_prepared(
     runner: TaskRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared: list[tuple[str, Path]] = []
-    module = types.ModuleType("helpers.tasks.prepare")
+    module = types.ModuleType("helpers.tasks.synthetic.prepare")
     module.prepare = lambda task, data: prepared.append((task.id, data))
-    monkeypatch.setitem(sys.modules, "helpers.tasks.prepare", module)
+    monkeypatch.setitem(sys.modules, "helpers.tasks.synthetic.prepare", module)
     runner.run_task("tiny", python(""))
     assert prepared == []
     (layout.prepared(tmp_path / "data", "tiny") / "public" / "description.md").write_text("cut")
@@ -420,9 +423,9 @@ def validator(monkeypatch: pytest.MonkeyPatch) -> Validator:
     checked = {"files_found": [], "files_missing": [], "score": 1.0}
     evaluation = {"task_name": "Tiny one", "success": True, "overall_score": 0.9, "output_check": checked}
     fake = Validator({**evaluation, "criteria_met": {}, "scores": {}, "feedback": []})
-    module = types.ModuleType("helpers.tasks.validator")
+    module = types.ModuleType("helpers.tasks.judging.validator")
     module.TaskValidator = lambda data_dir=None: fake
-    monkeypatch.setitem(sys.modules, "helpers.tasks.validator", module)
+    monkeypatch.setitem(sys.modules, "helpers.tasks.judging.validator", module)
     return fake
 
 
@@ -635,8 +638,8 @@ def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 START = """
 import sys
 from pathlib import Path
-from helpers import run_task
-from helpers.signals import catch_signals
+from helpers.jobs import run_task
+from helpers.lib.signals import catch_signals
 run_task.WORKFLOW = Path(sys.argv[1])
 catch_signals()
 sys.exit(run_task.main(sys.argv[2:]))

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from helpers import graders
+from helpers.grading import graders
 from helpers.tasks.definitions import TEMPLATES, Task
-from helpers.tasks.prepare import prepare, write
+from helpers.tasks.synthetic.prepare import prepare, write
 
 SEED = 2**100 + 7
 # of all files but the description, for SEED; the same with numpy 1.26 to 2.5, pandas 2.2 to 3.1, scikit-learn 1.6 to 1.9
@@ -58,7 +58,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from helpers.tasks.definitions import TEMPLATES, Task
-from helpers.tasks.prepare import write
+from helpers.tasks.synthetic.prepare import write
 for path in TEMPLATES.glob("*.json"):
     write(Task.load(path), Path(sys.argv[1], path.stem), int(sys.argv[2]))
 numbers = np.random.RandomState(0).standard_normal((300, 300))

@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 from validation import HIDDEN, ROWS, SUMMARY, Place, make_table, make_task
 
-from helpers.graders import get_metric
-from helpers.site_config import ROOT
+from helpers.config.sites import ROOT
+from helpers.grading.graders import get_metric
 from helpers.tasks.definitions import Task
+from helpers.tasks.judging.validator import Verdict
 from helpers.tasks.utils import DataGenerator, TaskValidator
-from helpers.tasks.validator import Verdict
 
 
 @pytest.fixture
@@ -494,7 +494,8 @@ def test_time_is_never_the_agents(tmp_path: Path) -> None:
 
 def test_names_of_the_specification_are_where_it_imports_them_from() -> None:
     assert (
-        DataGenerator.__module__ == "helpers.tasks.generator" and TaskValidator.__module__ == "helpers.tasks.validator"
+        DataGenerator.__module__ == "helpers.tasks.synthetic.generator"
+        and TaskValidator.__module__ == "helpers.tasks.judging.validator"
     )
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from helpers.graders import get_metric
+from helpers.grading.graders import get_metric
 from helpers.tasks.definitions import Task
-from helpers.tasks.files import check_output
+from helpers.tasks.judging.files import check_output
 from helpers.tasks.utils import TaskValidator
 
 ROWS, HIDDEN = 240, 60

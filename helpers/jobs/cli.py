@@ -1,0 +1,296 @@
+"""What jobs are doing, their logs, ending them, watching them again, and why one waits or died. scripts_hpc/jobs.sh runs it.
+
+The same verbs for every kind of jobs; what differs is in helpers/job_kinds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from helpers.jobs.fleet import END_SECONDS, elapsed
+from helpers.jobs.kinds.base import Entry, Kind, Refused, Site, kind_of, kinds
+from helpers.jobs.kinds.workflow import Workflow
+from helpers.lib import errors
+from helpers.lib.text import clean, literal, tail
+from helpers.scheduler import reasons
+from helpers.scheduler.query import Job, SchedulerUnavailable
+
+LOG_LINES = 40
+NEWEST = 5
+QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+
+
+# ---- which jobs are meant
+
+
+def _folders(folder: Path) -> list[tuple[Path, type[Kind]]]:
+    """The folders of jobs in a folder, newest first: their names begin with the time."""
+    try:
+        names = sorted(os.listdir(folder), reverse=True)
+    except OSError:
+        return []
+    return [(folder / name, kind) for name in names if (kind := kind_of(folder / name))]
+
+
+def _from_path(path: Path, site: Site) -> Kind | None:
+    """The jobs that a path lies among; of one item alone, where it lies in the item's folder."""
+    path = path.resolve()
+    for inner, folder in zip((path, path, *path.parents), (path, *path.parents), strict=False):
+        kind = kind_of(folder)
+        if kind is None and inner != folder and (inner / "run_metadata.json").exists():
+            kind = Workflow
+        if kind:
+            return kind(folder, site, kind.item_of(folder, inner) if inner != folder else None)
+    return None
+
+
+def find(word: str | None, site: Site) -> Kind:
+    """The jobs that a person means: a path, a name below paths.runs, a job's id, or nothing for the newest."""
+    if word and os.path.exists(word) and (found := _from_path(Path(word), site)):
+        return found
+    folders = _folders(site.runs)
+    if word is None:
+        if not folders:
+            raise Refused(f"no runs yet in {site.runs} (paths.runs); start one with scripts_hpc/run_workflow.sh")
+        return folders[0][1](folders[0][0], site)
+    if not word.startswith("/") and (site.runs / word).exists() and (found := _from_path(site.runs / word, site)):
+        return found
+    for folder, kind in folders:
+        if word and "/" not in word and (job := kind.holds(folder, word)) is not None:
+            return kind(folder, site, job or None)
+    newest = "".join(f"\n  {folder.name}" for folder, _ in folders[:NEWEST])
+    raise Refused(
+        f"'{word}' is no run: neither a run's folder, nor the name of one or the id of a job of one in {site.runs}. "
+        + (f"The newest runs there:{newest}" if newest else "There are no runs in it.")
+    )
+
+
+# ---- the verbs: each returns what --json prints, and prints lines otherwise
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def status(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
+    try:
+        jobs.look()
+        jobs.settle_sure()
+    except SchedulerUnavailable:
+        jobs.settle()  # as far as files tell
+        _say("what the files say:\n" + "\n".join(_columns(jobs.item_lines())))
+        raise
+    data = {"run": str(jobs.path), "jobs": [jobs.job_data(entry) for entry in jobs.entries], jobs.ITEMS: jobs.items()}
+    rows = [_job_line(entry, jobs.job(entry)) for entry in jobs.entries]
+    return data, [str(jobs.path), *(_columns(rows) if rows else []), "", *_columns(jobs.item_lines())]
+
+
+def _job_line(entry: Entry, job: Job) -> tuple[str, ...]:
+    reason = "" if job.reason == "None" else job.reason
+    return entry.name, f"job {job.id}", job.state, reason, elapsed(job.elapsed), job.node
+
+
+def _last_lines(path: Path | None) -> list[str]:
+    return tail(path).splitlines()[-LOG_LINES:]
+
+
+def logs(jobs: Kind, part: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+    data, lines = [], []
+    for entry in sorted(jobs.entries, key=lambda entry: jobs.PARTS.index(entry.part)):
+        if part in (None, entry.part):
+            path = jobs.log(entry)
+            text = _last_lines(path)
+            data.append({"name": entry.name, "id": entry.id, "path": str(path) if path else None, "lines": text})
+            lines += [
+                f"== {entry}: {path or 'no log: it has not started, or its log is not below ' + str(jobs.path)}",
+                *text,
+                "",
+            ]
+            if own := jobs.own_words(entry):
+                said = _last_lines(own)
+                data[-1] |= {"agent_path": str(own), "agent_lines": said}
+                lines += [f"== what {entry} printed itself: {own}", *(f"| {line}" for line in said), ""]
+    if not data:
+        lines = [f"{jobs.path.name} has no {part or ''} jobs".replace("  ", " ")]
+    return data, lines
+
+
+def stop(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
+    jobs.look()
+    stopped, remarks = jobs.stoppable(), jobs.remarks()
+    ids = [entry.id for entry in stopped]
+    if left := jobs.fleet.cancel(ids, jobs.names(ids)):
+        said = f"not known to have ended after {END_SECONDS:.0f} s: job {', '.join(left)}"
+        raise Refused(f"{said}. Is it yours? See `squeue --me`.", 3)
+    jobs.stopped(ids, "stopped with jobs.sh stop")
+    jobs.settle_sure()
+    data = {
+        "run": str(jobs.path),
+        "stopped": [{"name": entry.name, "id": entry.id} for entry in stopped],
+        jobs.ITEMS: jobs.items(),
+    }
+    lines = [f"stopped: {', '.join(map(str, stopped))}" if stopped else "nothing to stop: no job of this run is alive"]
+    return data, [str(jobs.path), *lines, *remarks, *_columns(jobs.item_lines())]
+
+
+# ---- why
+
+
+class _Why:
+    """Finds the sentence for each job, from what the scheduler said last."""
+
+    def __init__(self, jobs: Kind):
+        self.jobs = jobs
+
+    def sentence(self, entry: Entry) -> str | None:
+        """One sentence on a job that is not done, or did not end well; None for the others."""
+        job = self.jobs.job(entry)
+        if ended := self.jobs.ended(entry):
+            found = self._ended(entry, *map(literal, ended))
+        elif self.jobs.is_done(entry):
+            return None
+        elif job.state in QUEUED:
+            found = reasons.waiting(job.reason)
+        elif job.alive:
+            found = self.jobs.at_work(entry)
+        else:
+            found = self._dead(entry, job)
+        return self.jobs.filled(entry, found)
+
+    def _ended(self, entry: Entry, cause: str, advice: str) -> reasons.Sentence:
+        if self.jobs.log_knows_better(entry) and (hint := self._from_log(entry)):
+            known = hint[0].removeprefix("its log says that ") in cause
+            return cause if known else f"{cause}; {hint[0]}", advice if known else hint[1]
+        if self.jobs.failed_by_itself(entry):
+            # what an agent prints chooses one of our sentences at most, and none is believed to be the job's
+            said = tail(self.jobs.own_words(entry)).splitlines()
+            if hint := reasons.hint("\n".join(line[:500] for line in said)):
+                return f"{cause}; the agent itself says that {hint[0]}", hint[1]
+            advice = f"{advice} (`{{logs}}`)"
+        return cause, advice
+
+    def _dead(self, entry: Entry, job: Job) -> reasons.Sentence:
+        """A job that ended without an item to tell of it: a server, or an agent's job that never got so far."""
+        cause, advice = reasons.ending(job.state)
+        word = (job.state.split() or ["GONE"])[0]
+        if word in ("FAILED", "GONE", "COMPLETED"):
+            if hint := self._from_log(entry) or reasons.last_line(tail(self.jobs.log(entry))):
+                return f"{cause}; {hint[0]}", hint[1]
+            if word == "FAILED" and self.jobs.log(entry) is None:
+                return "failed and left no log", literal(f"can its node write to {self.jobs.path / 'logs'}?")
+        return cause, advice
+
+    def _from_log(self, entry: Entry) -> reasons.Sentence | None:
+        """What a job's own log says of its death."""
+        return reasons.told(tail(self.jobs.log(entry)))
+
+
+def why(jobs: Kind) -> tuple[list[dict[str, Any]], list[str]]:
+    jobs.look()
+    jobs.settle_sure()
+    finder = _Why(jobs)
+    data = [
+        {"name": entry.name, "id": entry.id, "state": jobs.job(entry).state, "sentence": sentence}
+        for entry in jobs.entries
+        if (sentence := finder.sentence(entry))
+    ]
+    if not jobs.entries:
+        nothing = "nothing was submitted: start the run again, its command says what is wrong"
+    else:
+        nothing = "nothing waits and nothing died"
+    return data, [entry["sentence"] for entry in data] or [f"{jobs.path.name}: {nothing}"]
+
+
+# ---- the command
+
+
+def _say(text: str) -> None:
+    print(f"jobs.sh: {text}", file=sys.stderr)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parts = tuple(part for kind in kinds() for part in kind.PARTS)
+    parser = argparse.ArgumentParser(prog="jobs.sh", description=__doc__)
+    parser.add_argument("verb", choices=("list", "status", "logs", "stop", "why", "attach"))
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a folder of jobs or its name, or a job's id; default: the newest"
+    )
+    parser.add_argument("part", nargs="?", metavar="PART", help=f"logs only: {', '.join(parts)}")
+    parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
+    parser.add_argument("--running", action="store_true", help="list: only runs without an end")
+    parser.add_argument("--since", metavar="AGE|DATE", help="list: all runs since then, e.g. 12h, 3d, 2026-11-20")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_intermixed_args(argv)
+    if options.verb == "logs" and options.run in parts and options.part is None and not os.path.isdir(options.run):
+        options.run, options.part = None, options.run
+    if options.part is not None and (options.verb != "logs" or options.part not in parts):
+        parser.error(f"{options.part}: only `logs` takes a part: {', '.join(parts)}")
+    if options.verb == "list" and options.run is not None:
+        parser.error(f"{options.run}: `list` takes no RUN; `status` does")
+    if options.verb != "list" and (options.running or options.since):
+        parser.error("only `list` takes --running and --since")
+    return options
+
+
+def _list(options: argparse.Namespace) -> int:
+    from helpers.jobs import run_list
+
+    begin = None if options.since is None else run_list.since(options.since)
+    site = Site(options.site, options.overrides)
+    folders = [folder for folder, kind in _folders(site.runs) if kind is Workflow]
+    rows, problem = run_list.listed(folders, site, begin, options.running)
+    if problem:
+        _say(f"the scheduler doesn't answer ({problem}): this is what the files say")
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print("\n".join(map(clean, _columns(run_list.lines(rows)))) if rows else "no such runs")
+    return 3 if problem else 0
+
+
+def _answer(options: argparse.Namespace) -> int:
+    if options.verb == "list":
+        return _list(options)
+    jobs = find(options.run, Site(options.site, options.overrides))
+    if options.verb == "attach":
+        return jobs.attach(options.json, lambda data: print(json.dumps(data, indent=2)))
+    verbs = {"status": status, "logs": lambda one: logs(one, options.part), "stop": stop, "why": why}
+    data, lines = verbs[options.verb](jobs)
+    jobs.tidy()
+    print(json.dumps(data, indent=2) if options.json else "\n".join(map(clean, lines)))
+    sys.stdout.flush()
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _arguments(argv)
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        return _answer(options)
+    except Refused as error:
+        _say(str(error))
+        return error.code
+    except SchedulerUnavailable as error:
+        said = f"the scheduler doesn't answer, so nothing is known about the jobs ({str(error) or 'no message'})"
+        _say(f"{said}: try again, or ask the cluster's support")
+        return 3
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _say(f"{error.filename or 'a file'}: {error.strerror}")
+        return errors.fault_code(error)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

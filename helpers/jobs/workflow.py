@@ -1,0 +1,703 @@
+"""Before the first submission: check everything that can be checked, make the run's directory and its scripts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers.config import sites
+from helpers.config.sites import ROOT, AgentEntry, Model, Site
+from helpers.data import fingerprint, layout
+from helpers.images import weights
+from helpers.lib import files as files_module
+from helpers.lib import folders, private, room
+from helpers.lib.errors import ConfigError, Infrastructure
+from helpers.lib.signals import attend, ignore_signals
+from helpers.rendering import render, sealing
+from helpers.runs import metadata
+from helpers.scheduler import limits
+from helpers.tasks.definitions import open_registry
+
+LEAST_FREE_MB = 200
+_ANOTHER = "Set paths.{} to a folder that you can write."
+JOB = re.compile(r"^\d+$")
+SCRIPTS = (".py", ".sh", ".ipynb")
+ENDPOINT = ROOT / "scripts_hpc" / "lib" / "endpoint.sh"
+REFUSED = 4  # exit code of endpoint.sh: no second try would help
+
+
+def plan(competition: str | None, model: str | None, dry_run: bool, **options: Any) -> str:
+    """Check all that was asked for and prepare the run; returns shell assignments for run_workflow.sh.
+
+    Raises ConfigError with every problem found. Nothing is written before all checks have passed.
+    """
+    site = _site(options)
+    if competition is None:
+        if site.scheduler.kind != "local":
+            raise ConfigError(
+                ["which competition? For example: run_workflow.sh spaceship-titanic 30b (--help tells more)."]
+            )
+        competition = "classification_basic"
+    if options["agent"] in sites.agents() and not sites.agents()[options["agent"]].needs_model:
+        model = None
+    elif model is None and not options["reuse_model"]:
+        model = "replay" if site.scheduler.kind == "local" else "30b"
+    asked = _Asked(site, competition, model, {**options, "dry_run": dry_run})
+    if not dry_run:
+        asked.offer_preparation()
+    asked.check()
+    if dry_run:
+        return f"DRY_RUN={shlex.quote(asked.describe())}\n"
+    asked.confirm()
+    asked.make_folders()
+    asked.prepare_task()
+    for note in filter(None, (asked.data_note(), asked.waves_note())):
+        click.echo(f"note: {note}", err=True)
+    return asked.write()
+
+
+def _site(options: dict[str, Any]) -> Site:
+    overrides = list(options["overrides"])
+    for role in ("gpu", "cpu"):
+        if options[f"{role}_partition"]:
+            overrides.append(f"partitions.{role}.name={options[f'{role}_partition']}")
+    return sites.load_site(sites.pick_site(options["site"]), overrides)
+
+
+class SiteChecks:
+    """What is checked of a site before jobs are submitted there. Every check adds sentences to `problems`."""
+
+    images: dict[str, Path] = {}  # that the jobs need, by role
+    served: list[Model] = []  # models that get a server job
+    own_folders = ("runs", "address_dir")  # keys of paths that are written to
+
+    def __init__(self, site: Site):
+        self.site = site
+        self.problems: list[str] = []
+        self.cluster = limits.Cluster()
+
+    def scripts(self) -> dict[str, str]:
+        """What would be submitted: file name -> text."""
+        raise NotImplementedError
+
+    def check_images(self) -> None:
+        missing = sorted({path for path in self.images.values() if not os.access(path, os.R_OK)})
+        for path in missing:
+            self.problems.append(
+                f"image {path} is missing or unreadable (paths.containers of site {self.site.name}): "
+                f"containers/build_all_containers.sh --site {self.site.name} --only {path.stem}."
+            )
+
+    def make_folders(self) -> None:
+        """What check_folders has looked at, once all checks are passed. Raises ConfigError."""
+        for key in self.own_folders:
+            folder = Path(getattr(self.site.paths, key))
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700 if key == "address_dir" else 0o777)
+            except OSError as error:
+                where = f"{folder} (paths.{key} of site {self.site.name})"
+                raise ConfigError([f"can't make {where}: {error.strerror}. {_ANOTHER.format(key)}"]) from error
+
+    def check_folders(self) -> None:
+        for key in self.own_folders:
+            folder = Path(getattr(self.site.paths, key))
+            where = f"{folder} (paths.{key} of site {self.site.name})"
+            there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+            if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+                verb = "write to" if there == folder else "make"
+                why = "" if there == folder else f": {there} is no folder that you can write"
+                self.problems.append(f"can't {verb} {where}{why}. {_ANOTHER.format(key)}")
+            elif key == "address_dir" and there == folder and folder.stat().st_uid != os.getuid():
+                self.problems.append(
+                    f"{where} belongs to another user: addresses and tokens need a folder of your own."
+                )
+            elif (free := shutil.disk_usage(there).free // 2**20) < LEAST_FREE_MB:
+                self.problems.append(
+                    f"only {free} MB are free in {where}; {LEAST_FREE_MB} MB are the least to start with."
+                )
+            else:
+                self._check_room(there, where)
+        data = Path(self.site.paths.data)
+        if "data" not in self.own_folders and os.access(data, os.W_OK | os.X_OK):
+            self._check_room(data, f"{data} (paths.data of site {self.site.name})")
+
+    def _check_room(self, folder: Path, where: str) -> None:
+        if lacking := room.lacking(folder):
+            raise Infrastructure(f"{where}: {lacking}.")
+
+    def conclude(self) -> None:
+        """The end of all checks: the cluster is asked last. Raises ConfigError with every problem found, and Infrastructure."""
+        if self.problems:
+            raise ConfigError(self.problems)
+        if self.site.scheduler.kind == "slurm":
+            self.check_slurm()
+
+    def check_slurm(self) -> None:
+        if shutil.which("sbatch") is None:
+            raise ConfigError(
+                [
+                    f"site {self.site.name} wants Slurm, but there is no sbatch on PATH: log in to the cluster, or --site local."
+                ]
+            )
+        known = sorted(name for name in self.cluster.nodes if name)
+        roles = {"cpu"} | {"gpu" for model in self.served if model.gpus}
+        for role in sorted(roles):
+            name = getattr(self.site.partitions, role).name
+            unknown = [one for one in (name or "").split(",") if one and one not in known]
+            if unknown:
+                self.problems.append(
+                    f"partition '{unknown[0]}' (partitions.{role}.name of site {self.site.name}) isn't one of this cluster: "
+                    f"{', '.join(known)}."
+                )
+        self.problems += [] if self.problems else limits.problems(self.site, self.scripts(), self.cluster)
+        if self.problems:
+            raise ConfigError(self.problems)
+
+
+class _Asked(SiteChecks):
+    """One workflow as asked for, and the checks on it."""
+
+    def __init__(self, site: Site, competition: str, model: str | None, options: dict[str, Any]):
+        super().__init__(site)
+        self.competition = competition
+        self.options = options
+        self.agent: AgentEntry | None = self._load(sites.agent, options["agent"])
+        self.model: Model | None = self._load(lambda name: sites.model(name, site), model) if model else None
+        self.feedback: Model | None = None
+        if self.agent and self.agent.feedback_model and self.agent.needs_model:
+            self.feedback = self._load(lambda name: sites.model(name, site), self.agent.feedback_model)
+
+    def _load(self, load: Any, name: str) -> Any:
+        try:
+            return load(name)
+        except ConfigError as error:
+            self.problems += error.problems
+            return None
+
+    @property
+    def models(self) -> list[Model]:
+        return [model for model in (self.model, self.feedback) if model]
+
+    @property
+    def served(self) -> list[Model]:
+        """The models that need a server job of this workflow."""
+        served = [] if self.options["reuse_model"] or not self.model else [self.model]
+        if self.feedback and self.feedback not in served:
+            served.append(self.feedback)
+        return [model for model in served if model.engine != "external"]
+
+    @property
+    def own_task(self) -> bool:
+        return open_registry(self.site.paths.tasks).get_task(self.competition) is not None
+
+    @property
+    def needs_preparation(self) -> bool:
+        """Whether the data are made first: of a task of ours that has none yet, and of any with --prepare."""
+        if not self.options["prepare"] and (self._is_there or not self.own_task):
+            return False
+        return self._unprepared() is not None
+
+    @property
+    def prepared(self) -> Path:
+        return layout.prepared(self.site.paths.data, self.competition)
+
+    @property
+    def _is_there(self) -> bool:
+        with self.site.reading(f"competition '{self.competition}'"):
+            return self.prepared.exists()
+
+    def _unprepared(self) -> str | None:
+        with self.site.reading(f"competition '{self.competition}'"):
+            return layout.problem(self.site.paths.data, self.competition)
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        with self.site.reading(f"competition '{self.competition}'"):
+            return fingerprint.known(self.prepared, keep=not self.options["dry_run"])
+
+    def data_note(self) -> str | None:
+        """That the newest results on this name were made with other data, where it is so."""
+        earlier = metadata.latest_data(Path(self.site.paths.runs), self.competition)
+        if earlier is None or earlier[1] == self.data_fingerprint:
+            return None
+        return (
+            f"the data of '{self.competition}' are not those of its earlier results (fingerprint {self.data_fingerprint[:12]} now, "
+            f"{earlier[1][:12]} in {earlier[0]}): scores on one don't compare with scores on the other, and the export keeps them apart."
+        )
+
+    def offer_preparation(self) -> None:
+        """Ask a person at a terminal whether missing data are to be prepared, where --prepare wasn't given."""
+        nobody = not (sys.stdin.isatty() and sys.stderr.isatty())
+        if nobody or self.options["prepare"] or self.own_task or self._is_there:
+            return
+        if not re.fullmatch(layout.TASK_ID, self.competition):
+            return
+        self.options["prepare"] = click.confirm(
+            f"competition '{self.competition}' isn't prepared in {self.site.paths.data}. Prepare it now?", err=True
+        )
+
+    def check(self) -> None:
+        self._check_names()
+        self._check_task()
+        self._check_script()
+        self._check_models()
+        self._check_times()
+        self.check_images()
+        self.check_folders()
+        if not self.problems:  # somebody else is asked last
+            self._check_endpoints()
+        self.conclude()
+        limits.check_room(self.site, self._jobs, "lower --rollouts")
+
+    @property
+    def _jobs(self) -> int:
+        return len(self.served) + (not self.options["reuse_grading"]) + self.options["rollouts"]
+
+    def _check_names(self) -> None:
+        if not re.fullmatch(layout.TASK_ID, self.competition):
+            self.problems.append(
+                f"competition '{self.competition}': letters, digits, '.', '_' and '-' only, and one '/' for BioML-bench's."
+            )
+        for key in ("reuse_grading", "reuse_model"):
+            value = self.options[key]
+            if value and not JOB.match(value) and not re.match(r"^https?://", value):
+                self.problems.append(f"--{key.replace('_', '-')} {value}: must be a job number or a URL.")
+            if value and private.IN_URL.search(value):
+                self.problems.append(
+                    f"--{key.replace('_', '-')}: the URL holds a password, which others could read: its key belongs into "
+                    f"{'MODEL_API_KEY' if key == 'reuse_model' else 'GRADING_TOKEN and GRADING_ADMIN_TOKEN'} of your environment."
+                )
+        if (
+            self.agent
+            and self.agent.needs_model
+            and not self.model
+            and not self.options["reuse_model"]
+            and not self.problems
+        ):
+            self.problems.append(
+                f"agent '{self.agent.name}' needs a model. Known models: {', '.join(sites.models(self.site))}."
+            )
+
+    def _check_task(self) -> None:
+        if not re.fullmatch(layout.TASK_ID, self.competition):
+            return
+        try:
+            problem = None if self.needs_preparation else self._unprepared()
+        except ConfigError as error:
+            self.problems += error.problems
+            return
+        if problem:
+            own = [task.id for task in open_registry(self.site.paths.tasks).list_tasks()]
+            meant = sites.meant(self.competition, own)
+            self.problems.append(
+                f"competition '{self.competition}' isn't prepared: {problem} (paths.data of site {self.site.name}). Give --prepare, "
+                f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {', '.join(own)}.{meant}"
+            )
+
+    def _check_script(self) -> None:
+        script = self.options["script"]
+        if script is None:
+            return
+        if not script.is_file() or not os.access(script, os.R_OK):
+            self.problems.append(f"--script {script}: there is no such file that you can read.")
+        if script.suffix not in SCRIPTS:
+            self.problems.append(f"--script {script}: must end in {', '.join(SCRIPTS)}.")
+        if self.agent and not self.agent.takes_script:
+            takers = [name for name, entry in sites.agents().items() if entry.takes_script]
+            self.problems.append(f"--script: agent '{self.agent.name}' runs none; these do: {', '.join(takers)}.")
+
+    def _check_models(self) -> None:
+        for model in self.models:
+            if (
+                model.engine == "external"
+                and model.api_key_variable
+                and not (os.environ.get(model.api_key_variable) or sites.dotenv(model.api_key_variable))
+            ):
+                self.problems.append(
+                    f"model '{model.name}': {model.api_key_variable} is neither in the environment nor in {ROOT}/.env "
+                    "(see .env.example)."
+                )
+        for model in self.served:
+            if model.gpus > self.site.gpu.per_node:
+                self.problems.append(
+                    f"model '{model.name}' needs {model.gpus} GPUs on one node; site {self.site.name} has {self.site.gpu.per_node} "
+                    "(gpu.per_node). Choose a smaller model, or set the key right."
+                )
+            elif model.gpus and not self.site.isolated:
+                self.problems.append(
+                    f"model '{model.name}' runs in a container, but container.runtime of site {self.site.name} is none."
+                )
+            if model.engine == "vllm":
+                self._check_weights(model)
+                unfit = sites.unbindable(str(model.repo)) if Path(str(model.repo)).is_absolute() else None
+                if unfit and self.site.isolated:
+                    self.problems.append(f"model '{model.name}': repo: {model.repo} holds {unfit}.")
+
+    def _check_endpoints(self) -> None:
+        """Ask the models that are somebody else's for one token. A login node may have no way to them, so silence is only told."""
+        reused = self.options["reuse_model"]
+        asked = [
+            (str(model.base_url), model.served_name, model.api_key_variable or "")
+            for model in self.models
+            if model.engine == "external" and not (reused and model is self.model)
+        ]
+        if reused and not JOB.match(reused) and self.agent and self.agent.needs_model:
+            url = reused.rstrip("/")
+            asked.append(
+                (url if url.endswith("/v1") else f"{url}/v1", os.environ.get("MODEL_NAME", ""), "MODEL_API_KEY")
+            )
+        for endpoint in dict.fromkeys(asked):
+            done = subprocess.run(
+                ["bash", str(ENDPOINT), *endpoint],
+                env=os.environ | self._outside(),
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+            )
+            said = done.stdout.strip() or done.stderr.strip()
+            if done.returncode == REFUSED:
+                self.problems.append(f"{said}.")
+            elif done.returncode:
+                click.echo(f"note: from here, {said}; the agent's job will ask again.", err=True)
+
+    def _outside(self) -> dict[str, str]:
+        """Variables for a request to the outside as a job of the site makes it; for endpoint.sh."""
+        here = self.site.environment
+        variables = {"ROOT": str(ROOT), "VENV": sys.prefix, "SITE": self.site.name, **here.exports()}
+        if here.no_proxy:
+            known = os.environ.get("no_proxy")
+            variables["no_proxy"] = ",".join([*here.no_proxy, *([known] if known else [])])
+        return variables | ({"CA_BUNDLE": here.ca_bundle} if here.ca_bundle else {})
+
+    def _check_weights(self, model: Model) -> None:
+        """Whether the weights are there, where no job could fetch them."""
+        if (advice := self.site.weights_advice(model)) is None:
+            return
+        models = self.site.paths.models
+        if problem := weights.problem(str(model.repo), model.revision, models, tokenizer=model.needs_tokenizer):
+            self.problems.append(f"model '{model.name}': {problem}; {advice}.")
+
+    def _check_times(self) -> None:
+        if self.agent is None:
+            return
+        agent = render.agent_seconds(self._time_limit, self.models)
+        servers = [] if self.options["reuse_grading"] else ["grading_server"]
+        for kind in servers + (["model_server"] if self.served else []):
+            limit = getattr(self.site.jobs, kind).time
+            if agent > render.seconds(limit):
+                self.problems.append(
+                    f"the agent's job may take {render.clock(agent)} (its time limit, loading the model, and a margin), "
+                    f"but jobs.{kind}.time of site {self.site.name} is {limit}: lower --time-limit, or raise that key."
+                )
+
+    @property
+    def _time_limit(self) -> int:
+        return render.agent_time_limit(self.site, self.agent, self.options["time_limit"])
+
+    @property
+    def images(self) -> dict[str, Path]:
+        """The images that this workflow needs, by role; empty without containers."""
+        if not self.site.isolated:
+            return {}
+        names = {"grading": "mlebench-env"} if not self.options["reuse_grading"] else {}
+        if self.agent:
+            names["agent"] = self.agent.image
+        for model in self.served:
+            names["model"] = "vllm" if model.engine == "vllm" else "mlebench-env"
+        return {role: Path(self.site.paths.containers, f"{name}.sif") for role, name in names.items()}
+
+    @property
+    def gpu_hours(self) -> float:
+        """The most GPU-hours that the model servers can take: GPUs times the time limit of their jobs."""
+        hours = render.seconds(self.site.jobs.model_server.time) / 3600
+        return self._gpus * hours
+
+    @cached_property
+    def _waves(self) -> tuple[int, int]:
+        """The rollouts that run at once, and the waves that it takes to run all."""
+        rollouts, wants = self.options["rollouts"], self.site.jobs.agent
+        most = None
+        if rollouts > 1 and self.site.scheduler.kind == "slurm":
+            most = limits.at_once(self.site, wants.cpus, wants.memory_gb, self.cluster)
+        at_once = min(rollouts, most or rollouts)
+        return at_once, -(-rollouts // at_once)
+
+    def _seconds(self, waves: int) -> int:
+        """What so many waves of agents can take of their servers, which load first."""
+        once = render.agent_seconds(self._time_limit, self.models)
+        return once + (waves - 1) * render.agent_seconds(self._time_limit, [])
+
+    def waves_note(self) -> str | None:
+        """That the servers end before the last rollouts begin, where it is so."""
+        at_once, waves = self._waves
+        kinds = [] if self.options["reuse_grading"] else ["grading_server"]
+        kinds += ["model_server"] if self.served else []
+        keys = {f"jobs.{kind}.time": getattr(self.site.jobs, kind).time for kind in kinds}
+        short = {key: limit for key, limit in keys.items() if render.seconds(limit) < self._seconds(waves)}
+        if waves == 1 or not short:
+            return None
+        life = min(map(render.seconds, short.values()))
+        lived = next(number for number in range(waves, 0, -1) if number == 1 or self._seconds(number) <= life)
+        all_of_them = self._seconds(waves)
+        longer = f"set {' and '.join(short)} to that, or"
+        return (
+            f"{self.options['rollouts']} rollouts are {waves} waves, as partition {self.site.partitions.cpu.name or '(default)'} runs "
+            f"{at_once} of them at once, and the servers live for {lived} ({', '.join(f'{key} {limit}' for key, limit in short.items())}): "
+            f"what begins later would be lost. All of them take up to {render.clock(all_of_them)} and "
+            f"{self._gpus * all_of_them / 3600:.1f} GPU-hours: "
+            f"{longer if self._may_take(all_of_them) else 'no server may live for so long here: set'} --rollouts to {at_once * lived}."
+        )
+
+    def _may_take(self, seconds: int) -> bool:
+        """Whether the cluster would take servers that live for so long."""
+        time = f"#SBATCH --time={render.clock(seconds)}"
+        servers = {name: text for name, text in self.scripts().items() if name != "agent.sh"}
+        longer = {name: re.sub(r"^#SBATCH --time=.*", time, text, flags=re.MULTILINE) for name, text in servers.items()}
+        return self.site.scheduler.kind != "slurm" or not limits.problems(self.site, longer, self.cluster)
+
+    @property
+    def _gpus(self) -> int:
+        return sum(render.gpus_of(self.site, model) for model in self.served)
+
+    def confirm(self) -> None:
+        limit = self.site.limits.confirm_gpu_hours
+        if self.gpu_hours <= limit or self.options["yes"]:
+            return
+        said = f"this could take {self.gpu_hours:.0f} GPU-hours, more than limits.confirm_gpu_hours = {limit:g}"
+        if not sys.stdin.isatty():
+            raise ConfigError([f"{said}: give --yes to go on."])
+        if not click.confirm(f"{said}. Submit?", err=True):
+            raise ConfigError(["nothing was submitted."])
+
+    def prepare_task(self) -> None:
+        if not self.needs_preparation:
+            return
+        command = [sys.executable, "-m", "helpers.tasks.cli", "generate-data", self.competition, self.site.paths.data]
+        command += ["--tasks-dir", self.site.paths.tasks] if self.site.paths.tasks else []
+        if not self.own_task:
+            command = [str(ROOT / "scripts_hpc" / "prepare_tasks.sh"), self.competition, *self._site_options()]
+        Path(self.site.paths.data).mkdir(parents=True, exist_ok=True)
+        code = attend(
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HPC_SITE": self._site_options()[1]},
+            cwd=self.site.paths.data,  # where its log and its list of failed tasks go
+            stdout=sys.stderr,
+            stdin=subprocess.DEVNULL,
+        )
+        if code:
+            raise Infrastructure(f"preparing '{self.competition}' failed (above).")
+
+    def _site_options(self) -> list[str]:
+        name = sites.pick_site(self.options["site"])
+        path = str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
+        return ["--site", path, *(part for item in self.options["overrides"] for part in ("--set", item))]
+
+    def describe(self) -> str:
+        """What would be submitted, for --dry-run."""
+        lines = [
+            f"site {self.site.name}, competition {self.competition}, agent {self.options['agent']}, nothing is submitted"
+        ]
+        if self.needs_preparation:
+            lines.append(f"first, the task is prepared in {self.site.paths.data}")
+        elif note := self.data_note():
+            lines.append(f"note: {note}")
+        for name, text in self.scripts().items():
+            options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH --")]
+            shown = [
+                option
+                for option in options
+                if not option.startswith(("--output", "--signal", "--no-requeue", "--nodes", "--ntasks"))
+            ]
+            lines.append(f"  {name}: {' '.join(shown)}")
+        lines += [f"note: {note}"] if (note := self.waves_note()) else []
+        lines.append(f"at most {self.gpu_hours:.1f} GPU-hours; {self.options['rollouts']} rollout(s)")
+        return "\n".join(lines)
+
+    def scripts(self, workflow: render.Workflow | None = None) -> dict[str, str]:
+        files = {}
+        if not self.options["reuse_grading"]:
+            files["grading_server.sh"] = render.grading_script(self.site, workflow)
+        for model in self.served:
+            files[f"vllm_{model.name}.sh"] = render.model_script(self.site, model, workflow)
+        task = open_registry(self.site.paths.tasks).get_task(self.competition)
+        files["agent.sh"] = render.agent_script(
+            self.site,
+            self.agent,
+            workflow,
+            self.model,
+            self.feedback,
+            self.options["steps"],
+            self.options["time_limit"],
+            self._script_copy(workflow),
+            task.task_type if task else None,
+        )
+        return files
+
+    def _script_copy(self, workflow: render.Workflow | None) -> str | None:
+        script = self.options["script"]
+        return str(Path(workflow.run_group if workflow else "", "jobs", f"script{script.suffix}")) if script else None
+
+    def write(self) -> str:
+        """Make the run's directory with scripts and workflow.json; returns the shell assignments."""
+        ignore_signals()  # who is told of the folder removes it
+        name = f"_run-group_{self.agent.name.replace('/', '-')}"
+        group = folders.make(Path(self.site.paths.runs), name, "jobs", "logs")
+        workflow = render.Workflow(str(group), self.options["cleanup"])
+        render.write(group / "jobs", self.scripts(workflow), self.site, workflow)
+        if self.options["script"]:
+            shutil.copyfile(self.options["script"], group / "jobs" / f"script{self.options['script'].suffix}")
+        files_module.write_json(group / "workflow.json", private.masked(self._record(group)))
+        values = {
+            "RUN_GROUP": str(group),
+            "SCHEDULER": self.site.scheduler.kind,
+            "ADDRESS_DIR": self.site.paths.address_dir,
+            "COMPETITION": self.competition,
+            "AGENT": self.agent.name,
+            "MODEL": self.model.name if self.model else "",
+            "MODEL_ARGUMENT": self._argument(self.model, self.options["reuse_model"]),
+            "FEEDBACK": self.feedback.name if self.feedback else "",
+            "FEEDBACK_ARGUMENT": self._argument(self.feedback, None),
+            "GRADING_ARGUMENT": _reused(self.options["reuse_grading"]),
+            "ROLLOUTS": str(self.options["rollouts"]),
+            "SEED": str(self.options["seed"]),
+            "ISOLATED": "1" if self.site.isolated else "0",
+            # where a server starts late (a GPU queue), the others start with it and not days before
+            "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
+        }
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+    def _argument(self, model: Model | None, reused: str | None) -> str:
+        if reused:
+            return _reused(reused)
+        return "external" if model and model.engine == "external" else ""
+
+    def _record(self, group: Path) -> dict[str, Any]:
+        config = self.site.model_dump(mode="json")
+        chosen = {
+            "site": config,
+            "model": self.model.model_dump() if self.model else None,
+            "feedback_model": self.feedback.model_dump() if self.feedback else None,
+            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
+            "script": hashlib.sha256(self.options["script"].read_bytes()).hexdigest()
+            if self.options["script"]
+            else None,
+            "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
+            "time_limit": self._time_limit,
+            "images": {role: image_digest(path) for role, path in self.images.items()},
+        }
+        return {
+            "schema": 1,
+            "run": group.name,
+            "created_at": files_module.now(),
+            "command": shlex.split(self.options["command_line"]),
+            "site": self.site.name,
+            "competition": self.competition,
+            "agent": self.agent.name,
+            "model": self.model.name if self.model else None,
+            "language_model": self.model.is_language_model if self.model else None,
+            "rollouts": self.options["rollouts"],
+            "seed": self.options["seed"],
+            "cleanup": self.options["cleanup"],
+            **sealing.seal(group, self.agent.path),
+            "config_hash": config_hash(chosen),
+            "data_fingerprint": self.data_fingerprint,
+            "config": config,
+            "model_config": chosen["model"],
+            "feedback_model_config": chosen["feedback_model"],
+            "agent_config": {**chosen["agent"], "steps": chosen["steps"], "time_limit": chosen["time_limit"]},
+            "images": {
+                role: {"path": str(path), "sha256": chosen["images"][role]} for role, path in self.images.items()
+            },
+            "jobs": {"agents": []},
+            "reused": {"grading": bool(self.options["reuse_grading"]), "model": bool(self.options["reuse_model"])},
+        }
+
+
+def _reused(value: str | None) -> str:
+    return f"auto:{value}" if value and JOB.match(value) else value or ""
+
+
+def config_hash(chosen: dict[str, Any]) -> str:
+    """sha256 of what could change a result: model, agent, limits, images; of the site its variables and the agent's resources."""
+    site = chosen["site"]
+    relevant = {
+        **chosen,
+        "site": {
+            "runtime": site["container"]["runtime"],
+            "variables": private.masked(site["environment"]["variables"]),
+            "agent": {key: site["jobs"]["agent"][key] for key in ("cpus", "memory_gb")},
+        },
+    }
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+def image_digest(path: Path) -> str | None:
+    """The image's sha256 as its build wrote it beside it; None where there is none (hashing gigabytes at each start would cost minutes)."""
+    try:
+        return Path(f"{path}.sha256").read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def submitted(group: Path, jobs: list[list[str]]) -> None:
+    """Put the job ids into workflow.json, and a waiting run's folder in place for each agent job.
+
+    jobs: [role, id] pairs; roles grading_server, model_server, feedback_server, agent (once a rollout, in order).
+    """
+    record = files_module.read_json(group / "workflow.json") or {}
+    ids: dict[str, Any] = {"agents": []}
+    for role, job in jobs:
+        if role == "agent":
+            ids["agents"].append(job)
+        else:
+            ids[role] = job
+    record["jobs"] = ids
+    files_module.write_json(group / "workflow.json", record)
+    for rollout, job in enumerate(ids["agents"]):
+        folder = group / metadata.run_name(record["competition"], job)
+        folder.mkdir(exist_ok=True)
+        if not (folder / "run_metadata.json").exists():
+            files_module.write_json(folder / "run_metadata.json", _waiting(record, ids, job, rollout))
+
+
+def abandoned(group: Path, jobs: list[list[str]]) -> None:
+    """Note that the submission was broken off, its jobs cancelled; the runs that were submitted end as cancelled."""
+    submitted(group, jobs)
+    for run in metadata.runs_of(group):
+        run.settle("cancelled", "the submission was broken off: a job was refused, or Ctrl-C")
+    metadata.tell_aggregate(group)
+
+
+def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "run_id": metadata.run_name(record["competition"], job),
+        "competition": record["competition"],
+        "agent": record["agent"],
+        "model": record["model"],
+        "seed": record["seed"] + rollout,
+        "rollout": rollout,
+        "state": "waiting",
+        "reason": "in the queue",
+        "job_id": job,
+        "grading_job": ids.get("grading_server"),
+        "model_job": ids.get("model_server"),
+        "data_fingerprint": record.get("data_fingerprint"),
+        "isolated": record["config"]["container"]["runtime"] != "none",
+        "cpus": record["config"]["jobs"]["agent"]["cpus"],
+        "created_at": files_module.now(),
+        "agent_started_at": None,
+        "agent_ended_at": None,
+        "ended_at": None,
+    }

@@ -1,0 +1,69 @@
+"""Files that others may read or lay meanwhile: whole or not at all, bounded, and no link followed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old text or the new, never a part; raises OSError."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # the temporary one means nothing to a person
+        raise
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)  # a full disk doesn't say where
+        raise
+
+
+def read_file(path: str | Path, limit: int = 16 * 2**20) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes.
+
+    A link is not followed and a pipe not waited on: an agent could lay either. Raises OSError, or ValueError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise ValueError(f"is larger than {limit} bytes")
+    return data
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a regular file, or None where it is missing, a link, broken, or no object."""
+    try:
+        data = json.loads(decoded(read_file(path))[0])
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def decoded(data: bytes) -> tuple[str, bool]:
+    """The text of a file in UTF-8, and whether all of it is: a text that was cut within a character is no reason to lose the rest."""
+    text = data.decode("utf-8-sig", "replace")
+    return text, "\ufffd" not in text or "\ufffd".encode() in data

@@ -1,0 +1,71 @@
+"""A folder of jobs is sealed: they run a copy of the code that lies in it, which no later change of the checkout reaches."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from helpers.config.sites import ROOT
+
+CODE = "jobs/code"  # in a folder of jobs: what they run, laid out as in the checkout
+AGENTS = Path("templates", "agents")
+# what jobs use of the checkout; all else on a node is in its image, or in the environments outside containers
+SEALED = (
+    "scripts_hpc/lib",
+    "helpers",
+    AGENTS,
+    "templates/replay",
+    "templates/tasks",
+    "site-config/default.yaml",
+    "site-config/local.yaml",
+)
+
+
+def seal(folder: Path, agent: Path | None = None) -> dict[str, Any]:
+    """Copy what jobs run into their folder; what it is, for its record: commit, whether it differs from that, sha256 of the copy.
+
+    agent: the folder of an agent's files, where it isn't one of the checkout's. Raises OSError.
+    """
+    commit, dirty = git_state()
+    digest = hashlib.sha256()
+    sources = {part: ROOT / part for part in SEALED}
+    if agent and own_agent(agent):
+        sources["agent"] = agent
+    for part, source in sources.items():
+        for name, path in _files(source):
+            target = folder / CODE / part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+            digest.update(f"{Path(part, name)}\0{target.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+            digest.update(target.read_bytes())
+    return {"git_commit": commit, "git_dirty": dirty, "code": {"path": CODE, "sha256": digest.hexdigest()}}
+
+
+def own_agent(path: Path) -> bool:
+    """Whether an agent's files are a person's own, outside the checkout's agents."""
+    return not path.resolve().is_relative_to((ROOT / AGENTS).resolve())
+
+
+def _files(source: Path) -> Iterator[tuple[str, Path]]:
+    if source.is_file():
+        yield "", source
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield str(path.relative_to(source)), path
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """The checkout's commit, and whether tracked files differ from it; None for both outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
