@@ -29,18 +29,10 @@ from helpers.lib.checkout import ROOT
 from helpers.lib.errors import ConfigError
 
 SITE_DIR = ROOT / "site-config"
-
-
 OWN_TASKS = ROOT / "tasks"  # the user's own tasks, where the site names no other folder (paths.tasks)
-
-
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
-
-
 # Expanded by the job on its own node, not here: the login node's values would be wrong there.
 LEFT_TO_THE_JOB = {("paths", "scratch"), ("environment", "setup")}
-
-
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 

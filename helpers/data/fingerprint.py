@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers.lib import files as files_module
+from helpers.lib import disk
 from helpers.runs import metadata
 
 FILE, KEY = "fingerprint.json", "data_fingerprint"
@@ -40,7 +40,7 @@ class _File(NamedTuple):
 def known(folder: Path, keep: bool = True) -> str:
     """The fingerprint of a prepared/ folder: the one kept there, or made now and (keep) kept where that can be written. Raises OSError."""
     files = _files(folder)
-    kept = files_module.read_json(folder / FILE) or {}
+    kept = disk.read_json(folder / FILE) or {}
     said = kept.pop(KEY, None)
     if isinstance(said, str) and kept == _state(files):
         return said
@@ -65,7 +65,7 @@ def stamp(folder: Path) -> str:
 def _keep(folder: Path, files: list[_File]) -> str:
     made = _digest(folder, files)
     with contextlib.suppress(OSError):  # somebody else's data
-        files_module.write_json(folder / FILE, {KEY: made, **_state(files)})
+        disk.write_json(folder / FILE, {KEY: made, **_state(files)})
     return made
 
 

@@ -7,6 +7,7 @@ Ids may have one slash (BioML-bench's `folder/task`).
 """
 
 from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
@@ -16,17 +17,14 @@ import socket
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from helpers.lib import folders
+
 from helpers.data import fingerprint
+from helpers.lib import folders
 from helpers.lib.errors import Busy
 
 # a task of BioML-bench has one slash
 TASK_ID = r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*"
-
-
 MANIFEST = "manifest.json"
-
-
 # errors of file systems that have no locks (Lustre without -o flock, some NFS)
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.scheduler.query import Job, Scheduler, SchedulerUnavailable
 
 JOB_ID = re.compile(r"\d+(_\d+)?")
@@ -32,7 +32,7 @@ def submitted(folder: Path) -> list[tuple[str, str]]:
     Written by scripts_hpc/lib/submit.sh alone. The job is the whole array where it is one.
     """
     try:
-        text = files.read_file(folder / "jobs" / "submitted").decode("utf-8", "replace")
+        text = disk.read_file(folder / "jobs" / "submitted").decode("utf-8", "replace")
     except (OSError, ValueError):
         return []
     return NOTED.findall(text[: text.rfind("\n") + 1])  # the last line may be half written

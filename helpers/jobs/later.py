@@ -23,8 +23,7 @@ from helpers.jobs.kinds.base import Refused
 from helpers.jobs.kinds.grading import GRADED, Grading, earlier_reason
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.workflow import SiteChecks
-from helpers.lib import files as files_module
-from helpers.lib import folders, private, values
+from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import launch
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import catch_signals, ignore_signals
@@ -214,14 +213,14 @@ def plan(word: str | None, site_name: str | None, overrides: list[str]) -> str:
     render.write(folder / "jobs", files, site, workflow)
     record = {
         "schema": 1,
-        "created_at": files_module.now(),
+        "created_at": values.now(),
         "site": site.name,
         "competition": competition,
         "runs": [str(one.run.directory) for one in orders],
         **sealing.seal(folder),
         "config": site.model_dump(mode="json"),
     }
-    files_module.write_json(folder / Grading.RECORD, private.masked(record))
+    disk.write_json(folder / Grading.RECORD, private.masked(record))
     return _assignments(
         {
             "FOLDER": str(folder),

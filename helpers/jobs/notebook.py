@@ -15,7 +15,7 @@ from helpers.config.sites import ROOT, Site, load_site, pick_site
 from helpers.data import layout
 from helpers.jobs.kinds.notebook import Notebook
 from helpers.jobs.workflow import SiteChecks
-from helpers.lib import files, folders, private
+from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import launch
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing
@@ -38,14 +38,14 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     render.write(folder / "jobs", {"notebook.sh": render.notebook_script(site, time_limit, workflow)}, site, workflow)
     record = {
         "schema": 1,
-        "created_at": files.now(),
+        "created_at": values.now(),
         "site": site.name,
         "task": task,
         **sealing.seal(folder),
         "config": site.model_dump(mode="json"),
     }
-    files.write_json(folder / Notebook.RECORD, private.masked(record))
-    values = {
+    disk.write_json(folder / Notebook.RECORD, private.masked(record))
+    told = {
         "NOTEBOOK": str(folder),
         "NOTEBOOKS": str(Path(site.paths.notebooks, task.replace("/", "-"))),
         "SCHEDULER": site.scheduler.kind,
@@ -54,7 +54,7 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
         "IDLE_MINUTES": str(site.limits.idle_server_minutes),
         "LIMIT": render.clock(time_limit or site.jobs.agent.time_limit),
     }
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())
 
 
 def _task_problems(site: Site, task: str) -> list[str]:

@@ -20,7 +20,7 @@ from helpers.config import sites
 from helpers.config.sites import Site
 from helpers.jobs import workflow
 from helpers.jobs.kinds.preparation import RECORD, is_prepared
-from helpers.lib import files, folders, private
+from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import launch
 from helpers.lib.errors import ConfigError
 from helpers.lib.signals import catch_signals, ignore_signals
@@ -165,8 +165,8 @@ class _Plan:
     def passed_on(self) -> list[str]:
         """The options that the elements are given."""
         options = self.options
-        values = {key: getattr(options, key) for key in ("backend", "retries", "retry_wait", "timeout", "min_free")}
-        given = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value is not None]
+        told = {key: getattr(options, key) for key in ("backend", "retries", "retry_wait", "timeout", "min_free")}
+        given = [f"--{key.replace('_', '-')}={value}" for key, value in told.items() if value is not None]
         flags = [flag for flag in prepare_all_tasks.FLAGS if getattr(options, flag[2:].replace("-", "_"))]
         return [*given, *flags, *(["--force"] if options.force else [])]
 
@@ -199,7 +199,7 @@ class _Plan:
             (folder / "parts" / str(number)).write_text("".join(f"{task}\n" for task in part), encoding="utf-8")
         record = {
             "schema": 1,
-            "created_at": files.now(),
+            "created_at": values.now(),
             "command": shlex.split(command_line),
             "site": self.site.name,
             "tasks": self.tasks,
@@ -215,13 +215,13 @@ class _Plan:
             **sealing.seal(folder),
             "config": self.site.model_dump(mode="json"),
         }
-        files.write_json(folder / RECORD, private.masked(record))
-        values = {
+        disk.write_json(folder / RECORD, private.masked(record))
+        told = {
             "PREPARATION": folder,
             "SCHEDULER": self.site.scheduler.kind,
             "ADDRESS_DIR": self.site.paths.address_dir,
         }
-        lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in values.items()]
+        lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in told.items()]
         return "".join([*lines, f"ARRAYS=({' '.join(map(str, self.arrays))})\n"])
 
     def _write_list(self, log_file: str, failed_tasks: str) -> None:

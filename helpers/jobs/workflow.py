@@ -20,8 +20,7 @@ from helpers.config import sites
 from helpers.config.sites import ROOT, AgentEntry, Model, Site
 from helpers.data import fingerprint, layout
 from helpers.images import weights
-from helpers.lib import files as files_module
-from helpers.lib import folders, private, room
+from helpers.lib import disk, folders, private, room, values
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
@@ -557,8 +556,8 @@ class _Asked(SiteChecks):
         render.write(group / "jobs", self.scripts(workflow), self.site, workflow)
         if self.options["script"]:
             shutil.copyfile(self.options["script"], group / "jobs" / f"script{self.options['script'].suffix}")
-        files_module.write_json(group / "workflow.json", private.masked(self._record(group)))
-        values = {
+        disk.write_json(group / "workflow.json", private.masked(self._record(group)))
+        told = {
             "RUN_GROUP": str(group),
             "SCHEDULER": self.site.scheduler.kind,
             "ADDRESS_DIR": self.site.paths.address_dir,
@@ -575,7 +574,7 @@ class _Asked(SiteChecks):
             # where a server starts late (a GPU queue), the others start with it and not days before
             "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
         }
-        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())
 
     def _argument(self, model: Model | None, reused: str | None) -> str:
         if reused:
@@ -599,7 +598,7 @@ class _Asked(SiteChecks):
         return {
             "schema": 1,
             "run": group.name,
-            "created_at": files_module.now(),
+            "created_at": values.now(),
             "command": shlex.split(self.options["command_line"]),
             "site": self.site.name,
             "competition": self.competition,
@@ -655,7 +654,7 @@ def submitted(group: Path, jobs: list[list[str]]) -> None:
 
     jobs: [role, id] pairs; roles grading_server, model_server, feedback_server, agent (once a rollout, in order).
     """
-    record = files_module.read_json(group / "workflow.json") or {}
+    record = disk.read_json(group / "workflow.json") or {}
     ids: dict[str, Any] = {"agents": []}
     for role, job in jobs:
         if role == "agent":
@@ -663,12 +662,12 @@ def submitted(group: Path, jobs: list[list[str]]) -> None:
         else:
             ids[role] = job
     record["jobs"] = ids
-    files_module.write_json(group / "workflow.json", record)
+    disk.write_json(group / "workflow.json", record)
     for rollout, job in enumerate(ids["agents"]):
         folder = group / metadata.run_name(record["competition"], job)
         folder.mkdir(exist_ok=True)
         if not (folder / "run_metadata.json").exists():
-            files_module.write_json(folder / "run_metadata.json", _waiting(record, ids, job, rollout))
+            disk.write_json(folder / "run_metadata.json", _waiting(record, ids, job, rollout))
 
 
 def abandoned(group: Path, jobs: list[list[str]]) -> None:
@@ -696,7 +695,7 @@ def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int
         "data_fingerprint": record.get("data_fingerprint"),
         "isolated": record["config"]["container"]["runtime"] != "none",
         "cpus": record["config"]["jobs"]["agent"]["cpus"],
-        "created_at": files_module.now(),
+        "created_at": values.now(),
         "agent_started_at": None,
         "agent_ended_at": None,
         "ended_at": None,

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 LOG_BYTES = 64 * 1024
-
-
 # an agent's output could drive the terminal, or turn the order of what is shown
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 

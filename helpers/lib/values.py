@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -50,3 +50,8 @@ def seconds_of(value: Any) -> float | None:
 def time_of(value: Any) -> str | None:
     """An ISO 8601 time in UTC, as it is written."""
     return text(value) if seconds_of(value) is not None else None
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from helpers.scheduler.query import Allocation, Scheduler, SchedulerUnavailable
 from helpers.lib.values import number, seconds_of, section, text
+from helpers.scheduler.query import Allocation, Scheduler, SchedulerUnavailable
 
 FOREIGN = 7 * 86400.0  # a job's longest life, nearly everywhere
 EARLY, LATE = 300.0, 3600.0  # clocks differ, and a job notes its start when the site's modules are loaded

@@ -18,8 +18,9 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any, TextIO
 
-from helpers.runs import costs, mlflow_export, metadata as metadata_module
-from helpers.lib import files, values
+from helpers.lib import disk, values
+from helpers.runs import costs, mlflow_export
+from helpers.runs import metadata as metadata_module
 
 # The columns in their order, and what they hold. An empty cell means: not known, or not reached.
 COLUMNS = {
@@ -106,7 +107,7 @@ def _load(
     damaged: takes a line on one that is readable but for some characters.
     """
     try:
-        text, is_whole = files.decoded(files.read_file(f"{folder}/{name}", limit))
+        text, is_whole = disk.decoded(disk.read_file(f"{folder}/{name}", limit))
         data = json.loads(text)
         if isinstance(data, dict):
             if not is_whole and damaged is not None:
@@ -165,7 +166,9 @@ class _Run:
     @cached_property
     def _judged(self) -> tuple[str, str | None]:
         state = self.metadata.get("state")
-        return metadata_module.judged(state, self.report) if isinstance(state, str) and state in STATES else ("lost", None)
+        return (
+            metadata_module.judged(state, self.report) if isinstance(state, str) and state in STATES else ("lost", None)
+        )
 
     @cached_property
     def is_open(self) -> bool:
@@ -204,7 +207,11 @@ class _Run:
     def _submitted_job(self) -> str:
         """The job of a run that can't tell it: the one whose folder this would be."""
         jobs = values.section(self.workflow, "jobs").get("agents")
-        names = {metadata_module.run_name(self.task or "", str(job)): str(job) for job in jobs} if isinstance(jobs, list) else {}
+        names = (
+            {metadata_module.run_name(self.task or "", str(job)): str(job) for job in jobs}
+            if isinstance(jobs, list)
+            else {}
+        )
         return names.get(self.name, "")
 
     @property
@@ -456,7 +463,9 @@ class Collection:
         """The folders of runs that are there, and of those that should be: of every job that was submitted."""
         jobs = values.section(workflow, "jobs").get("agents")
         competition = values.text(workflow.get("competition")) or ""
-        submitted = {metadata_module.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
+        submitted = (
+            {metadata_module.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
+        )
         found = {name for name in submitted if "/" not in name}
         for name, is_folder in _folders(group).items():
             looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))

@@ -1,35 +1,22 @@
 """The run directory: workflow.json of a workflow, run_metadata.json of each run in it; reading, settling, writing."""
 
 from __future__ import annotations
+
 import contextlib
-import json
 import os
-import stat
 import sys
-import tempfile
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from helpers.lib import values
+
+from helpers.lib import disk, values
 from helpers.scheduler.query import Job
-from helpers.lib.files import now, read_json, write_json
 
 SUBMISSION = "submission/submission.csv"  # in a run's folder
-
-
 MOST_LOOKED_AT = 1000  # workflows, the newest first, to find the last one on a task
-
-
 OPEN_STATES = ("waiting", "running")
-
-
 UNGRADED = ("lost", "timed_out")  # may have submitted something; `jobs.sh grade` tells
-
-
 KEPT = "; the submission is kept: scripts_hpc/jobs.sh grade "  # as scripts_hpc/lib/run.sh says it
-
-
 # Each end state with what to do about it; `lost` is the infrastructure's fault and never counts as a zero.
 END_STATES = {
     "scored": "done",
@@ -93,13 +80,13 @@ class Run:
     def report(self) -> dict[str, Any]:
         """The grading report, empty while there is none."""
         if self._report is None:
-            self._report = read_json(self.directory / "grading_report.json") or {}
+            self._report = disk.read_json(self.directory / "grading_report.json") or {}
         return self._report
 
     def reread(self) -> None:
         with contextlib.suppress(OSError):
             os.listdir(self.directory)  # makes a network file system look again
-        self.metadata, self._report = read_json(self.directory / "run_metadata.json") or self.metadata, None
+        self.metadata, self._report = disk.read_json(self.directory / "run_metadata.json") or self.metadata, None
 
     def settle(self, state: str, reason: str) -> None:
         """Give the run its end state, for a job that could not do so itself; one that it has got by now stays. Raises OSError."""
@@ -107,13 +94,13 @@ class Run:
         if self.is_open:
             submitted = self.metadata.get("agent_started_at") and (self.directory / SUBMISSION).is_file()
             reason += f"{KEPT}{self.directory}" if state in UNGRADED and submitted else ""
-            self.metadata |= {"state": state, "reason": reason, "ended_at": now()}
-            write_json(self.directory / "run_metadata.json", self.metadata)
+            self.metadata |= {"state": state, "reason": reason, "ended_at": values.now()}
+            disk.write_json(self.directory / "run_metadata.json", self.metadata)
 
 
 def runs_of(workflow: Path) -> list[Run]:
     """The runs of a workflow's directory, in the order of their job numbers."""
-    found = [Run(path.parent, read_json(path) or {}) for path in workflow.glob("*/run_metadata.json")]
+    found = [Run(path.parent, disk.read_json(path) or {}) for path in workflow.glob("*/run_metadata.json")]
     return sorted(found, key=lambda run: (len(run.job_id), run.job_id))
 
 
@@ -129,8 +116,8 @@ def write_aggregate(group: Path, found: list[Run] | None = None) -> bool:
     if not found or any(run.is_open for run in found):
         return False
     aggregate = _aggregate(found)
-    if read_json(group / "grading_report.json") != aggregate:
-        write_json(group / "grading_report.json", aggregate)
+    if disk.read_json(group / "grading_report.json") != aggregate:
+        disk.write_json(group / "grading_report.json", aggregate)
     return True
 
 
@@ -184,7 +171,7 @@ def latest_data(folder: Path, competition: str) -> tuple[str, str] | None:
     except OSError:
         return None
     for name in names[:MOST_LOOKED_AT]:
-        record = read_json(folder / name / "workflow.json") or {}
+        record = disk.read_json(folder / name / "workflow.json") or {}
         data = record.get("data_fingerprint")
         if record.get("competition") == competition and isinstance(data, str):
             return name, data

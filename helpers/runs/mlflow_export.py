@@ -6,7 +6,6 @@ value of a metric: a row that has changed since is therefore logged anew, and th
 
 from __future__ import annotations
 
-from helpers.lib.checkout import ROOT
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from helpers.lib.checkout import ROOT
 
 DEFAULT_STORE = "sqlite:///mlflow.db"  # MLflow's own default; since 3.7 it refuses folders (file:, mlruns)
 REQUIREMENTS = ROOT / "requirements" / "tracking.txt"

@@ -12,14 +12,8 @@ from helpers.scheduler import container_faults
 
 # `<script>: message`, as die of scripts_hpc/lib/common.sh says it; Slurm runs every script under the name slurm_script
 LAST_WORDS = re.compile(r"^(?:\S*/)?(?:slurm_script|[\w.-]+\.sh): (?!line \d+:)(.+)$", re.MULTILINE)
-
-
 SEE_LOG = "see its log"  # an advice of the job's own that leads there: what stands there says more
-
-
 READ_LOG = "read its log: `{logs}`"
-
-
 Sentence = tuple[str, str]  # a cause and an advice, with words in braces that are filled in
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from helpers.config import sites
 from helpers.config.sites import NAME, ROOT, Strict, meant, sentence, shown
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.lib.errors import ConfigError
 
 TEMPLATES = ROOT / "templates" / "tasks"
@@ -373,7 +373,7 @@ class TaskRegistry:
             "runtime_config": runtime,
             "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        files.write_json(Path(output_path), config)
+        disk.write_json(Path(output_path), config)
         return config
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from helpers.config import sites
 from helpers.data import layout
-from helpers.lib import files, folders
+from helpers.lib import disk, folders
 from helpers.lib.errors import ConfigError
 from helpers.runs import metadata as metadata_module
 from helpers.tasks import processes
@@ -155,7 +155,7 @@ class TaskRunner:
                 record |= {"stdout": processes.tail(out), "stderr": processes.tail(err)}
                 record["error"] = record["error"] or _why(record, limit)
                 record["success"] = record["error"] is None
-                files.write_json(self._record(task.id, "results"), record)
+                disk.write_json(self._record(task.id, "results"), record)
         return record
 
     def evaluate_task_results(self, task_id: str, results_dir: str | Path | None = None) -> dict[str, Any]:
@@ -167,10 +167,10 @@ class TaskRunner:
         found = find_results(results_dir or self.workspace(task_id) / "results", task_id)
         seconds = found.execution_time
         if results_dir is None:
-            seconds = (files.read_json(self._record(task_id, "results")) or {}).get("execution_time")
+            seconds = (disk.read_json(self._record(task_id, "results")) or {}).get("execution_time")
         evaluation = self._usual_validator().evaluate_task(task, found.folder, seconds)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        files.write_json(self._record(task_id, "evaluation"), evaluation)
+        disk.write_json(self._record(task_id, "evaluation"), evaluation)
         return evaluation
 
     def _usual_validator(self) -> Any:
@@ -303,12 +303,12 @@ def find_results(path: str | Path, task_id: str) -> Results:
     """
     path = Path(path).absolute()
     run = _run_of(path)
-    metadata = files.read_json(run / "run_metadata.json") if run else None
+    metadata = disk.read_json(run / "run_metadata.json") if run else None
     if metadata is None:
         return _own_results(path, task_id)
     if metadata.get("competition") != task_id:
         raise ConfigError([f"{run} is a run of {metadata.get('competition')}, not of {task_id}."])
-    workflow = files.read_json(run.parent / "workflow.json") or {}
+    workflow = disk.read_json(run.parent / "workflow.json") or {}
     data_dir = workflow.get("config", {}).get("paths", {}).get("data")
     return Results(_folder(run / "submission"), _seconds(metadata), data_dir)
 
@@ -338,7 +338,7 @@ def _own_results(path: Path, task_id: str) -> Results:
         if not path.is_dir():
             raise ConfigError([f"{path}: there is no such folder of results."])
         return Results(path)
-    record = files.read_json(workspace.parent / f"{workspace.name}_results.json") or {}
+    record = disk.read_json(workspace.parent / f"{workspace.name}_results.json") or {}
     return Results(_folder(workspace / "results"), record.get("execution_time"))
 
 

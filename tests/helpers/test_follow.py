@@ -19,7 +19,7 @@ from helpers.jobs.fleet import Fleet, submitted
 from helpers.jobs.kinds.base import Site
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.watch import Watch, watch
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.runs import metadata as metadata_module
 from helpers.scheduler import query
 from helpers.scheduler.query import Scheduler, SchedulerUnavailable
@@ -98,7 +98,7 @@ def group(slurm: Path, state: str = "running", **metadata: Any) -> Path:
 
 def tell(folder: Path, state: str, **metadata: Any) -> None:
     data = {"state": state, "job_id": "13", "competition": "toy", "agent": "a", "seed": 0, **metadata}
-    files.write_json(folder / "toy_13" / "run_metadata.json", data)
+    disk.write_json(folder / "toy_13" / "run_metadata.json", data)
 
 
 def state_of(folder: Path) -> str:
@@ -190,7 +190,7 @@ def test_rows_and_exit_code_come_from_one_look(slurm: Path, capsys: Any) -> None
     assert state_of(folder) == "lost"
     # its node was only slow: the agent ends well while the watcher does
     tell(folder, "scored", reason="graded")
-    files.write_json(folder / "toy_13" / "grading_report.json", {"total_score": 0.93, "score": 0.93})
+    disk.write_json(folder / "toy_13" / "grading_report.json", {"total_score": 0.93, "score": 0.93})
     assert one.tell() == 0
     assert "score 0.93" in capsys.readouterr().out
 
@@ -340,8 +340,8 @@ def lent(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that has scored, whose model server, job 12, the living job 20 of another run uses."""
     monkeypatch.setattr("helpers.jobs.kinds.workflow.SERVER_SECONDS", 0.3)
     folder = group(slurm)
-    record = files.read_json(folder / "workflow.json")
-    files.write_json(
+    record = disk.read_json(folder / "workflow.json")
+    disk.write_json(
         folder / "workflow.json", {**record, "cleanup": "on", "jobs": {"model_server": "12", "agents": ["13"]}}
     )
     (slurm / "vllm_x_12.consumers").mkdir()

@@ -11,7 +11,7 @@ import pytest
 from helpers.jobs import cli, fleet
 from helpers.jobs.kinds import base
 from helpers.jobs.watch import Watch
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.scheduler.query import Job, SchedulerUnavailable
 
 # Every reason that squeue of Slurm 22.05.8 can give for a job that waits (its library's own texts).
@@ -374,7 +374,7 @@ def test_another_persons_run_can_be_looked_at(tmp_path: Path, scheduler: Any, ca
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files, "write_json", refuse)
+    monkeypatch.setattr(disk, "write_json", refuse)
     code, _, error = call(capsys, "status", group)
     assert code == 0
     assert "Permission denied" in error

@@ -11,7 +11,7 @@ import pytest
 from helpers.jobs import later
 from helpers.jobs.kinds.base import Refused
 from helpers.jobs.kinds.grading import LaterRun
-from helpers.lib import files
+from helpers.lib import disk, values
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 
@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Run:
     """A run whose job was killed while its agent had time left, with a submission that was there by then."""
     (tmp_path / "submission").mkdir()
     (tmp_path / "submission" / "submission.csv").write_text("id,1\n")
-    ended = files.now()
+    ended = values.now()
     data = {"state": "lost", "reason": "node", "agent_started_at": NOW, "time_limit_seconds": 10**9, "ended_at": ended}
     return Run(tmp_path, data)
 
@@ -103,7 +103,7 @@ def test_an_order_is_read_by_a_shell_as_it_was_written(run: Run) -> None:
 
 def test_a_grading_that_came_to_nothing_leaves_the_end_and_its_reason(run: Run) -> None:
     path, kept = run.directory / "run_metadata.json", f"{metadata.KEPT}{run.directory}"
-    files.write_json(path, run.metadata | {"reason": f"node{kept}"})
+    disk.write_json(path, run.metadata | {"reason": f"node{kept}"})
     for job in ("7", "8"):
         one = LaterRun(run.directory, job=job)
         one.reread()
@@ -111,7 +111,7 @@ def test_a_grading_that_came_to_nothing_leaves_the_end_and_its_reason(run: Run) 
         one.settle("cancelled", f"job {job} was cancelled")
         assert not one.is_open and one.state == "lost"
         assert one.reason == f"node; not graded later either, by job {job}: job {job} was cancelled{kept}"
-    files.write_json(path, run.metadata | {"state": "scored", "reason": "graded"})
+    disk.write_json(path, run.metadata | {"state": "scored", "reason": "graded"})
     one = LaterRun(run.directory, job="9")
     one.settle("lost", "its job is gone")
     assert one.metadata["reason"] == "graded" and not one.is_open

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.runs import metadata as metadata_module
 from helpers.runs.metadata import Run
 from helpers.scheduler.query import Job
@@ -25,10 +25,10 @@ def make_run(workflow: Path, name: str, **metadata: Any) -> Run:
 
 def test_write_json_leaves_the_old_file_and_no_other_when_it_fails(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    files.write_json(path, {"a": 1})
+    disk.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        files.write_json(path, {"a": object()})
-    assert files.read_json(path) == {"a": 1}
+        disk.write_json(path, {"a": object()})
+    assert disk.read_json(path) == {"a": 1}
     assert os.listdir(tmp_path) == ["a.json"]
     assert path.stat().st_mode & 0o777 == 0o644
 
@@ -36,7 +36,7 @@ def test_write_json_leaves_the_old_file_and_no_other_when_it_fails(tmp_path: Pat
 def test_write_json_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("kept")
     (tmp_path / "a.json").symlink_to(tmp_path / "other")
-    files.write_json(tmp_path / "a.json", {})
+    disk.write_json(tmp_path / "a.json", {})
     assert (tmp_path / "other").read_text() == "kept"
     assert not (tmp_path / "a.json").is_symlink()
 
@@ -49,15 +49,15 @@ def test_write_json_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) ->
 def test_read_json_has_no_object_for_a_broken_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    assert files.read_json(path) is None
+    assert disk.read_json(path) is None
 
 
 def test_a_text_cut_within_a_character_is_readable(tmp_path: Path) -> None:
     path = tmp_path / "run_metadata.json"
     path.write_bytes('{"state": "lost", "reason": "refused (größ'.encode()[:-1] + b'e)"}')
-    assert files.read_json(path) == {"state": "lost", "reason": "refused (grö\ufffde)"}
-    assert files.decoded("größe \ufffd".encode()) == ("größe \ufffd", True)
-    assert files.decoded("größe".encode()[:3]) == ("gr\ufffd", False)
+    assert disk.read_json(path) == {"state": "lost", "reason": "refused (grö\ufffde)"}
+    assert disk.decoded("größe \ufffd".encode()) == ("größe \ufffd", True)
+    assert disk.decoded("größe".encode()[:3]) == ("gr\ufffd", False)
 
 
 def test_read_json_follows_no_link_and_waits_on_no_pipe(tmp_path: Path) -> None:
@@ -66,17 +66,17 @@ def test_read_json_follows_no_link_and_waits_on_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "folder.json").mkdir()
     for name in ("link.json", "pipe.json", "folder.json", "missing.json"):
-        assert files.read_json(tmp_path / name) is None, name
+        assert disk.read_json(tmp_path / name) is None, name
 
 
 def test_read_file_has_a_limit_and_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 10)
     before = os.listdir("/proc/self/fd")
-    assert files.read_file(tmp_path / "a", 10) == b"x" * 10
+    assert disk.read_file(tmp_path / "a", 10) == b"x" * 10
     with pytest.raises(ValueError, match="larger than 9 bytes"):
-        files.read_file(tmp_path / "a", 9)
+        disk.read_file(tmp_path / "a", 9)
     with pytest.raises(ValueError, match="not a regular file"):
-        files.read_file(tmp_path)
+        disk.read_file(tmp_path)
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -179,6 +179,6 @@ def test_the_newest_data_that_a_task_was_run_on(tmp_path: Path) -> None:
     for hour, (competition, data) in enumerate(told):
         group = tmp_path / f"2026-01-01T0{hour}-00-00-UTC_run-group_aide"
         group.mkdir()
-        files.write_json(group / "workflow.json", {"competition": competition, "data_fingerprint": data})
+        disk.write_json(group / "workflow.json", {"competition": competition, "data_fingerprint": data})
     assert metadata_module.latest_data(tmp_path, "toy") == ("2026-01-01T01-00-00-UTC_run-group_aide", "d2")
     assert metadata_module.latest_data(tmp_path, "none") is None

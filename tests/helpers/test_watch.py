@@ -10,7 +10,7 @@ import pytest
 from test_export_results import make_group, make_run, make_server
 
 from helpers.jobs import watch
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.runs import metadata
 
 
@@ -143,6 +143,6 @@ def test_a_full_disk_costs_the_aggregate_report_alone(
 
     group = make_group(tmp_path / "g")
     make_run(group)
-    monkeypatch.setattr(files, "write_json", full)
+    monkeypatch.setattr(disk, "write_json", full)
     metadata.tell_aggregate(group)
     assert capsys.readouterr().err == f"can't write {group}/grading_report.json: No space left on device\n"

@@ -15,7 +15,7 @@ from helpers.config import sites
 from helpers.config.sites import Site
 from helpers.jobs import fleet
 from helpers.jobs.kinds.preparation import NEVER_SUBMITTED, Watch
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.rendering import render
 from helpers.scheduler import limits
@@ -290,7 +290,7 @@ def test_what_keeps_a_job_waiting_is_told_once(running: Path, capsys: pytest.Cap
 
 def test_an_array_that_was_never_submitted(running: Path) -> None:
     folder = preparation(running, [["a"], ["b"]])
-    files.write_json(folder / "preparation.json", {**files.read_json(folder / "preparation.json"), "arrays": [1, 1]})
+    disk.write_json(folder / "preparation.json", {**disk.read_json(folder / "preparation.json"), "arrays": [1, 1]})
     (folder / "jobs" / "submitted").write_text("prepare=7\nprepare=8")  # killed while it noted the second
     watch = Watch(folder)
     watch.look()

@@ -18,7 +18,7 @@ import pytest
 
 from helpers.config import sites
 from helpers.data import fingerprint, layout
-from helpers.lib import errors, files
+from helpers.lib import disk, errors
 from helpers.lib.errors import ConfigError
 from helpers.tasks import cli
 from helpers.tasks.definitions import DATASETS, DataRequirements, EvaluationCriteria, Task, open_registry
@@ -370,9 +370,9 @@ def test_a_failed_validation_is_1(call: Any, own: str, tmp_path: Path, validator
 def make_run(folder: Path, competition: str = "tiny", data: str = "/else/where", job: str = "7") -> Path:
     run = folder / f"{competition}_{job}"
     (run / "submission").mkdir(parents=True)
-    files.write_json(folder / "workflow.json", {"config": {"paths": {"data": data}}})
+    disk.write_json(folder / "workflow.json", {"config": {"paths": {"data": data}}})
     times = {"agent_started_at": "2026-01-01T00:00:00Z", "agent_ended_at": "2026-01-01T00:01:30Z"}
-    files.write_json(run / "run_metadata.json", {"competition": competition, "job_id": job, **times})
+    disk.write_json(run / "run_metadata.json", {"competition": competition, "job_id": job, **times})
     return run
 
 
@@ -386,7 +386,7 @@ def test_validate_takes_a_runs_folder(
     assert validator.asked == [(str(prepared), "tiny", str(run / "submission"), 90.0)] * 3
     call("validate", "tiny", run, "--tasks-dir", own, "--data-dir", prepared / ".." / "data")
     assert validator.asked[-1][0] == str(prepared / ".." / "data")
-    files.write_json(run / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
+    disk.write_json(run / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
     call("validate", "tiny", run, "--tasks-dir", own)
     assert validator.asked[-1][3] is None  # not known, not 0
 
@@ -398,7 +398,7 @@ def test_validate_believes_no_record_that_an_agent_wrote(
     forged = make_run(run / "submission" / "deeper", data=str(tmp_path / "answers of its own"))
     copy = tmp_path / "copy"
     copy.mkdir()
-    files.write_json(copy / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
+    disk.write_json(copy / "run_metadata.json", {"competition": "tiny", "agent_started_at": "2026-01-01T00:00:00Z"})
     (copy / "submission").mkdir()
     for folder in (forged, forged.parent, forged / "submission", copy):
         call("validate", "tiny", folder, "--tasks-dir", own, "--data-dir", prepared)

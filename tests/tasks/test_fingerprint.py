@@ -63,7 +63,7 @@ def test_somebody_elses_data_have_one_too(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(fingerprint.runs, "write_json", refuse)
+    monkeypatch.setattr(fingerprint.disk, "write_json", refuse)
     assert fingerprint.known(make(tmp_path)) == fingerprint.known(make(tmp_path / "same"))
 
 

@@ -20,7 +20,7 @@ import pytest
 from helpers.config.sites import ROOT
 from helpers.data import layout
 from helpers.jobs import run_task
-from helpers.lib import files as runs
+from helpers.lib import disk
 from helpers.lib.errors import ConfigError
 from helpers.tasks import TaskRunner, processes
 from helpers.tasks.definitions import TaskRegistry
@@ -714,13 +714,13 @@ def make_run(folder: Path, workflow: Path, data: Path) -> Path:
     run = folder / "tiny_7"
     (run / "submission").mkdir(parents=True)
     config = {"paths": {"data": str(data), "address_dir": str(folder)}, "scheduler": {"kind": "local"}}
-    runs.write_json(
+    disk.write_json(
         folder / "workflow.json", {"competition": "tiny", "agent": "x", "jobs": {"agents": ["7"]}, "config": config}
     )
     times = {"agent_started_at": "2026-01-01T00:00:00Z", "agent_ended_at": "2026-01-01T00:01:30Z"}
     state = {"state": "scored", "competition": "tiny", "agent": "x", "seed": 0}
-    runs.write_json(run / "run_metadata.json", {**state, "job_id": "7", **times})
-    runs.write_json(
+    disk.write_json(run / "run_metadata.json", {**state, "job_id": "7", **times})
+    disk.write_json(
         run / "grading_report.json", {"score": 0.5, "total_score": 0.5, "metric": "accuracy", "is_lower_better": False}
     )
     (workflow / "answer").write_text(json.dumps({"run": str(folder), "exit_code": 0, "results": []}))

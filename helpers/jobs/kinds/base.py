@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.jobs.fleet import JOB_ID, Fleet, submitted
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.scheduler import reasons
 from helpers.scheduler.query import Job, Scheduler
 
@@ -84,7 +84,7 @@ class Kind:
 
     def __init__(self, path: Path, site: Site, only: str | None = None):
         self.path, self.only = path, only
-        self.record = files.read_json(path / self.RECORD) or {}
+        self.record = disk.read_json(path / self.RECORD) or {}
         self.config = section(self.record, "config")
         kind, folder = section(self.config, "scheduler").get("kind"), section(self.config, "paths").get("address_dir")
         if kind not in ("slurm", "local") or not isinstance(folder, str):

@@ -8,7 +8,7 @@ from typing import Any
 
 from helpers.jobs.kinds.base import Entry
 from helpers.jobs.kinds.workflow import Workflow
-from helpers.lib import files
+from helpers.lib import disk, values
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 
@@ -34,9 +34,9 @@ class LaterRun(Run):
                 "earlier_state": self.metadata.get("state"),
                 "earlier_reason": earlier,
                 "later_job": self.job,
-                "later_at": files.now(),
+                "later_at": values.now(),
             }
-            files.write_json(self.directory / "run_metadata.json", self.metadata)
+            disk.write_json(self.directory / "run_metadata.json", self.metadata)
 
 
 def earlier_reason(run: Run) -> str:
@@ -57,7 +57,7 @@ class Grading(Workflow):
     def read_runs(self) -> dict[str, Run]:
         listed = self.record.get("runs")
         pairs = zip(self.jobs["agents"], map(Path, listed if isinstance(listed, list) else ()), strict=False)
-        return {job: LaterRun(path, files.read_json(path / "run_metadata.json") or {}, job=job) for job, path in pairs}
+        return {job: LaterRun(path, disk.read_json(path / "run_metadata.json") or {}, job=job) for job, path in pairs}
 
     def _entries(self) -> list[Entry]:
         server = self.jobs.get("grading_server")

@@ -19,7 +19,7 @@ from helpers.data import layout
 from helpers.jobs.fleet import submitted
 from helpers.jobs.follow import follow
 from helpers.jobs.kinds.base import Entry, Kind, Refused, Site
-from helpers.lib import files
+from helpers.lib import disk
 from helpers.lib import text as text_module
 from helpers.lib.errors import ConfigError
 from helpers.prepare.one import Outcome
@@ -265,7 +265,7 @@ class Watch(Preparation):
 
     def _open_report(self) -> Report:
         """A report on all tasks; of a preparation that was watched before, on those that hadn't ended by then."""
-        told = files.read_json(self.path / TOLD) or {}
+        told = disk.read_json(self.path / TOLD) or {}
         for element in self.elements:
             for outcome in self._news(element, told.get(str(element.number), 0)):
                 if isinstance(outcome, Outcome):
@@ -314,7 +314,7 @@ class Watch(Preparation):
         before = sum(element.read for element in elements)
         super().hear(elements)
         if sum(element.read for element in elements) != before:
-            files.write_json(self.path / TOLD, {str(element.number): element.read for element in self.elements})
+            disk.write_json(self.path / TOLD, {str(element.number): element.read for element in self.elements})
 
     def _began(self, task: str) -> None:
         self.report.started(task)

@@ -13,8 +13,7 @@ from typing import Any
 
 from helpers.jobs.fleet import JOB_ID, submitted
 from helpers.jobs.kinds.base import Entry, Kind, Site, section
-from helpers.lib import files as files_module
-from helpers.lib import folders, text
+from helpers.lib import disk, folders, text
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler import reasons
@@ -61,13 +60,13 @@ class Workflow(Kind):
 
     @classmethod
     def item_of(cls, folder: Path, inner: Path) -> str | None:
-        return Run(inner, files_module.read_json(inner / "run_metadata.json") or {}).job_id or None
+        return Run(inner, disk.read_json(inner / "run_metadata.json") or {}).job_id or None
 
     @classmethod
     def holds(cls, folder: Path, word: str) -> str | None:
         if not JOB_ID.fullmatch(word):
             return cls.item_of(folder, folder / word)
-        jobs = jobs_of(folder, files_module.read_json(folder / cls.RECORD) or {})
+        jobs = jobs_of(folder, disk.read_json(folder / cls.RECORD) or {})
         if word in jobs["agents"]:
             return word
         if word in [str(jobs.get(role)) for role in SERVERS]:
@@ -257,8 +256,7 @@ class Workflow(Kind):
     def _services(self) -> dict[str, dict[str, Any]]:
         """What each server's job has noted of its times."""
         return {
-            path.stem.rpartition("_")[2]: files_module.read_json(path) or {}
-            for path in self.path.glob("services/*_*.json")
+            path.stem.rpartition("_")[2]: disk.read_json(path) or {} for path in self.path.glob("services/*_*.json")
         }
 
     def serves(self, entry: Entry) -> str:

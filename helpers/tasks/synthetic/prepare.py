@@ -7,7 +7,6 @@ private half only. The same seed gives the same files on every machine.
 from __future__ import annotations
 
 import csv
-import json
 import secrets
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.data import layout
 from helpers.grading import graders
+from helpers.lib import disk
 from helpers.lib.errors import ConfigError
 from helpers.tasks.definitions import Task
 
@@ -147,7 +147,7 @@ def _write_settings(task: Task, dataset: Dataset, private: Path, seed: int) -> N
     from helpers.tasks.synthetic.dataset import ID, TARGET
 
     settings = {"metric": dataset.metric.name, "id_column": ID, "target_column": TARGET}
-    _write_json(private / "grading.json", settings)
+    disk.write_json(private / "grading.json", settings)
     grader = graders.OwnTask(task.id, private)
     scores = {}
     for name, guesses in (
@@ -159,10 +159,6 @@ def _write_settings(task: Task, dataset: Dataset, private: Path, seed: int) -> N
         if report["score"] is None:
             raise ValueError(f"its {name} can't be graded: {report['note']}")
         scores[name] = report["score"]
-    _write_json(private / "grading.json", settings | {"reference": scores})
+    disk.write_json(private / "grading.json", settings | {"reference": scores})
     requirements = task.data_requirements.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    _write_json(private / "generation.json", {"task": task.id, "seed": seed, "requirements": requirements})
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    disk.write_json(private / "generation.json", {"task": task.id, "seed": seed, "requirements": requirements})

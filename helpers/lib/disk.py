@@ -6,14 +6,8 @@ import json
 import os
 import stat
 import tempfile
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_json(path: Path, data: Any) -> None:
