@@ -13,16 +13,9 @@ import click
 
 from helpers.config import sites
 from helpers.lib import private
-from helpers.lib.command_line import launch
+from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError
 from helpers.lib.signals import catch_signals
-
-SITE = click.option(
-    "--site", help="A name in site-config/, or the path of a YAML file. Default: $HPC_SITE, else by host name."
-)
-SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. paths.data=/scratch/me."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

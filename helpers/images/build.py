@@ -15,11 +15,10 @@ from typing import Any
 
 import click
 
-from helpers.__main__ import SET, SITE
 from helpers.config.sites import ROOT, Site, load_site, pick_site
 from helpers.images import mlebench_source
 from helpers.lib import folders
-from helpers.lib.command_line import launch
+from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError
 from helpers.rendering.render import definition_files
 

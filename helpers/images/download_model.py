@@ -15,12 +15,11 @@ from typing import Any, NoReturn
 
 import click
 
-from helpers.__main__ import SET, SITE
 from helpers.config import sites
 from helpers.config.sites import ROOT, Model, Site
 from helpers.images import weights
 from helpers.lib import room
-from helpers.lib.command_line import launch
+from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError, Infrastructure
 
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import SET, SITE
 from helpers.config.sites import Site, load_site, pick_site
 from helpers.data import fingerprint, layout
 from helpers.jobs.cli import find
@@ -24,7 +23,7 @@ from helpers.jobs.kinds.grading import GRADED, Grading, earlier_reason
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.workflow import SiteChecks
 from helpers.lib import disk, folders, private, values
-from helpers.lib.command_line import launch
+from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import SET, SITE
 from helpers.config.sites import ROOT, Site, load_site, pick_site
 from helpers.data import layout
 from helpers.jobs.kinds.notebook import Notebook
 from helpers.jobs.workflow import SiteChecks
 from helpers.lib import disk, folders, private, values
-from helpers.lib.command_line import launch
+from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.scheduler import limits

@@ -13,6 +13,13 @@ import click
 from helpers.lib import errors
 from helpers.lib.errors import ConfigError, Infrastructure
 
+SITE = click.option(
+    "--site", help="A name in site-config/, or the path of a YAML file. Default: $HPC_SITE, else by host name."
+)
+SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. paths.data=/scratch/me."
+)
+
 
 def launch(command: click.Command, name: str, argv: list[str] | None = None) -> int:
     """Run a click command; whatever goes wrong becomes one message on stderr and a true exit code.
