@@ -59,6 +59,23 @@ def problem(data_dir: str | Path, task_id: str) -> str | None:
     return None
 
 
+def prepared_competitions(data_dir: Path) -> list[str]:
+    """List the competitions below a data folder that have private data."""
+    try:
+        halves = [*data_dir.glob("*/prepared/private"), *data_dir.glob("[!.]*/*/prepared/private")]
+        return sorted(str(path.parent.parent.relative_to(data_dir)) for path in halves)
+    except OSError:
+        return []
+
+
+def not_prepared(competition: str, data_dir: Path) -> str:
+    """That a competition isn't prepared, and what is."""
+    if not data_dir.is_dir():
+        return f"the data folder {data_dir} doesn't exist (--data-dir)"
+    there = ", ".join(prepared_competitions(data_dir)) or "none"
+    return f"competition {competition!r} is not prepared in {data_dir}; prepared there: {there}"
+
+
 def publish(made: Path, data_dir: str | Path, task_id: str, backend: str) -> None:
     """Move `made`, a folder with prepared/ and perhaps raw files, to <data>/<id>. Raises OSError.
 

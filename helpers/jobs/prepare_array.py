@@ -24,12 +24,12 @@ from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import launch
 from helpers.lib.errors import ConfigError
 from helpers.lib.signals import catch_signals, ignore_signals
-from helpers.prepare import main as prepare_all_tasks
+from helpers.prepare import arguments as prepare_all_tasks
 from helpers.prepare import one
 from helpers.prepare.report import Report
 from helpers.rendering import render, sealing
 from helpers.scheduler import limits
-from helpers.tasks.definitions import open_registry
+from helpers.tasks.catalogue import open_registry
 
 DOWNLOADING = ("mlebench", "biomlbench")
 

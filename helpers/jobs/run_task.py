@@ -19,8 +19,9 @@ from helpers.lib.command_line import launch
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import attend, catch_signals
 from helpers.runs import metadata
+from helpers.tasks.catalogue import TaskRegistry, open_registry
 from helpers.tasks.cli import JSON, TASKS_DIR, emit, report
-from helpers.tasks.definitions import Task, TaskRegistry, open_registry
+from helpers.tasks.definitions import Task
 
 NAME = "python -m helpers.run_task"
 WORKFLOW = ROOT / "scripts_hpc" / "run_workflow.sh"

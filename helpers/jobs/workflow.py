@@ -26,7 +26,7 @@ from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import metadata
 from helpers.scheduler import limits
-from helpers.tasks.definitions import open_registry
+from helpers.tasks.catalogue import open_registry
 
 LEAST_FREE_MB = 200
 _ANOTHER = "Set paths.{} to a folder that you can write."

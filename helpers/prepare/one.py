@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from helpers.data import fingerprint, layout
 from helpers.lib import errors, folders, room
 from helpers.lib.commands import Commands, Stopped
-from helpers.prepare import backends
-from helpers.prepare.backends import Backend, Failure, Options
+from helpers.prepare import backends, failures
+from helpers.prepare.backends import Backend, Options
+from helpers.prepare.failures import Failure
 
 if TYPE_CHECKING:
-    from helpers.tasks.definitions import TaskRegistry
+    from helpers.tasks.catalogue import TaskRegistry
 
 LOCK_POLL_SECONDS = 0.5
 log = logging.getLogger("prepare_all_tasks")
@@ -241,8 +242,8 @@ class Preparation:
             raise Stopped
         if problem:
             return Failure(f"{backend.program} ended well, but made no whole task: {problem}".replace(f"{folder}/", ""))
-        said = backends.tail(output, start)
-        failure = backends.failure(backend, task, settings.data_dir, returncode, said, settings.raw)
+        said = failures.tail(output, start)
+        failure = failures.failure(backend, task, settings.data_dir, returncode, said, settings.raw)
         if failure.disk_full:
             self._full = self._full or failure._replace(reason=f"{failure.reason} ({self._left()})")
             return self._full

@@ -134,7 +134,7 @@ def too_large(limit: int) -> str:
 
 def refusal(endpoint: str, entry: dict[str, Any], reason: str) -> dict[str, Any]:
     """Make the answer about a submission that nobody could judge to the end: it is invalid, and the log says why."""
-    from helpers.grading.graders import INVALID, unjudged
+    from helpers.grading.report import INVALID, unjudged
 
     entry["stopped"] = reason
     return unjudged(entry["competition"], reason) if endpoint == "/grade" else {"result": f"{INVALID}{reason}"}
@@ -142,7 +142,7 @@ def refusal(endpoint: str, entry: dict[str, Any], reason: str) -> dict[str, Any]
 
 def noted(endpoint: str, entry: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     """Put verdict and score of an answer into the log's entry; returns the answer."""
-    from helpers.grading.graders import VALID
+    from helpers.grading.report import VALID
 
     is_valid = answer["valid_submission"] if endpoint == "/grade" else answer["result"] == VALID
     entry["verdict"] = "valid" if is_valid else "invalid"

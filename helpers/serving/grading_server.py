@@ -242,7 +242,7 @@ def _refuses_bad(connection: http.client.HTTPConnection, competition: str, token
     headers = {"Content-Type": "multipart/form-data; boundary=b", "X-Run-Id": "start"}
     if tokens.admin_token:
         headers["Authorization"] = f"Bearer {tokens.admin_token}"
-    from helpers.grading.graders import INVALID
+    from helpers.grading.report import INVALID
 
     connection.request("POST", "/validate", f"{form}--b--\r\n", headers)
     return json.loads(connection.getresponse().read()).get("result", "").startswith(INVALID)
@@ -307,7 +307,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    from helpers.grading.graders import GradingError
+    from helpers.grading.report import GradingError
 
     try:
         return run(arguments)

@@ -14,19 +14,14 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     # at first use, not at import: a broken definition or site is the concern of who asks for tasks
     if name == "registry":
-        from helpers.lib.errors import ConfigError
-        from helpers.tasks.definitions import open_registry, site_tasks_dir
+        from helpers.tasks.catalogue import default_registry
 
-        try:
-            own = site_tasks_dir()
-        except ConfigError:
-            own = None  # a site that isn't set up yet; the command line says so
-        globals()["registry"] = open_registry(own)
+        globals()["registry"] = default_registry()
         return globals()["registry"]
     if name in ("Task", "TaskRegistry"):
-        from helpers.tasks import definitions
+        from helpers.tasks import catalogue
 
-        return getattr(definitions, name)
+        return getattr(catalogue, name)
     if name == "TaskRunner":
         from helpers.tasks.runner import TaskRunner
 

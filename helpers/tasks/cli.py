@@ -17,8 +17,9 @@ from helpers.data import layout
 from helpers.lib.command_line import about, launch
 from helpers.lib.errors import ConfigError
 from helpers.lib.signals import catch_signals
+from helpers.tasks.catalogue import TaskRegistry, open_registry, site_tasks_dir
 from helpers.tasks.create import DIFFICULTIES, definition_options, from_options, from_questions
-from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task, TaskRegistry, open_registry, site_tasks_dir
+from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task
 
 NAME = "python -m helpers.tasks.cli"
 TYPED = "scripts_hpc/tasks.sh"  # what a person is told to type

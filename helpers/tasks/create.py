@@ -8,14 +8,8 @@ from typing import Any, get_args, get_origin
 import click
 
 from helpers.lib.errors import ConfigError
-from helpers.tasks.definitions import (
-    DATASETS,
-    DEFAULT_METRICS,
-    DataRequirements,
-    EvaluationCriteria,
-    Task,
-    TaskRegistry,
-)
+from helpers.tasks.catalogue import TaskRegistry
+from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, DataRequirements, EvaluationCriteria, Task
 
 DIFFICULTIES = get_args(Task.model_fields["difficulty"].annotation)
 SECTIONS = {"data_requirements": DataRequirements, "evaluation_criteria": EvaluationCriteria}

@@ -84,11 +84,11 @@ def check(public: Path, private: Path) -> None:
 
 
 def _grade_sample(task: str, data_dir: Path, sample: Path) -> None:
-    from helpers.grading import graders
+    from helpers.grading import graders, report
 
     try:
         valid, message = graders.load(task, data_dir).validate(sample)
-    except graders.GradingError as error:
+    except report.GradingError as error:
         raise BrokenTask(str(error).replace(f"{data_dir}{os.sep}", "")) from None
     if not valid:
         raise BrokenTask(f"public/sample_submission.csv: {message}")

@@ -30,7 +30,8 @@ from helpers.lib import disk, folders
 from helpers.lib.errors import ConfigError
 from helpers.runs import metadata as metadata_module
 from helpers.tasks import processes
-from helpers.tasks.definitions import Task, TaskRegistry
+from helpers.tasks.catalogue import TaskRegistry
+from helpers.tasks.definitions import Task
 
 
 class TaskRunner:
@@ -59,9 +60,9 @@ class TaskRunner:
     @property
     def registry(self) -> TaskRegistry:
         if self._registry is None:
-            from helpers import tasks
+            from helpers.tasks.catalogue import default_registry
 
-            self._registry = tasks.registry
+            self._registry = default_registry()
         return self._registry
 
     def workspace(self, task_id: str) -> Path:

@@ -59,7 +59,7 @@ analysis() { # every chart and report that the task asks for, judged by the real
   run=$(echo "$(group analysis)/$TASK"_*)
   inside env PYTHONPATH="$CHECKOUT" PYTHONDONTWRITEBYTECODE=1 HPC_SITE=local python3 -c "
 import sys
-from helpers.tasks.definitions import open_registry
+from helpers.tasks.catalogue import open_registry
 from helpers.tasks.utils import TaskValidator
 found = TaskValidator('/srv').evaluate_task(open_registry().find('$TASK'), sys.argv[1])
 assert found['success'] and not found['output_check']['files_missing'], found

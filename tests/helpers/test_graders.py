@@ -19,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from helpers.grading import graders
-from helpers.grading.graders import INVALID, METRICS, VALID, GradingError
+from helpers.grading import graders, own_task
+from helpers.grading import metrics as metrics_module
+from helpers.grading.metrics import METRICS
+from helpers.grading.report import INVALID, VALID, GradingError
 from helpers.lib import bounded
 
 NUMBERS = [0.5, -1.25, 3.0, 10.0, 7.5, 2.0]
@@ -39,7 +41,7 @@ ANSWERS = {
 }
 
 
-def make_task(data: Path, metric: str, answers: list, ids: list | None = None, name: str = "toy") -> graders.OwnTask:
+def make_task(data: Path, metric: str, answers: list, ids: list | None = None, name: str = "toy") -> own_task.OwnTask:
     """Write a task of this project and load it."""
     private = data / name / "prepared" / "private"
     private.mkdir(parents=True)
@@ -55,17 +57,17 @@ def csv(answers: list, ids: list | None = None) -> bytes:
     return ("id,target\n" + "".join(rows)).encode()
 
 
-def validate(grader: graders.OwnTask, content: bytes) -> tuple[bool, str]:
+def validate(grader: own_task.OwnTask, content: bytes) -> tuple[bool, str]:
     return grader.validate(io.BytesIO(content))
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> graders.OwnTask:
+def words(tmp_path: Path) -> own_task.OwnTask:
     return make_task(tmp_path, "accuracy", WORDS)
 
 
 @pytest.fixture
-def numbers(tmp_path: Path) -> graders.OwnTask:
+def numbers(tmp_path: Path) -> own_task.OwnTask:
     return make_task(tmp_path, "rmse", NUMBERS)
 
 
@@ -113,7 +115,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_submissions_are_invalid(words: graders.OwnTask, name: str) -> None:
+def test_broken_submissions_are_invalid(words: own_task.OwnTask, name: str) -> None:
     content, reason = BROKEN[name]
     assert validate(words, content) == (False, INVALID + reason)
     report = words.grade(io.BytesIO(content))
@@ -122,13 +124,13 @@ def test_broken_submissions_are_invalid(words: graders.OwnTask, name: str) -> No
 
 
 @pytest.mark.parametrize("value", ["", "NaN", "nan", "inf", "-inf", "1e101", "-1e300", "1e999"])
-def test_numbers_must_be_finite(numbers: graders.OwnTask, value: str) -> None:
+def test_numbers_must_be_finite(numbers: own_task.OwnTask, value: str) -> None:
     valid, message = validate(numbers, csv(NUMBERS[:2] + [value] + NUMBERS[3:]))
     assert not valid
     assert message.startswith(f"{INVALID}`target` must hold ") and message.endswith(f"; row 3 has {value!r}.")
 
 
-def test_text_where_numbers_belong_is_invalid(numbers: graders.OwnTask) -> None:
+def test_text_where_numbers_belong_is_invalid(numbers: own_task.OwnTask) -> None:
     content = csv(NUMBERS[:2] + ["about 3"] + NUMBERS[3:])
     assert validate(numbers, content) == (False, f"{INVALID}`target` must hold numbers; row 3 has 'about 3'.")
 
@@ -154,7 +156,7 @@ GOOD_ONES = {
 
 
 @pytest.mark.parametrize("name", GOOD_ONES)
-def test_harmless_differences_are_valid(words: graders.OwnTask, name: str) -> None:
+def test_harmless_differences_are_valid(words: own_task.OwnTask, name: str) -> None:
     assert validate(words, GOOD_ONES[name]) == (True, VALID)
     assert words.grade(io.BytesIO(GOOD_ONES[name]))["score"] == 1
 
@@ -187,7 +189,7 @@ def test_a_label_may_look_like_a_missing_value(tmp_path: Path) -> None:
     assert not validate(grader, b"id,target\n2,mild\n1,NaN\n")[0]
 
 
-def test_paths_frames_and_files_are_judged_alike(words: graders.OwnTask, tmp_path: Path) -> None:
+def test_paths_frames_and_files_are_judged_alike(words: own_task.OwnTask, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_bytes(GOOD)
     frame = pd.read_csv(path, dtype=str)
@@ -200,7 +202,7 @@ def test_paths_frames_and_files_are_judged_alike(words: graders.OwnTask, tmp_pat
     assert words.grade(path)["submission_path"] == str(path)
 
 
-def test_a_missing_file_is_invalid_in_mle_benchs_words(words: graders.OwnTask, tmp_path: Path) -> None:
+def test_a_missing_file_is_invalid_in_mle_benchs_words(words: own_task.OwnTask, tmp_path: Path) -> None:
     path = tmp_path / "gone.csv"
     assert words.validate(path) == (False, f"{INVALID}Submission file {path} does not exist.")
     report = words.grade(path)
@@ -209,7 +211,7 @@ def test_a_missing_file_is_invalid_in_mle_benchs_words(words: graders.OwnTask, t
     assert words.validate(tmp_path / "s.txt") == (False, f"{INVALID}Submission file must be a CSV file.")
 
 
-def test_a_report_has_mle_benchs_fields(words: graders.OwnTask) -> None:
+def test_a_report_has_mle_benchs_fields(words: own_task.OwnTask) -> None:
     report = words.grade(io.BytesIO(GOOD))
     # mlebench/grade_helpers.py, CompetitionReport.to_dict
     fields = """competition_id score gold_threshold silver_threshold bronze_threshold median_threshold any_medal
@@ -235,11 +237,11 @@ def test_answers_are_read_once(tmp_path: Path) -> None:
 def test_a_metric_cannot_change_the_answers(tmp_path: Path, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     grader = make_task(tmp_path, metric, ANSWERS[metric])
 
-    def vandal(self: graders.Metric, truth: np.ndarray, predicted: np.ndarray) -> float:
+    def vandal(self: metrics_module.Metric, truth: np.ndarray, predicted: np.ndarray) -> float:
         truth[0] = predicted[0]
         return 1.0
 
-    monkeypatch.setattr(graders.Metric, "score", vandal)
+    monkeypatch.setattr(metrics_module.Metric, "score", vandal)
     with pytest.raises(ValueError, match="read-only"):
         grader.grade(io.BytesIO(csv(ANSWERS[metric])))
 

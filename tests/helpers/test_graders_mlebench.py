@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from helpers.grading import graders
+from helpers.grading import report as report_module
 
 FAKE = Path(__file__).resolve().parents[1] / "prepare/fakes/python"
 RIGHT, HALF = b"id,y\n2,0\n3,1\n", b"id,y\n2,0\n3,0\n"
@@ -48,7 +49,7 @@ def test_any_medal_is_one_of_the_three(data: Path, monkeypatch: pytest.MonkeyPat
 
 def test_scores_are_the_competitions(data: Path) -> None:
     assert [grade(data, content)["score"] for content in (RIGHT, HALF)] == [1.0, 0.5]
-    assert graders.load("known", data).validate(io.BytesIO(HALF)) == (True, graders.VALID)
+    assert graders.load("known", data).validate(io.BytesIO(HALF)) == (True, report_module.VALID)
 
 
 @pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "score\n", None])
@@ -62,7 +63,7 @@ def test_a_leaderboard_that_is_none_costs_the_medals_only(data: Path, text: str 
 
 def test_answers_that_are_missing_are_told(data: Path) -> None:
     (data / "known/prepared/private/test.csv").rename(data / "known/prepared/private/other.csv")
-    with pytest.raises(graders.GradingError, match=r"not prepared in .*test\.csv is missing"):
+    with pytest.raises(report_module.GradingError, match=r"not prepared in .*test\.csv is missing"):
         graders.load("known", data)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from helpers.grading.graders import INVALID, VALID
+from helpers.grading.report import INVALID, VALID
 from helpers.serving import grading_server
 from helpers.serving.grading_access import Caller, Tokens
 from helpers.serving.grading_judge import Bounds, Judge

@@ -18,7 +18,9 @@ import pytest
 
 from helpers.data import fingerprint, layout
 from helpers.lib.commands import Commands, Stopped
+from helpers.prepare import arguments as arguments_module
 from helpers.prepare import backends, main, one
+from helpers.prepare import failures as failures_module
 from helpers.prepare.backends import BACKENDS, THREAD_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,7 +214,7 @@ def test_without_a_name_all_known_tasks_are_meant(world: World, given: list[str]
 
 
 def test_the_jobs_file_of_the_document_still_counts(world: World) -> None:
-    file = world.cwd / main.JOBS_FILE
+    file = world.cwd / arguments_module.JOBS_FILE
     file.parent.mkdir(parents=True)
     file.write_text("aide,a\n")
     world.plan(a="ok")
@@ -510,7 +512,7 @@ def test_pauses_double_give_or_take_a_quarter(tmp_path: Path, monkeypatch: pytes
     pauses: list[float] = []
     monkeypatch.setattr(made.commands.stop, "wait", lambda seconds: bool(pauses.append(seconds)))
     for attempt in (0, 1, 2) * 50:
-        made._pause("a", attempt, backends.Failure("x", retry=True))
+        made._pause("a", attempt, failures_module.Failure("x", retry=True))
     for attempt, middle in enumerate((5, 10, 20)):
         some = pauses[attempt::3]
         assert middle * 0.75 <= min(some) < middle < max(some) <= middle * 1.25
@@ -554,10 +556,10 @@ def test_the_last_word_of_an_output_counts_not_what_was_overcome() -> None:
         "ValueError: Checksums do not match for `a`!\n"
     )
     mlebench = backends.BACKENDS["mlebench"]
-    failure = backends.failure(mlebench, "a", Path("/data"), 1, output)
+    failure = failures_module.failure(mlebench, "a", Path("/data"), 1, output)
     assert failure.reason.startswith("checksum mismatch") and not failure.retry
     reordered = "".join(reversed(output.splitlines(keepends=True)))
-    assert backends.failure(mlebench, "a", Path("/data"), 1, reordered).retry
+    assert failures_module.failure(mlebench, "a", Path("/data"), 1, reordered).retry
 
 
 # ---- the disk

@@ -21,7 +21,8 @@ from helpers.data import fingerprint, layout
 from helpers.lib import disk, errors
 from helpers.lib.errors import ConfigError
 from helpers.tasks import cli
-from helpers.tasks.definitions import DATASETS, DataRequirements, EvaluationCriteria, Task, open_registry
+from helpers.tasks.catalogue import open_registry
+from helpers.tasks.definitions import DATASETS, DataRequirements, EvaluationCriteria, Task
 
 COMMAND = [sys.executable, "-m", "helpers.tasks.cli"]
 TINY = {

@@ -17,10 +17,11 @@ import pytest
 
 from helpers import tasks
 from helpers.data import layout
-from helpers.grading import graders
+from helpers.grading import metrics
 from helpers.lib.errors import ConfigError
 from helpers.tasks import definitions
-from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task, TaskRegistry, open_registry
+from helpers.tasks.catalogue import TEMPLATES, TaskRegistry, open_registry
+from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task
 
 GOOD = {
     "id": "mine",
@@ -198,10 +199,10 @@ def test_bounds_name_metrics_and_take_percent_for_mape() -> None:
 
 
 def test_every_bound_is_on_a_metric_that_exists() -> None:
-    bounds = {"min_" + name for name in graders.METRICS} | {"max_" + name for name in graders.METRICS}
+    bounds = {"min_" + name for name in metrics.METRICS} | {"max_" + name for name in metrics.METRICS}
     fields = {name for name in definitions.EvaluationCriteria.model_fields if name.startswith(("min_", "max_"))}
     assert fields - {"max_training_time"} <= bounds
-    assert set(DEFAULT_METRICS) == set(DATASETS) and set(DEFAULT_METRICS.values()) <= set(graders.METRICS)
+    assert set(DEFAULT_METRICS) == set(DATASETS) and set(DEFAULT_METRICS.values()) <= set(metrics.METRICS)
 
 
 @pytest.mark.parametrize("kind", DATASETS)
@@ -220,7 +221,7 @@ def test_the_keys_of_a_dataset_type_are_parameters_of_its_generator(kind: str) -
 
 def test_the_shipped_definitions_are_sound() -> None:
     registry = open_registry()
-    files = {path.stem for path in definitions.TEMPLATES.glob("*.json")}
+    files = {path.stem for path in TEMPLATES.glob("*.json")}
     assert {task.id for task in registry.list_tasks()} == files and "classification_basic" in files
     for task in registry.list_tasks():
         assert task.metric and "submission.csv" in task.evaluation_criteria.required_outputs

@@ -23,7 +23,8 @@ from PIL import Image
 from validation import Evil
 
 from helpers.data import layout
-from helpers.tasks.definitions import TEMPLATES, Task, open_registry
+from helpers.tasks.catalogue import TEMPLATES, open_registry
+from helpers.tasks.definitions import Task
 from helpers.tasks.synthetic.prepare import prepare
 from helpers.tasks.utils import TaskValidator
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from validation import SUMMARY, Place, check_model, make_task, png
 
-from helpers.grading.graders import Metric
+from helpers.grading.metrics import Metric
 from helpers.tasks.judging import judge, model_files
 from helpers.tasks.judging.files import Refused
 

@@ -21,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.data import layout
-from helpers.grading import graders
+from helpers.grading import graders, metrics
 from helpers.lib import errors
 from helpers.lib.errors import ConfigError
-from helpers.tasks.definitions import TEMPLATES, Task
+from helpers.tasks.catalogue import TEMPLATES
+from helpers.tasks.definitions import Task
 from helpers.tasks.synthetic.dataset import Dataset, split
 from helpers.tasks.synthetic.generator import DataGenerator
 from helpers.tasks.synthetic.prepare import prepare, write, write_array, write_csv
@@ -384,7 +385,7 @@ def test_the_description_says_what_an_agent_needs(tmp_path: Path) -> None:
 
 
 def dataset(target: list, metric: str, **more: object) -> Dataset:
-    return Dataset(pd.DataFrame(index=range(len(target))), np.array(target), graders.METRICS[metric], **more)
+    return Dataset(pd.DataFrame(index=range(len(target))), np.array(target), metrics.METRICS[metric], **more)
 
 
 @given(

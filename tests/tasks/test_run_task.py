@@ -23,7 +23,7 @@ from helpers.jobs import run_task
 from helpers.lib import disk
 from helpers.lib.errors import ConfigError
 from helpers.tasks import TaskRunner, processes
-from helpers.tasks.definitions import TaskRegistry
+from helpers.tasks.catalogue import TaskRegistry
 
 TINY = {
     "id": "tiny",

@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from helpers.grading import graders
-from helpers.tasks.definitions import TEMPLATES, Task
+from helpers.grading import graders, metrics
+from helpers.tasks.catalogue import TEMPLATES
+from helpers.tasks.definitions import Task
 from helpers.tasks.synthetic.prepare import prepare, write
 
 SEED = 2**100 + 7
@@ -34,7 +35,7 @@ DIGESTS = {
     "time_series_forecasting": "3d3b18d60d69b36195fbed2e1fef2301fa83a774c88e4eeb898056d5ad8a047a",
 }
 TASKS = {path.stem: Task.load(path) for path in sorted(TEMPLATES.glob("*.json"))}
-CLASSES = [name for name, task in TASKS.items() if graders.METRICS[task.metric].kind == "label"]
+CLASSES = [name for name, task in TASKS.items() if metrics.METRICS[task.metric].kind == "label"]
 ELSEWHERE = {
     "an old processor, one thread": {
         "OPENBLAS_CORETYPE": "Prescott",
@@ -57,7 +58,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from helpers.tasks.definitions import TEMPLATES, Task
+from helpers.tasks.catalogue import TEMPLATES, Task
 from helpers.tasks.synthetic.prepare import write
 for path in TEMPLATES.glob("*.json"):
     write(Task.load(path), Path(sys.argv[1], path.stem), int(sys.argv[2]))

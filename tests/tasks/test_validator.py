@@ -18,9 +18,9 @@ import pytest
 from validation import HIDDEN, ROWS, SUMMARY, Place, make_table, make_task
 
 from helpers.config.sites import ROOT
-from helpers.grading.graders import get_metric
+from helpers.grading.metrics import get_metric
 from helpers.tasks.definitions import Task
-from helpers.tasks.judging.validator import Verdict
+from helpers.tasks.judging.verdict import Verdict
 from helpers.tasks.utils import DataGenerator, TaskValidator
 
 

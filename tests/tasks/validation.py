@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from helpers.grading.graders import get_metric
+from helpers.grading.metrics import get_metric
 from helpers.tasks.definitions import Task
 from helpers.tasks.judging.files import check_output
 from helpers.tasks.utils import TaskValidator

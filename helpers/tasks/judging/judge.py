@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.grading import graders
-from helpers.grading.graders import InvalidSubmission, Metric
+from helpers.grading import graders, metrics, own_task
+from helpers.grading.metrics import Metric
+from helpers.grading.report import InvalidSubmission
 from helpers.lib import bounded
 from helpers.tasks.judging import files
 from helpers.tasks.judging.findings import Table, check_findings, check_statistics
@@ -23,7 +24,7 @@ from helpers.tasks.judging.pickles import MB, Refused
 from helpers.tasks.judging.results import Results, printable, same_content, suffix
 
 if TYPE_CHECKING:
-    from helpers.tasks.judging.validator import Verdict
+    from helpers.tasks.judging.verdict import Verdict
 
 SUBMISSION, STATISTICS, REPORT, METADATA = (
     "submission.csv",
@@ -87,7 +88,7 @@ class Judge:
 
     def _judge_submission(self, results: Results) -> None:
         grader = graders.load(self._task.id, self._prepared.parent.parent)
-        if not isinstance(grader, graders.OwnTask):
+        if not isinstance(grader, own_task.OwnTask):
             raise Unevaluable(
                 f"{self._task.id} is not prepared by this project, so only the grading server can grade it"
             )
@@ -103,7 +104,7 @@ class Judge:
                 self._verdict.decide(key, False, f"there is no usable {SUBMISSION}")
 
     def _judged_submission(
-        self, grader: graders.OwnTask, results: Results
+        self, grader: own_task.OwnTask, results: Results
     ) -> tuple[dict[str, float], dict[str, bool], list[str], str | None]:
         """Scores, criteria, feedback, and what is wrong with it. Raises Refused, InvalidSubmission and GradingError."""
         content = results.read(SUBMISSION, grader.largest_file)
@@ -114,7 +115,7 @@ class Judge:
         skill = _skill(grader.metric, truth, score, given if isinstance(given, (int, float)) else None)
         self._verdict.scores |= {grader.metric.name: round(score, 5), "skill": round(skill, 5)}
         for key, (name, is_minimum, bound) in self._criteria.bounds.items():
-            self._judge_bound(grader, content, key, graders.get_metric(name), is_minimum, bound)
+            self._judge_bound(grader, content, key, metrics.get_metric(name), is_minimum, bound)
         if self._criteria.expected_clusters:
             self._judge_clusters(predicted, skill)
         problem = None
@@ -124,7 +125,7 @@ class Judge:
             self._verdict.feedback.append(f"{SUBMISSION}: {problem}")
         return self._verdict.scores, self._verdict.criteria, self._verdict.feedback, problem
 
-    def _refuse_guesses(self, grader: graders.OwnTask, predicted: Any) -> None:
+    def _refuse_guesses(self, grader: own_task.OwnTask, predicted: Any) -> None:
         if (predicted == predicted[0]).all():
             raise Refused("predicts the same for all rows")
         try:
@@ -135,7 +136,7 @@ class Judge:
             raise Refused("is the sample submission")
 
     def _judge_bound(
-        self, grader: graders.OwnTask, content: bytes, key: str, metric: Metric, is_minimum: bool, bound: float
+        self, grader: own_task.OwnTask, content: bytes, key: str, metric: Metric, is_minimum: bool, bound: float
     ) -> None:
         try:
             truth, predicted = grader.parsed(io.BytesIO(content), metric)

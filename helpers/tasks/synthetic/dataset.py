@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers.grading import graders
+from helpers.grading import metrics
 from helpers.tasks.definitions import Task
 from helpers.tasks.synthetic.generator import DataGenerator
 from helpers.tasks.synthetic.stream import Stream
@@ -29,7 +29,7 @@ class Dataset:
 
     features: pd.DataFrame
     target: np.ndarray
-    metric: graders.Metric
+    metric: metrics.Metric
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     is_series: bool = False
     train: np.ndarray = field(init=False)
@@ -41,14 +41,14 @@ def make(task: Task, seed: int) -> Dataset:
     data = task.data_requirements
     if not data.generate_synthetic and not data.copy_files:
         raise ValueError("it has no data, neither generate_synthetic nor copy_files")
-    metric = graders.get_metric(task.metric)
+    metric = metrics.get_metric(task.metric)
     generator = DataGenerator(seed)
     dataset = _generated(task, generator, metric) if data.generate_synthetic else _read(task, metric)
     dataset.train, dataset.test = split(dataset, data.test_share, generator.random)
     return dataset
 
 
-def _generated(task: Task, generator: DataGenerator, metric: graders.Metric) -> Dataset:
+def _generated(task: Task, generator: DataGenerator, metric: metrics.Metric) -> Dataset:
     import pandas as pd
 
     requirements = task.data_requirements
@@ -64,7 +64,7 @@ def _generated(task: Task, generator: DataGenerator, metric: graders.Metric) -> 
     return Dataset(made, target, metric, is_series="date" in made)
 
 
-def _read(task: Task, metric: graders.Metric) -> Dataset:
+def _read(task: Task, metric: metrics.Metric) -> Dataset:
     import pandas as pd
 
     path, target = source(task, task.data_requirements.copy_files[0]), task.data_requirements.target_column

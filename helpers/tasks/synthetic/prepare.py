@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.data import layout
-from helpers.grading import graders
+from helpers.grading import own_task
+from helpers.grading import report as report_module
 from helpers.lib import disk
 from helpers.lib.errors import ConfigError
 from helpers.tasks.definitions import Task
@@ -45,7 +46,7 @@ def write(task: Task, folder: Path, seed: int) -> None:
     """Write both halves of a task to `folder`, which isn't there yet. Raises ConfigError and OSError."""
     try:
         _write(task, folder, seed)
-    except (ValueError, graders.GradingError) as error:
+    except (ValueError, report_module.GradingError) as error:
         raise ConfigError([f"task {task.id} can't be prepared: {str(error).rstrip('.')}."]) from error
     except MemoryError as error:
         raise ConfigError([f"task {task.id}: its data don't fit into memory: {error}. Lower n_samples."]) from error
@@ -148,7 +149,7 @@ def _write_settings(task: Task, dataset: Dataset, private: Path, seed: int) -> N
 
     settings = {"metric": dataset.metric.name, "id_column": ID, "target_column": TARGET}
     disk.write_json(private / "grading.json", settings)
-    grader = graders.OwnTask(task.id, private)
+    grader = own_task.OwnTask(task.id, private)
     scores = {}
     for name, guesses in (
         ("sample_submission", [reference.constant(dataset)] * len(dataset.test)),
