@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from helpers import render, site_config
+from helpers.doctor_jobs import Probe
 
 GOLDEN = Path(__file__).parent / "golden"
 REFERENCE = "local"
@@ -31,6 +32,12 @@ VARIABLES = {
     "HPC_DSS": "/dss/user",
     "HPCWORK": "/hpcwork/user",
 } | {name: f"/site/{name.lower()}" for name in ("SCRATCH", "WORK", "MEMBERWORK", "HPC_APPTAINER")}
+
+PLACES = {"runs": "/runs", "data": "/some data"}
+PROBES = (
+    Probe("cpu", peers=("peer",), options=("--nodelist=n1",), images=("aide",), nonce="feed", folders=PLACES),
+    Probe("gpu", "gpu", 1, nonce="feed", folders=PLACES, proxy="http://proxy:3128"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +58,8 @@ def rendered(site: str) -> dict[str, str]:
     resolved = site_config.load_site(site)
     models = list(site_config.models(resolved).values())
     files = render.site_files(resolved, models, list(site_config.agents().values()))
+    folder = render.Workflow("/runs/doctor")
+    files |= {f"slurm_doctor_{probe.name}.sh": render.doctor_script(resolved, folder, probe) for probe in PROBES}
     return {name: text.replace(str(site_config.ROOT), "/checkout") for name, text in sorted(files.items())}
 
 

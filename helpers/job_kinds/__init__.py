@@ -17,7 +17,7 @@ from helpers import reasons, runs
 from helpers.fleet import JOB_ID, Fleet, submitted
 from helpers.scheduler import Job, Scheduler
 
-KINDS = ("workflow.Workflow", "grading.Grading", "preparation.Preparation", "notebook.Notebook")
+KINDS = ("workflow.Workflow", "grading.Grading", "preparation.Preparation", "notebook.Notebook", "doctor.Doctor")
 
 
 class Refused(Exception):

@@ -1,0 +1,214 @@
+"""`site.sh doctor`: says whether a run would work on a site. scripts_hpc/lib/doctor.sh submits its probes; runs where a person types."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers import (
+    doctor_findings,
+    doctor_jobs,
+    doctor_login,
+    doctor_nodes,
+    doctor_record,
+    doctor_table,
+    doctor_write,
+    folders,
+    private,
+    render,
+    runs,
+    sealing,
+    site_config,
+)
+from helpers.__main__ import SET, SITE
+from helpers.doctor_findings import Finding
+from helpers.doctor_jobs import Probe
+from helpers.doctor_marks import Marks
+from helpers.follow import follow
+from helpers.job_kinds.doctor import Doctor, Watch
+from helpers.launch import launch
+from helpers.signals import catch_signals, ignore_signals
+from helpers.site_config import ConfigError, Site
+
+OVERRIDES = "jobs/overrides"  # as given with --set; a value may be a secret
+
+
+def plan(site: Site, name: str, gpu: bool, wanted: tuple[str, ...], wait: int, options: dict[str, Any]) -> str:
+    """Check all that needs no job, and make the probes' folder; returns shell assignments for scripts_hpc/lib/doctor.sh.
+
+    name: as the person gave the site. options: write, as_json, terminal, overrides, as the record has them. Raises ConfigError and OSError.
+    """
+    here = doctor_login.Here(site, wanted)
+    for model in wanted:
+        site_config.model(model, site)
+    if gpu and not (site.gpu.per_node and site.scheduler.kind == "slurm"):
+        raise ConfigError(
+            [f"--gpu: site {site.name} has no GPUs to ask its scheduler for (gpu.per_node, scheduler.kind)."]
+        )
+    if options["write"]:
+        doctor_write.check(site_config.site_file(name))
+    _say("checking what needs no job …")
+    _make_folders(site)
+    found = doctor_findings.run("login", here)
+    record = {"schema": 1, "created_at": runs.now(), "site": site.name, "given": name, "gpu": gpu, "wait_minutes": wait}
+    record |= options | {"config": private.masked(site.model_dump(mode="json"))}
+    blocked = _blocked(found)
+    probes, refused = ([], {}) if blocked else doctor_jobs.refusals(site, doctor_jobs.planned(here, gpu))
+    record["refused"] = refused
+    if not probes:
+        found += [Finding("probes", doctor_findings.NOT_CHECKED, f"no job was submitted: {blocked}")] if blocked else []
+        table, code = conclude(record, site, found, {})
+        return f"TABLE={shlex.quote(table)}\nCODE={code}\n"
+    if gpu:
+        count = next((probe.gpus for probe in probes if probe.gpus), 0)
+        most = count * Probe.SECONDS / 60
+        _say(f"the probe with {count} GPU(s) takes about {count} GPU-minute(s), {most:.0f} at most")
+    return _folder(site, probes, found, record)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _make_folders(site: Site) -> None:
+    """Those that every run makes; what can't be made is a finding of the checks."""
+    for key in doctor_login.OWNED:
+        with contextlib.suppress(OSError):
+            Path(getattr(site.paths, key)).mkdir(
+                parents=True, exist_ok=True, mode=0o700 if key == "address_dir" else 0o777
+            )
+
+
+def _blocked(found: list[Finding]) -> str:
+    """Why no probe can be submitted or heard of; empty where it can."""
+    stops = ("scheduler", "cpu partition", "queue", "folder runs", "folder address_dir", "partitions", "jobs")
+    bad = [one.check for one in found if one.state == doctor_findings.FAILURE and one.check in stops]
+    return f"first mend {', '.join(bad)}" if bad else ""
+
+
+def _folder(site: Site, probes: list[Probe], found: list[Finding], record: dict[str, Any]) -> str:
+    marks = Marks(probes[0].nonce, probes[0].folders)
+    marks.sweep()
+    ignore_signals()  # who is told of the folder removes it
+    folder = folders.make(Path(site.paths.runs), "_doctor", "jobs", "logs")
+    workflow = render.Workflow(str(folder))
+    files = {f"{name}.sh": text for name, text in doctor_jobs.scripts(site, folder, probes).items()}
+    render.write(folder / "jobs", files, site, workflow)
+    record |= {
+        "nonce": marks.nonce,
+        "folders": marks.folders,
+        "probes": {probe.name: {"role": probe.role, "gpus": probe.gpus} for probe in probes},
+        "findings": [one.data for one in found],
+        **sealing.seal(folder),
+    }
+    (folder / OVERRIDES).touch(mode=0o600)
+    (folder / OVERRIDES).write_text(json.dumps(record.pop("overrides")), encoding="utf-8")
+    runs.write_json(folder / Doctor.RECORD, record)
+    marks.write([])
+    lines = {
+        "DOCTOR": folder,
+        "NONCE": marks.nonce,
+        "SCHEDULER": site.scheduler.kind,
+        "ADDRESS_DIR": site.paths.address_dir,
+    }
+    text = "".join(f"{key}={shlex.quote(str(value))}\n" for key, value in lines.items())
+    after = " ".join(f"[{probe.name}]={probe.after}" for probe in probes if probe.after)
+    names = " ".join(probe.name for probe in probes)
+    folders_ = " ".join(map(shlex.quote, marks.paths()))
+    return f"{text}PROBES=({names})\nAFTER=({after})\nMARKED=({folders_})\n"
+
+
+# ---- the end
+
+
+def conclude(record: dict[str, Any], site: Site, found: list[Finding], reports: dict[str, Any]) -> tuple[str, int]:
+    """What it comes to: written to the site's file where that is asked for, and noted; the table (or JSON), and the exit code."""
+    nodes = doctor_nodes.Nodes(site, reports, record.get("refused") or {}, bool(record.get("gpu")))
+    found = [*found, *doctor_findings.run("nodes", nodes)]
+    if record.get("write"):
+        found = _write(record, found)
+        site = site_config.load_site(record["given"], record["overrides"])
+    code = doctor_findings.code(found)
+    try:
+        doctor_record.write(site, code == 0, doctor_findings.summary(found), nodes.gpu)
+    except OSError as error:
+        _say(f"note: the result can't be noted in {doctor_record.path_of(site)}: {error.strerror}")
+    if record.get("as_json"):
+        return doctor_table.as_json(found, site.name), code
+    return doctor_table.text(found, site.name, bool(record.get("terminal"))), code
+
+
+def _write(record: dict[str, Any], found: list[Finding]) -> list[Finding]:
+    sure = {one.key: one.value for one in found if one.value is not None}
+    if not sure:
+        _say("--write: nothing that is sure to write")
+        return found
+    path = site_config.site_file(record["given"])
+    doctor_write.put(path, sure)
+    _say(f"wrote into {site_config.shown(path)}: {', '.join(f'{key}: {value}' for key, value in sure.items())}")
+    return [doctor_findings.written(one) if one.value is not None else one for one in found]
+
+
+def watch(folder: Path) -> int:
+    """Follow the probes of a doctor's folder, print the table, take everything away; the exit code."""
+
+    def end(jobs: Watch) -> int:
+        jobs.record["overrides"] = json.loads((folder / OVERRIDES).read_text(encoding="utf-8"))
+        site = site_config.load_site(jobs.record["given"], jobs.record["overrides"])
+        table, code = conclude(jobs.record, site, doctor_findings.load(jobs.record["findings"]), jobs.reports)
+        click.echo(table)
+        return code
+
+    return follow(Watch(folder, end))
+
+
+# ---- the commands
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The steps of site.sh doctor."""
+
+
+@main.command("plan")
+@click.argument("name", required=False)
+@SITE
+@SET
+@click.option("--gpu", is_flag=True)
+@click.option("--model", "wanted", multiple=True)
+@click.option("--wait", type=click.IntRange(1, 1440), default=10)
+@click.option("--write", is_flag=True)
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--terminal", is_flag=True, hidden=True)
+def plan_command(
+    name: str | None,
+    site: str | None,
+    overrides: tuple[str, ...],
+    gpu: bool,
+    wanted: tuple[str, ...],
+    wait: int,
+    **options: Any,
+) -> None:
+    """Check what needs no job, and print shell assignments for scripts_hpc/lib/doctor.sh."""
+    catch_signals()
+    given = site_config.pick_site(name or site)
+    given = str(Path(given).resolve()) if given.endswith((".yaml", ".yml")) else given
+    resolved = site_config.load_site(given, list(overrides))
+    click.echo(plan(resolved, given, gpu, wanted, wait, options | {"overrides": list(overrides)}), nl=False)
+
+
+@main.command("watch")
+@click.argument("folder", type=click.Path(path_type=Path))
+def watch_command(folder: Path) -> None:
+    """Follow the probes to their end."""
+    sys.exit(watch(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(launch(main, "site.sh doctor"))
