@@ -12,9 +12,11 @@ from typing import Any
 import click
 
 from helpers import (
+    doctor_equipment,  # noqa: F401 (these two register checks)
     doctor_findings,
     doctor_jobs,
     doctor_login,
+    doctor_network,  # noqa: F401
     doctor_nodes,
     doctor_record,
     doctor_table,
@@ -59,7 +61,7 @@ def plan(site: Site, name: str, gpu: bool, wanted: tuple[str, ...], wait: int, o
     record = {"schema": 1, "created_at": runs.now(), "site": site.name, "given": name, "gpu": gpu, "wait_minutes": wait}
     record |= options | {"config": private.masked(site.model_dump(mode="json"))}
     blocked = _blocked(found)
-    probes, refused = ([], {}) if blocked else doctor_jobs.refusals(site, doctor_jobs.planned(here, gpu))
+    probes, refused = ([], {}) if blocked else doctor_jobs.refusals(site, doctor_jobs.planned(here, gpu, wait))
     record["refused"] = refused
     if not probes:
         found += [Finding("probes", doctor_findings.NOT_CHECKED, f"no job was submitted: {blocked}")] if blocked else []
@@ -105,6 +107,7 @@ def _folder(site: Site, probes: list[Probe], found: list[Finding], record: dict[
         "folders": marks.folders,
         "probes": {probe.name: {"role": probe.role, "gpus": probe.gpus} for probe in probes},
         "findings": [one.data for one in found],
+        "listings": {key: doctor_jobs.listing(path) for key, path in probes[0].listed.items()},
         **sealing.seal(folder),
     }
     (folder / OVERRIDES).touch(mode=0o600)
@@ -129,7 +132,9 @@ def _folder(site: Site, probes: list[Probe], found: list[Finding], record: dict[
 
 def conclude(record: dict[str, Any], site: Site, found: list[Finding], reports: dict[str, Any]) -> tuple[str, int]:
     """What it comes to: written to the site's file where that is asked for, and noted; the table (or JSON), and the exit code."""
-    nodes = doctor_nodes.Nodes(site, reports, record.get("refused") or {}, bool(record.get("gpu")))
+    nodes = doctor_nodes.Nodes(
+        site, reports, record.get("refused") or {}, bool(record.get("gpu")), record.get("listings") or {}
+    )
     found = [*found, *doctor_findings.run("nodes", nodes)]
     if record.get("write"):
         found = _write(record, found)
@@ -158,14 +163,16 @@ def _write(record: dict[str, Any], found: list[Finding]) -> list[Finding]:
 def watch(folder: Path) -> int:
     """Follow the probes of a doctor's folder, print the table, take everything away; the exit code."""
 
-    def end(jobs: Watch) -> int:
-        jobs.record["overrides"] = json.loads((folder / OVERRIDES).read_text(encoding="utf-8"))
-        site = site_config.load_site(jobs.record["given"], jobs.record["overrides"])
-        table, code = conclude(jobs.record, site, doctor_findings.load(jobs.record["findings"]), jobs.reports)
-        click.echo(table)
-        return code
+    return follow(Watch(folder, lambda jobs: tell(folder, jobs.record, jobs.reports)))
 
-    return follow(Watch(folder, end))
+
+def tell(folder: Path, record: dict[str, Any], reports: dict[str, Any]) -> int:
+    """Print what it comes to; the exit code."""
+    record["overrides"] = json.loads((folder / OVERRIDES).read_text(encoding="utf-8"))
+    site = site_config.load_site(record["given"], record["overrides"])
+    table, code = conclude(record, site, doctor_findings.load(record["findings"]), reports)
+    click.echo(table)
+    return code
 
 
 # ---- the commands
@@ -208,6 +215,15 @@ def plan_command(
 def watch_command(folder: Path) -> None:
     """Follow the probes to their end."""
     sys.exit(watch(folder))
+
+
+@main.command("refused")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("reason")
+def refused_command(folder: Path, reason: str) -> None:
+    """Tell what was found without probes, as a job of theirs was refused."""
+    record = runs.read_json(folder / Doctor.RECORD) or {}
+    sys.exit(tell(folder, record | {"refused": {"cpu": reason}}, {}))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from helpers.scheduler import SchedulerUnavailable, ask
 from helpers.site_config import Site
 
 SHARED = ("runs", "address_dir", "data", "containers")  # keys of paths
+SPARE_MINUTES = 5
 OUTSIDE = ("https://huggingface.co", "https://pypi.org")
 
 
@@ -31,17 +33,21 @@ class Probe:
     images: tuple[str, ...] = ()
     nonce: str = ""
     folders: dict[str, str] = field(default_factory=dict)
+    listed: dict[str, str] = field(default_factory=dict)  # folders that can only be read
     outside: tuple[str, ...] = OUTSIDE
     proxy: str | None = None
 
 
-def planned(here: Here, gpu: bool) -> list[Probe]:
+def planned(here: Here, gpu: bool, wait: int) -> list[Probe]:
     """The probes of a site: one CPU node, a second one where there are two, and with gpu one with a GPU and a CPU node that meets it."""
     site = here.site
     folders = {key: str(nearest(Path(getattr(site.paths, key)))) for key in SHARED}
     writable = {key: folder for key, folder in folders.items() if os.access(folder, os.W_OK | os.X_OK)}
     images = tuple(name for name in NEEDED_IMAGES if Path(site.paths.containers, f"{name}.sif").exists())
-    common = Probe("cpu", nonce=secrets.token_hex(8), folders=writable, proxy=proxy_here(site))
+    listed = {
+        key: folder for key, folder in folders.items() if key not in writable and folder == getattr(site.paths, key)
+    }
+    common = Probe("cpu", nonce=secrets.token_hex(8), folders=writable, listed=listed, proxy=proxy_here(site))
     common = replace(common, images=images if site.isolated else ())
     if not here.slurm:
         return [common]
@@ -59,7 +65,9 @@ def planned(here: Here, gpu: bool) -> list[Probe]:
             replace(common, name="gpu", role="gpu", gpus=count, peers=("gpu_peer",)),
             replace(common, name="gpu_peer", peers=("gpu",), after="gpu", images=()),
         ]
-    return probes
+    # one that was forgotten, as its doctor was killed, leaves the queue by itself
+    deadline = f"--deadline=now+{wait + SPARE_MINUTES}minutes"
+    return [replace(probe, options=(*probe.options, deadline)) for probe in probes]
 
 
 def _apart(site: Site) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -87,9 +95,15 @@ def refusals(site: Site, probes: list[Probe]) -> tuple[list[Probe], dict[str, st
     if site.scheduler.kind != "slurm":
         return probes, {}
     answers = accepted(scripts(site, "/nowhere", probes))
-    free = [replace(probe, options=()) for probe in probes if answers[probe.name] and probe.options]
+    free = [replace(probe, options=()) for probe in probes if answers[probe.name]]
     again = accepted(scripts(site, "/nowhere", free)) if free else {}
     taken = {probe.name: probe for probe in probes if not answers[probe.name]}
     taken |= {probe.name: probe for probe in free if not again[probe.name]}
     refused = {name: str(again.get(name) or said) for name, said in answers.items() if said and name not in taken}
     return [taken[probe.name] for probe in probes if probe.name in taken], refused
+
+
+def listing(folder: str) -> str:
+    """A digest of the names in a folder, as `LC_ALL=C ls -A | sha256sum` prints it. Raises OSError."""
+    names = sorted(os.fsencode(name) + b"\n" for name in os.listdir(folder))
+    return hashlib.sha256(b"".join(names)).hexdigest()

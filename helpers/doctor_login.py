@@ -260,11 +260,9 @@ def jobs(here: Here) -> Iterator[Finding]:
         severity = FAILURE if script in needed else WARNING
         told = limits.problems(here.site, {name.replace("agent_aide", "agent"): text}, here.cluster)
         if told or answers[name]:
-            said = " ".join(told) or f"sbatch refuses it: {answers[name]}"
-            key = "" if told else "partitions, scheduler"
-            yield Finding(
-                f"job {script}", severity, said, key, "" if told else "what the site's jobs ask for must be changed"
-            )
+            said, advice = [*re.split(": (?=lower |set )", told[0], maxsplit=1), ""][:2] if told else ("", "")
+            said = said or f"sbatch refuses it: {answers[name]}"
+            yield Finding(f"job {script}", severity, said, "", advice or "see scheduler and partitions of the site")
         else:
             good.append(script)
     if good:

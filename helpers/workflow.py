@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from helpers import folders, limits, private, render, room, runs, sealing, site_config, weights
+from helpers import doctor_record, folders, limits, private, render, room, runs, sealing, site_config, weights
 from helpers.signals import attend, ignore_signals
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
@@ -50,6 +50,8 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     if not dry_run:
         asked.offer_preparation()
     asked.check()
+    if unchecked := doctor_record.note(site):
+        click.echo(f"note: {unchecked}", err=True)
     if dry_run:
         return f"DRY_RUN={shlex.quote(asked.describe())}\n"
     asked.confirm()
@@ -602,6 +604,7 @@ class _Asked(SiteChecks):
             "rollouts": self.options["rollouts"],
             "seed": self.options["seed"],
             "cleanup": self.options["cleanup"],
+            "doctor": doctor_record.last(self.site),
             **sealing.seal(group, self.agent.path),
             "config_hash": config_hash(chosen),
             "data_fingerprint": self.data_fingerprint,

@@ -21,7 +21,7 @@ BEAT_SECONDS = 1.0  # between two lines of the doctor's file
 LONGEST_REPORT = 2**18
 
 
-@dataclass
+@dataclass(eq=False)
 class Report:
     """What a probe told. lines: key -> values in order; back: keys of folders in which its file was seen here.
 

@@ -36,6 +36,7 @@ doctor::run() { # doctor::run ARGUMENT…
 doctor::_clean() {
   local folder
   [[ -n $DOCTOR ]] || return 0
+  if [[ -d $DOCTOR && $EXIT_CODE == 3 && -n $DIED ]]; then "$PYTHON" -m helpers.doctor refused "$DOCTOR" "$DIED" || true; fi
   if [[ -d $DOCTOR && ${#SUBMITTED[@]} -gt 0 ]]; then sched::cancel "${SUBMITTED[@]#*=}" || true; fi
   for folder in ${MARKED[@]+"${MARKED[@]}"}; do rm -f "$folder/.hab-doctor.$NONCE"*; done
   rm -rf "$DOCTOR"

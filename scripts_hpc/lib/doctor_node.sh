@@ -30,12 +30,15 @@ node::probe() {
 }
 
 node::_facts() {
-  local tool said memory
+  local tool said memory i
   tell bash "$BASH_VERSION"
   said=$( (LC_ALL=${LC_ALL:-${LANG:-C}} locale charmap) 2>&1) || true
   tell locale "${LC_ALL:-${LANG:-none}}: ${said//$'\n'/; }"
   for tool in "${NODE_TOOLS[@]}"; do command -v "$tool" >/dev/null || tell lacking "$tool"; done
   ! container::isolated || command -v "$RUNTIME" >/dev/null || tell lacking "$RUNTIME"
+  for i in "${!LISTED[@]}"; do
+    tell listing "${LISTED_KEYS[i]} $(LC_ALL=C ls -A -- "${LISTED[i]}" 2>/dev/null | sha256sum | cut -d' ' -f1)"
+  done
   memory=$(node::_memory)
   tell memory "${SLURM_MEM_PER_NODE:-0} $memory"
   tell shm "$(df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 {print $4}')"
