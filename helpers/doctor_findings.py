@@ -6,6 +6,7 @@ findings; what it raises of ours becomes one. To add a check, add a function.
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -59,7 +60,7 @@ def run(where: str, known: Any) -> list[Finding]:
         try:
             result = function(known)
             found += [result] if isinstance(result, Finding) else list(result or ())
-        except (ConfigError, Infrastructure, OSError) as error:
+        except (ConfigError, Infrastructure, OSError, subprocess.SubprocessError) as error:
             found.append(Finding(name.replace("_", " "), FAILURE, _words(error)))
     return found
 

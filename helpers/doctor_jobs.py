@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from helpers import render
-from helpers.doctor_login import NEEDED_IMAGES, Here, accepted, nearest, proxy_here
+from helpers.doctor_login import NEEDED_IMAGES, Here, nearest, proxy_here
+from helpers.doctor_slurm import accepted
 from helpers.scheduler import SchedulerUnavailable, ask
 from helpers.site_config import Site
 
@@ -48,7 +49,8 @@ def planned(here: Here, gpu: bool, wait: int) -> list[Probe]:
         key: folder for key, folder in folders.items() if key not in writable and folder == getattr(site.paths, key)
     }
     common = Probe("cpu", nonce=secrets.token_hex(8), folders=writable, listed=listed, proxy=proxy_here(site))
-    common = replace(common, images=images if site.isolated else ())
+    hub = site.environment.variables.get("HF_ENDPOINT")
+    common = replace(common, images=images if site.isolated else (), outside=(hub, *OUTSIDE[1:]) if hub else OUTSIDE)
     if not here.slurm:
         return [common]
     probes = [common]

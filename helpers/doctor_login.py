@@ -7,15 +7,13 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from helpers import cluster_facts, images, limits, mlebench_source, private, render, room, site_config, weights
+from helpers import images, limits, mlebench_source, private, room, site_config, weights
 from helpers.doctor_findings import FAILURE, NOT_CHECKED, OK, WARNING, Finding, check
-from helpers.scheduler import SchedulerUnavailable, ask_all
 from helpers.site_config import Infrastructure, Model, Site
 
 LEAST_FREE_GB = 0.2  # with less, run_workflow.sh begins nothing
@@ -36,6 +34,19 @@ class Here:
     @property
     def slurm(self) -> bool:
         return self.site.scheduler.kind == "slurm"
+
+    @cached_property
+    def answers(self) -> bool:
+        """Whether there is a Slurm that can be asked."""
+        try:
+            return self.slurm and shutil.which("sbatch") is not None and bool(self.cluster.nodes)
+        except Infrastructure:
+            return False
+
+    @property
+    def build(self) -> str:
+        """The command that builds images."""
+        return f"containers/build_all_containers.sh --site {self.site.name}"
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -129,17 +140,24 @@ def _folder(key: str, path: Path, there: Path, owned: bool) -> Finding:
 def container_images(here: Here) -> Iterator[Finding]:
     if not here.site.isolated:
         return
-    folder = Path(here.site.paths.containers)
-    build = f"containers/build_all_containers.sh --site {here.site.name} --only"
+    needed = (*NEEDED_IMAGES, *("vllm" for name in here.wanted if here.models[name].engine == "vllm"))
+    others = []
     for name, text in images.definitions(here.site).items():
-        path = folder / f"{name}.sif"
-        if not os.access(path, os.R_OK):
-            state = FAILURE if name in NEEDED_IMAGES else WARNING
-            yield Finding(f"image {name}", state, f"{path} isn't there", "paths.containers", f"{build} {name}")
-        elif (stale := _stale(path, text)) is not None:
-            yield Finding(f"image {name}", WARNING, stale, "paths.containers", f"{build} {name}")
+        path = Path(here.site.paths.containers, f"{name}.sif")
+        if os.access(path, os.R_OK):
+            stale = _stale(path, text)
+            said = stale or f"{path.stat().st_size / 1e9:.1f} GB, up to date"
+            yield Finding(
+                f"image {name}", WARNING if stale else OK, said, "", f"{here.build} --only {name}" if stale else ""
+            )
+        elif name in needed:
+            yield Finding(
+                f"image {name}", FAILURE, f"not in {path.parent}", "paths.containers", f"{here.build} --only {name}"
+            )
         else:
-            yield Finding(f"image {name}", OK, f"{path.stat().st_size / 1e9:.1f} GB, up to date")
+            others.append(name)
+    if others:
+        yield Finding("other images", WARNING, f"not built: {', '.join(others)}", "paths.containers", here.build)
 
 
 def _stale(path: Path, text: str) -> str | None:
@@ -199,89 +217,9 @@ def keys(here: Here) -> Iterator[Finding]:
     }
     for name in (name for name in here.wanted if name in lacking):
         yield Finding(f"model {name}", FAILURE, f"{lacking[name]} is neither in .env nor set", "", "see .env.example")
-    others = [name for name in lacking if name not in here.wanted]
-    count = sum(model.engine == "external" for model in here.models.values())
-    said = f"of {count} models of other services, {len(lacking)} have no key" + (
-        f": {', '.join(others)}" if others else ""
-    )
-    yield Finding(
-        "keys", OK, said, "", f"needed for these alone: {', '.join(lacking[one] for one in others)}" if others else ""
-    )
-
-
-# ---- the scheduler's word on the jobs
-
-
-@check("login")
-def partitions(here: Here) -> Iterator[Finding]:
-    if not here.slurm:
-        return
-    for role in ("cpu", "gpu"):
-        key = f"partitions.{role}.name"
-        name = getattr(here.site.partitions, role).name or ""
-        severity = FAILURE if role == "cpu" or here.wanted else WARNING
-        for one in name.split(","):
-            if one not in here.cluster.nodes:
-                known = ", ".join(sorted(filter(None, here.cluster.nodes)))
-                said = f"there is no partition '{one}'" if one else "there is no default partition"
-                yield Finding(f"{role} partition", severity, said, key, f"one of: {known}")
-                continue
-            state = here.cluster.partitions.get(one, {}).get("State", "UP")
-            if state != "UP":
-                yield Finding(
-                    f"{role} partition", severity, f"{one} is {state}, and takes no jobs", key, "another one, or wait"
-                )
-            else:
-                nodes = sum(count for count, _ in here.cluster.nodes[one])
-                yield Finding(f"{role} partition", OK, f"{one or 'the default one'}: {nodes} node(s), up")
-
-
-@check("login")
-def queue(here: Here) -> Finding | None:
-    if here.site.limits.max_submit is None or not here.slurm:
-        return None
-    left = limits.room(here.site)
-    return Finding("queue", OK if (left or 0) > 2 else FAILURE, f"room for {left} jobs more", "limits.max_submit")
-
-
-@check("login")
-def jobs(here: Here) -> Iterator[Finding]:
-    """What Slurm would say of each job of a workflow: limits as it tells them, and then sbatch --test-only."""
-    if not here.slurm:
-        return
-    served = [model for model in here.models.values() if model.engine != "external"]
-    files = render.site_files(here.site, served, [site_config.agent("aide")])
-    needed = (f"vllm_{NEEDED_MODEL}", *(f"vllm_{name}" for name in here.wanted), "grading_server", "agent_aide")
-    scripts = {name.removeprefix("slurm_"): text for name, text in files.items() if name.endswith(".sh")}
-    good = []
-    answers = accepted(scripts)
-    for name, text in scripts.items():
-        script = name.removesuffix(".sh")
-        severity = FAILURE if script in needed else WARNING
-        told = limits.problems(here.site, {name.replace("agent_aide", "agent"): text}, here.cluster)
-        if told or answers[name]:
-            said, advice = [*re.split(": (?=lower |set )", told[0], maxsplit=1), ""][:2] if told else ("", "")
-            said = said or f"sbatch refuses it: {answers[name]}"
-            yield Finding(f"job {script}", severity, said, "", advice or "see scheduler and partitions of the site")
-        else:
-            good.append(script)
-    if good:
-        yield Finding("jobs", OK, f"sbatch --test-only takes {len(good)}: {', '.join(good)}")
-
-
-def accepted(scripts: dict[str, str]) -> dict[str, str | None]:
-    """Whether Slurm would take each of these scripts: None, or its reason. Nothing is submitted. Raises Infrastructure."""
-    with tempfile.TemporaryDirectory(prefix="hab-doctor.") as folder:
-        for name, text in scripts.items():
-            Path(folder, name).write_text(text, encoding="utf-8")
-        commands = [("sbatch", "--test-only", str(Path(folder, name))) for name in scripts]
-        answers = ask_all(*commands, seconds=limits.Cluster.SECONDS)
-    found: dict[str, str | None] = {}
-    for name, said in zip(scripts, answers, strict=True):
-        if isinstance(said, SchedulerUnavailable) and cluster_facts.NO_ANSWER.search(str(said)):
-            raise Infrastructure(f"the scheduler doesn't answer: {said}")
-        found[name] = cluster_facts.refusal(said) if isinstance(said, SchedulerUnavailable) else None
-    return found
+    others = [f"{name} ({lacking[name]})" for name in lacking if name not in here.wanted]
+    said = f"none for {', '.join(others)}" if others else "for all models that need one"
+    yield Finding("keys", OK, said)
 
 
 def proxy_here(site: Site) -> str | None:

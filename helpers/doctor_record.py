@@ -59,5 +59,7 @@ def note(site: Site) -> str | None:
         said = "has never passed its check" if found is None else f"didn't pass its check of {found['at']}"
         return f"site {site.name} {said}: `{command}` says whether a run would work."
     if not found["same_config"]:
-        return f"site {site.name} has been changed since its check of {found['at']}: `{command}` checks it again."
+        return (
+            f"site {site.name} isn't configured as it was at its check of {found['at']}: `{command}` checks it again."
+        )
     return None
