@@ -130,32 +130,41 @@ def candidates(tries: list[Reach]) -> list[str]:
 
 @check("nodes")
 def internet(nodes: Nodes) -> Finding | None:
-    said = [line.split(" ", 2) for report in nodes.whole for line in report.lines.get("internet", ())]
-    if not said:
+    tries = {report: [line.split(" ", 2) for line in report.lines.get("internet", ())] for report in nodes.whole}
+    told = [report for report, lines in tries.items() if lines]
+    if not told:
         return None
-    works = {via for via, _, answer in said if answer == "yes"}
-    here = nodes.site.environment
-    where = names_of(nodes.whole)
-    if works & {"direct", "proxy"}:
-        way = "directly" if "direct" in works else "through environment.proxy"
+    where, here, state = names_of(told), nodes.site.environment, WARNING
+    # a way is one where it leads out from every node that was asked
+    works = set.intersection(*({way for way, _, answer in tries[report] if answer == "yes"} for report in told))
+    used = "proxy" if any(way == "proxy" for report in told for way, *_ in tries[report]) else "direct"
+    if used in works:
+        said = f"reached from {where} {'through the proxy of jobs' if used == 'proxy' else 'directly'}"
+        return Finding("internet", OK, said + (", though environment.offline is set" if here.offline else ""))
+    if here.offline:
+        return Finding("internet", OK, "jobs don't reach it, as environment.offline says")
+    if "login" in works:
+        proxy = told[0].one("proxy")
+        return Finding(
+            "internet", state, f"reached from {where} through {proxy}", "environment.proxy", proxy, proxy, True
+        )
+    if "direct" in works:
         return Finding(
             "internet",
-            OK,
-            f"reached from {where} {way}" + (", though environment.offline is set" if here.offline else ""),
+            state,
+            f"reached from {where} directly, and not through the proxy of jobs",
+            "environment.proxy",
+            "another one; jobs have that of your environment, where the site names none",
         )
-    if "login" in works:
-        proxy = nodes.reports[next(iter(nodes.reports))].one("proxy")
+    words = [answer for report in told for *_, answer in tries[report]]
+    first = next(answer for answer in words if answer != "yes")
+    if "yes" in words:
         return Finding(
-            "internet", WARNING, f"reached from {where} through {proxy} alone", "environment.proxy", proxy, proxy, True
+            "internet",
+            state,
+            f"only partly reached from {where}: {first}",
+            "environment.proxy",
+            "one that all nodes reach",
         )
-    if here.offline:
-        return Finding("internet", OK, "not reached from the nodes, as environment.offline says")
-    return Finding(
-        "internet",
-        WARNING,
-        f"not reached from {where}: {said[0][2]}",
-        "environment.offline",
-        "true: models are read from paths.models alone",
-        True,
-        True,
-    )
+    advice = "true: models are read from paths.models alone"
+    return Finding("internet", state, f"not reached from {where}: {first}", "environment.offline", advice, True, True)

@@ -38,10 +38,17 @@ def put(path: Path, values: dict[str, Any]) -> None:
         text = _changed(text, section, name, value)
         wanted = copy.deepcopy(wanted)
         wanted[section] = (wanted.get(section) or {}) | {name: value}
-    if yaml.safe_load(text) != wanted:
+    if _read(text) != wanted:
         asked = ", ".join(f"{key}: {value}" for key, value in values.items())
         raise ConfigError([f"{shown(path)} is written in a way that --write can't change: set {asked} yourself."])
     _replace(path, text)
+
+
+def _read(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def _changed(text: str, section: str, name: str, value: Any) -> str:

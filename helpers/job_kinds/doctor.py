@@ -168,7 +168,12 @@ class Watch(Doctor):
 
     def death(self, entry: Entry, report: Report, state: str) -> str:
         """Why a probe ended without its last word."""
-        said = report.one("died") or next(iter(reasons.told(reasons.tail(self.log(entry))) or ()), "")
+        text = reasons.tail(self.log(entry))
+        said = (
+            report.one("died")
+            or next(reversed(reasons.LAST_WORDS.findall(text)), "")
+            or ": ".join(reasons.told(text) or ())
+        )
         if said or report.lines:
             return said or f"it ended as {state}"
         return f"it ended as {state}, and none of the site's folders here has a word of it"

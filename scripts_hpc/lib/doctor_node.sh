@@ -73,14 +73,19 @@ node::_scratch() { # room and speed: 64 MB, written through
   tell scratch "$(df -Pm "$JOB_TMP" | awk 'NR == 2 {print $4}') $speed ${JOB_TMP%/*}"
 }
 
-node::_internet() { # through the job's proxy, directly, and through the proxy of the login node
+node::_internet() { # through the job's own proxy, directly, and through the proxy of the login node
+  local url said way
+  local -A ways=([direct]='')
+  # as the site sets it, or the person whose environment jobs have
+  [[ -z ${https_proxy:-} ]] || ways[proxy]=$https_proxy
+  [[ -z $PROXY || $PROXY == "${https_proxy:-}" ]] || ways[login]=$PROXY
   [[ -z $PROXY ]] || tell proxy "$PROXY"
-  local url proxy=${https_proxy:-} said via
-  for url in "${OUTSIDE[@]}"; do
-    for via in "${proxy:-direct}" ${PROXY:+"$PROXY"}; do
-      [[ $via != direct ]] || via=''
-      said=$(curl --disable --silent --show-error --head --max-time 8 --output /dev/null --proxy "$via" ${CA_BUNDLE:+--cacert "$CA_BUNDLE"} "$url" 2>&1) && said=yes
-      tell internet "$(if [[ -z $via ]]; then printf direct; elif [[ $via == "$proxy" ]]; then printf proxy; else printf login; fi) $url ${said:0:150}"
+  for way in "${!ways[@]}"; do
+    for url in "${OUTSIDE[@]}"; do
+      said=$(curl --disable --silent --show-error --head --max-time 8 --output /dev/null --proxy "${ways[$way]}" ${CA_BUNDLE:+--cacert "$CA_BUNDLE"} "$url" 2>&1) && said=yes
+      tell internet "$way $url ${said:0:150}"
+      # one is enough
+      [[ $said != yes ]] || break
     done
   done
 }
