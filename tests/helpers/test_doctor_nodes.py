@@ -179,7 +179,7 @@ def test_a_file_that_never_came_back_is_no_clock(site: Site) -> None:
             {"internet": ["direct https://huggingface.co curl: (28) timed out"]},
             "internet",
             WARNING,
-            "environment.offline",
+            "environment.proxy",
         ),
     ],
 )
