@@ -21,6 +21,7 @@ FEW_GB = 10.0  # a few runs
 NEEDED_IMAGES = ("mlebench-env", "aide")  # of the run that proves the plumbing
 NEEDED_MODEL = "replay"
 OWNED = ("runs", "address_dir")
+NEEDED_FOLDERS = (*OWNED, "data")
 
 
 @dataclass
@@ -103,7 +104,7 @@ def container_program(here: Here) -> Finding:
 def folders(here: Here) -> Iterator[Finding]:
     for key in ("runs", "address_dir", "data", "containers", "models"):
         path = Path(getattr(here.site.paths, key))
-        yield _folder(f"paths.{key}", path, nearest(path), key in OWNED)
+        yield _folder(f"paths.{key}", path, nearest(path), key in OWNED, FAILURE if key in NEEDED_FOLDERS else WARNING)
 
 
 def nearest(path: Path) -> Path:
@@ -111,20 +112,18 @@ def nearest(path: Path) -> Path:
     return next(one for one in (path, *path.parents) if os.path.lexists(one))
 
 
-def _folder(key: str, path: Path, there: Path, owned: bool) -> Finding:
+def _folder(key: str, path: Path, there: Path, owned: bool, severity: str) -> Finding:
     name = f"folder {key.partition('.')[2]}"
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         read = there == path and os.access(there, os.R_OK | os.X_OK)
         said = f"{path} can{' only' if read else chr(39) + 't'} be {'read' if read else 'made or used'}"
-        state = OK if read and not owned else FAILURE if owned else WARNING
+        state = OK if read and not owned else severity
         return Finding(name, state, said, key, "" if state == OK else "name a folder that you can write")
     if key == "paths.address_dir" and there == path and path.stat().st_uid != os.getuid():
         return Finding(name, FAILURE, f"{path} belongs to another user", key, "name a folder of your own")
     free = shutil.disk_usage(there).free / 1e9
     if lacking := room.lacking(there):
-        return Finding(
-            name, FAILURE if owned else WARNING, f"{path}: {lacking}", key, "free some room, or name another folder"
-        )
+        return Finding(name, severity, f"{path}: {lacking}", key, "free some room, or name another folder")
     if free < LEAST_FREE_GB and owned:
         return Finding(name, FAILURE, f"{path} has {free:.2f} GB free", key, "free some room, or name another folder")
     state = WARNING if free < FEW_GB else OK

@@ -125,7 +125,8 @@ class Watch(Doctor):
         done = [name for name, report in self.reports.items() if report.ended]
         if time.monotonic() - self.beaten > BEAT_SECONDS or len(done) > len(getattr(self, "_done", ())):
             self.beaten, self._done = time.monotonic(), done
-            self.marks.write(done)
+            with contextlib.suppress(OSError):  # a disk that is full now; the probes' words count
+                self.marks.write(done)
 
     def _hear(self) -> None:
         for report in self.reports.values():

@@ -82,12 +82,14 @@ GPUS=0
 GRACE=20
 CLEANUP=on
 VENV=/checkout/.venv-core
-DATA=/checkout/data
+LISTED_KEYS=()
+LISTED=()
 PORTS=(20000 60000)
 PEERS=(peer)
 GPU_FLAG=
 IMAGE_NAMES=(aide)
 OUTSIDE=(https://huggingface.co https://pypi.org)
+CA_BUNDLE=''
 PROXY=''
 
 JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}

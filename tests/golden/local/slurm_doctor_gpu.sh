@@ -81,12 +81,14 @@ GPUS=1
 GRACE=20
 CLEANUP=on
 VENV=/checkout/.venv-core
-DATA=/checkout/data
+LISTED_KEYS=()
+LISTED=()
 PORTS=(20000 60000)
 PEERS=()
 GPU_FLAG=--nv
 IMAGE_NAMES=()
 OUTSIDE=(https://huggingface.co https://pypi.org)
+CA_BUNDLE=''
 PROXY=http://proxy:3128
 
 JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
