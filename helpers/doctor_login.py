@@ -180,7 +180,7 @@ def model_weights(here: Here) -> Iterator[Finding]:
             str(model.repo), model.revision, here.site.paths.models, tokenizer=model.needs_tokenizer
         )
         if model.gpus > here.site.gpu.per_node:
-            said = f"needs {model.gpus} GPUs, and a node has {here.site.gpu.per_node}"
+            said = f"needs {model.gpus} GPU(s), and a node has {here.site.gpu.per_node}"
             yield Finding(
                 f"model {name}", here.state(name), said, "gpu.per_node", f"a smaller model, or models: {name}: gpus"
             )

@@ -12,6 +12,7 @@ from helpers import private, runs, values
 from helpers.site_config import Site
 
 FOLDER = ".doctor"
+SECTIONS = ("scheduler", "partitions", "gpu", "environment", "paths", "container", "network")
 
 
 def path_of(site: Site) -> Path:
@@ -19,8 +20,8 @@ def path_of(site: Site) -> Path:
 
 
 def config_of(site: Site) -> str:
-    """sha256 of the resolved configuration, secrets and the words for people left out."""
-    config = private.masked(site.model_dump(mode="json", exclude={"description", "sources", "hostname_pattern"}))
+    """sha256 of what a doctor's result depends on, as resolved: not of the sizes and limits that a run may be given with --set."""
+    config = private.masked(site.model_dump(mode="json", include=set(SECTIONS)))
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 

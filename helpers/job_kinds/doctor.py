@@ -72,7 +72,7 @@ class Doctor(Kind):
 
     @property
     def again(self) -> str:
-        return f"scripts_hpc/site.sh doctor --site {self.record.get('site')}"
+        return f"scripts_hpc/site.sh doctor --site {self.record.get('given')}"
 
     def log(self, entry: Entry) -> Path | None:
         files = (path for _, path in self.marks.files(self._probe(entry), ".log"))

@@ -141,6 +141,8 @@ def test_a_site_that_no_doctor_has_passed(tmp_path: Path) -> None:
     assert doctor_record.note(site) is None
     last = doctor_record.last(site)
     assert last is not None and last["passed"] and 0 <= last["age_seconds"] < 60 and last["same_config"]
+    site.jobs.agent.memory_gb = 64  # what one run may be given
+    assert doctor_record.note(site) is None
     site.network.interface = "ib0"
     assert "isn't configured as it was at its check of 2" in str(doctor_record.note(site))
     site.scheduler.kind = "local"
