@@ -37,6 +37,8 @@ for ((i = 0; i < 20 * COUNT; i++)); do
 done
 # nobody would hear of it, or nobody asks any more
 [[ -n $REPORT ]] || exit 0
+# over nothing that somebody has laid there
+set -o noclobber
 exec >"$REPORT.log" 2>&1
 : >"$REPORT"
 # a report that was taken away stays away
@@ -51,6 +53,7 @@ for i in "${!KEYS[@]}"; do
     tell folder "${KEYS[i]} same"
   fi
 done
+set +o noclobber
 tell time "$(date +%s.%N)"
 
 SITE=local
