@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers.cluster.doctor.probes import Probe
 from helpers.config import sites
 from helpers.rendering import render
 
@@ -32,6 +33,12 @@ VARIABLES = {
     "HPC_DSS": "/dss/user",
     "HPCWORK": "/hpcwork/user",
 } | {name: f"/site/{name.lower()}" for name in ("SCRATCH", "WORK", "MEMBERWORK", "HPC_APPTAINER")}
+
+PLACES = {"runs": "/runs", "data": "/some data"}
+PROBES = (
+    Probe("cpu", peers=("peer",), options=("--nodelist=n1",), images=("aide",), nonce="feed", folders=PLACES),
+    Probe("gpu", "gpu", 1, nonce="feed", folders=PLACES, proxy="http://proxy:3128"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +59,8 @@ def rendered(site: str) -> dict[str, str]:
     resolved = sites.load_site(site)
     models = list(sites.models(resolved).values())
     files = render.site_files(resolved, models, list(sites.agents().values()))
+    folder = render.Workflow("/runs/doctor")
+    files |= {f"slurm_doctor_{probe.name}.sh": render.doctor_script(resolved, folder, probe) for probe in PROBES}
     return {name: text.replace(str(sites.ROOT), "/checkout") for name, text in sorted(files.items())}
 
 

@@ -157,7 +157,7 @@ class Facts:
         for answer in answers:
             if isinstance(answer, SchedulerUnavailable) and NO_ANSWER.search(str(answer)):
                 raise Infrastructure(f"the scheduler doesn't answer: {answer}. Nothing was written; try again.")
-        return [_refusal(answer) if isinstance(answer, SchedulerUnavailable) else None for answer in answers]
+        return [refusal(answer) if isinstance(answer, SchedulerUnavailable) else None for answer in answers]
 
     def seconds_of_qos(self, qos: str | None) -> int:
         """The longest time that a QOS allows."""
@@ -192,7 +192,7 @@ def _has_name(group: int) -> bool:
         return False
 
 
-def _refusal(error: SchedulerUnavailable) -> str:
+def refusal(error: SchedulerUnavailable) -> str:
     """The sentence of sbatch in which it says no."""
     words = [line.partition("error: ")[2] or line for line in str(error).splitlines() if line.strip()]
     said = next(

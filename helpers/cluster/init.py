@@ -278,7 +278,8 @@ def _write(path: Path, draft: Draft, facts: Facts) -> None:
         click.echo(f"note: {said}")
     chosen = "" if "hostname_pattern" in draft.entries else f" --site {path.stem}"
     click.echo(
-        f"next: containers/build_all_containers.sh{chosen}, then scripts_hpc/run_workflow.sh classification_basic replay{chosen}"
+        f"next: scripts_hpc/site.sh doctor --write{chosen}, containers/build_all_containers.sh{chosen}, and then "
+        f"scripts_hpc/run_workflow.sh classification_basic replay{chosen}"
     )
 
 

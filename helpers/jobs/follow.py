@@ -98,7 +98,7 @@ def follow(one: Followed) -> int:
                 _end(one, said)
                 return 3
             with signals.waiting():
-                time.sleep(POLL_SECONDS[one.fleet.scheduler.kind])
+                time.sleep(getattr(one, "PAUSE", POLL_SECONDS[one.fleet.scheduler.kind]))
         one.finish()
     except Caught as caught:
         if caught.number in LEAVE:

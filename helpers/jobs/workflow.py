@@ -24,7 +24,7 @@ from helpers.lib import disk, folders, private, room, values
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
-from helpers.runs import metadata
+from helpers.runs import doctor_record, metadata
 from helpers.scheduler import limits
 from helpers.tasks.catalogue import open_registry
 
@@ -56,6 +56,8 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     if not dry_run:
         asked.offer_preparation()
     asked.check()
+    if unchecked := doctor_record.note(site):
+        click.echo(f"note: {unchecked}", err=True)
     if dry_run:
         return f"DRY_RUN={shlex.quote(asked.describe())}\n"
     asked.confirm()
@@ -608,6 +610,7 @@ class _Asked(SiteChecks):
             "rollouts": self.options["rollouts"],
             "seed": self.options["seed"],
             "cleanup": self.options["cleanup"],
+            "doctor": doctor_record.last(self.site),
             **sealing.seal(group, self.agent.path),
             "config_hash": config_hash(chosen),
             "data_fingerprint": self.data_fingerprint,

@@ -296,6 +296,22 @@ def prepare_script(
     return _fill("prepare.sh.j2", site, workflow, job, **extra)
 
 
+def doctor_script(site: Site, workflow: Workflow, probe: Any) -> str:
+    """The script of a probe job of `site.sh doctor`. probe: helpers.doctor_jobs.Probe."""
+    job = _job(
+        site,
+        workflow,
+        script=f"doctor_{probe.name}",
+        time=clock(probe.SECONDS),
+        cpus=1,
+        memory_gb=1,
+        gpus=probe.gpus,
+        options=[*sbatch_options(site, probe.role, probe.gpus), *probe.options],
+        lead=10,
+    )
+    return _fill("doctor.sh.j2", site, workflow, job, probe=probe, venv=venvs("core")["core"])
+
+
 def definition_files(site: Site) -> dict[str, str]:
     """Every container definition of a site: file name -> text."""
     env = environment("containers")

@@ -29,9 +29,6 @@ teardown() {
     # demanded there
     grep -qE '^  account: science  .*the only one' "$CHECKOUT/site-config/made.yaml"
     grep -qE '^    time: "12:00:00" .*the longest of partition long' "$CHECKOUT/site-config/made.yaml"
-  else
-    # nodes there have one name for all of them
-    folders+=(HPC_NETWORK__INTERFACE=lo)
   fi
   USER_VARIABLES+=("${folders[@]}" HPC_SITE=made)
   try scripts_hpc/site.sh validate made
@@ -39,7 +36,19 @@ teardown() {
   try scripts_hpc/site.sh init made --yes </dev/null
   expect_status 2
   expect_in 'site-config/made.yaml is there already, and is left as it is' "$error"
+  # what only nodes can tell: those of the first site have one name for all of them, those of the second no internet
+  cp "$CHECKOUT/site-config/made.yaml" "$WORK/before"
+  try scripts_hpc/site.sh doctor --write
+  expect_status 0
+  if [[ $HAB_CLUSTER_SITE == hosts ]]; then
+    grep -qE '^  offline: true +# a guess' "$CHECKOUT/site-config/made.yaml"
+  else
+    grep -qE '^  interface: lo  # site.sh doctor --write' "$CHECKOUT/site-config/made.yaml"
+  fi
+  (($(diff "$WORK/before" "$CHECKOUT/site-config/made.yaml" | grep -c '^[<>]') <= 3))
   try scripts_hpc/run_workflow.sh classification_basic replay --steps 1
+  refuse grep -F 'site.sh doctor' <<<"$error"
+  [[ $(pick "$(sed -n 's/^run: //p' <<<"$error")/workflow.json" "d['doctor']['passed'], d['doctor']['same_config']") == 'True True' ]]
   expect_status 0
   try scripts_hpc/jobs.sh list
   expect_status 0

@@ -2,8 +2,8 @@
 # Usage: tests/performance/run.sh [--quick] [NAME…]      e.g. run.sh start grading; without a name all benchmarks
 #
 # Runs each bench_NAME.py of this folder. Every figure is one line, `what: ours …, alternative …, ratio …`, both sides measured
-# in this run; indented lines above it hold the single measurements. bench_start needs the test cluster (root, Debian 12), which
-# is brought up, with its images, where it isn't; elsewhere that one is left out. GNU parallel, which bench_prepare compares with, is installed where apt-get can (root, Debian).
+# in this run; indented lines above it hold the single measurements. bench_start and bench_doctor need the test cluster (root, Debian 12),
+# which is brought up, with its images, where it isn't; elsewhere these are left out. GNU parallel, which bench_prepare compares with, is installed where apt-get can (root, Debian).
 # Exit code 1 when a figure misses its limit; with --quick, which measures as little as can be, only when a benchmark no longer works.
 set -euo pipefail
 HERE=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,7 +51,7 @@ for name in "${NAMES[@]}"; do
   run=("$PYTHON" "$HERE/bench_$name.py")
   if ((QUICK)); then read -ra short <<<"${SHORT[$name]:-}" && run+=(${short[@]+"${short[@]}"}); fi
   sites=('')
-  if [[ $name == start ]]; then
+  if [[ $name == start || $name == doctor ]]; then
     bash "$ROOT/tests/cluster/up.sh" --check || continue
     run=(bash "$ROOT/tests/cluster/with.sh" "${run[@]}") sites=(loopback hosts)
     ((QUICK == 0)) || sites=(loopback)

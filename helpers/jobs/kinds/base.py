@@ -18,7 +18,7 @@ from helpers.lib import disk
 from helpers.scheduler import reasons
 from helpers.scheduler.query import Job, Scheduler
 
-KINDS = ("workflow.Workflow", "grading.Grading", "preparation.Preparation", "notebook.Notebook")
+KINDS = ("workflow.Workflow", "grading.Grading", "preparation.Preparation", "notebook.Notebook", "doctor.Doctor")
 
 
 class Refused(Exception):

@@ -1,0 +1,170 @@
+"""What `site.sh doctor` makes of its probes' reports on the network. Runs where a person types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from helpers.cluster.doctor.findings import FAILURE, NOT_CHECKED, OK, WARNING, Finding, check
+from helpers.cluster.doctor.nodes import Nodes, names_of
+from helpers.jobs.kinds.doctor import Report
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Whether one probe reached another's listener. by: `name`, or an interface; with `:range`, at a port of network.ports."""
+
+    source: Report
+    target: Report
+    by: str
+    address: str
+    answer: str
+
+    @property
+    def apart(self) -> bool:
+        return self.source.one("node") != self.target.one("node")
+
+    def __str__(self) -> str:
+        return f"{self.source.one('node')} to {self.target.one('node')} ({self.address}): {self.answer}"
+
+
+def reaches(nodes: Nodes) -> list[Reach]:
+    """All tries of all probes."""
+    found = []
+    for report in nodes.whole:
+        for line in report.lines.get("reach", ()):
+            target, by, host, port, answer = line.split(" ", 4)
+            if target in nodes.reports:
+                found.append(Reach(report, nodes.reports[target], by, f"{host}:{port}", answer))
+    return found
+
+
+@check("nodes")
+def network(nodes: Nodes) -> Iterator[Finding]:
+    """Do servers' names lead to them from every node, in both directions? And which interface would do?"""
+    tries = reaches(nodes)
+    mute = [report for report in nodes.whole if report.one("peer")]
+    for report in mute:
+        yield Finding("network", NOT_CHECKED, f"{report.one('node')}: {report.one('peer')}")
+    if not tries:
+        return
+    key = "network.interface"
+    nameless = [report for report in nodes.whole if report.one("nohost")]
+    named = [one for one in tries if one.by == "name"]
+    bad = [one for one in named if one.answer != "yes"]
+    ports = [one for one in tries if one.by == "name:range" and one.answer != "yes" and one.apart]
+    if nameless or bad:
+        measured = (
+            re.split("[.:;] [Ss]et network", nameless[0].one("nohost"))[0] if nameless else "; ".join(map(str, bad[:2]))
+        )
+        working = candidates(tries)
+        if working and working[0] != nodes.site.network.interface:
+            others = f" (and {', '.join(working[1:])})" if working[1:] else ""
+            yield Finding(
+                "network",
+                FAILURE,
+                measured,
+                key,
+                f"{working[0]}: all nodes reach one another so{others}",
+                working[0],
+                True,
+            )
+        else:
+            seen = ", ".join(
+                dict.fromkeys(line.split()[0] for report in nodes.whole for line in report.lines.get("interface", ()))
+            )
+            yield Finding(
+                "network", FAILURE, measured, key, f"no interface was seen to work; there are {seen or 'none'}"
+            )
+    elif ports:
+        lowest, highest = nodes.site.network.ports
+        said = f"at ports {lowest} to {highest}, {ports[0]}"
+        yield Finding(
+            "network", FAILURE, said, "network.ports", "a range that nodes let through to one another; ask the support"
+        )
+    elif any(one.apart for one in named):
+        how = f"interface {nodes.site.network.interface}" if nodes.site.network.interface else "name"
+        yield Finding(
+            "network",
+            OK,
+            f"{names_of([one.source for one in named])} reach one another by {how}, both ways{_inside(nodes)}",
+        )
+    elif nodes.site.scheduler.kind == "local":
+        yield Finding("network", OK, f"servers of this machine are reached{_inside(nodes)}")
+    else:
+        yield Finding(
+            "network",
+            OK,
+            f"{named[0].source.one('node')} reaches itself by {named[0].address.partition(':')[0]}{_inside(nodes)}",
+        )
+        yield Finding("network, two nodes", NOT_CHECKED, "the probes had one node, or didn't run at the same time")
+    if not nodes.gpu and nodes.site.partitions.gpu.name and nodes.site.scheduler.kind == "slurm":
+        yield Finding("network, GPU nodes", NOT_CHECKED, "--gpu asks whether CPU and GPU nodes reach one another")
+
+
+def _inside(nodes: Nodes) -> str:
+    inside = {report.one("inside") for report in nodes.whole} - {"", "no"}
+    return ", from inside the container" if inside and nodes.site.isolated else ""
+
+
+def candidates(tries: list[Reach]) -> list[str]:
+    """The interfaces by which every node was reached from every other, best first; none where no two nodes met.
+
+    Where the loopback leads from one node to another, all of them are one machine.
+    """
+    if not any(one.apart for one in tries):
+        return []
+    names = {one.by.partition(":")[0] for one in tries} - {"name"}
+    pairs = {(one.source.probe, one.target.probe) for one in tries}
+    good = []
+    for name in names:
+        reached = [
+            {(one.source.probe, one.target.probe) for one in tries if one.by == by and one.answer == "yes"}
+            for by in (name, f"{name}:range")
+        ]
+        if all(pairs <= some for some in reached):
+            good.append(name)
+    return sorted(good, key=lambda name: (name != "lo", not re.match(r"ib|hsn|opa", name), name))
+
+
+@check("nodes")
+def internet(nodes: Nodes) -> Finding | None:
+    tries = {report: [line.split(" ", 2) for line in report.lines.get("internet", ())] for report in nodes.whole}
+    told = [report for report, lines in tries.items() if lines]
+    if not told:
+        return None
+    where, here, state = names_of(told), nodes.site.environment, WARNING
+    # a way is one where it leads out from every node that was asked
+    works = set.intersection(*({way for way, _, answer in tries[report] if answer == "yes"} for report in told))
+    used = "proxy" if any(way == "proxy" for report in told for way, *_ in tries[report]) else "direct"
+    if used in works:
+        said = f"reached from {where} {'through the proxy of jobs' if used == 'proxy' else 'directly'}"
+        return Finding("internet", OK, said + (", though environment.offline is set" if here.offline else ""))
+    if here.offline:
+        return Finding("internet", OK, "jobs don't reach it, as environment.offline says")
+    if "login" in works:
+        proxy = told[0].one("proxy")
+        return Finding(
+            "internet", state, f"reached from {where} through {proxy}", "environment.proxy", proxy, proxy, True
+        )
+    if "direct" in works:
+        return Finding(
+            "internet",
+            state,
+            f"reached from {where} directly, and not through the proxy of jobs",
+            "environment.proxy",
+            "another one; jobs have that of your environment, where the site names none",
+        )
+    words = [answer for report in told for *_, answer in tries[report]]
+    first = next(answer for answer in words if answer != "yes")
+    if "yes" in words:
+        return Finding(
+            "internet",
+            state,
+            f"only partly reached from {where}: {first}",
+            "environment.proxy",
+            "one that all nodes reach",
+        )
+    advice = "true: models are read from paths.models alone"
+    return Finding("internet", state, f"not reached from {where}: {first}", "environment.offline", advice, True, True)
