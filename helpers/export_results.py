@@ -35,20 +35,20 @@ COLUMNS = {
     "metric": "what the score measures; empty where only the competition knows",
     "is_lower_better": "true or false",
     "any_medal": "mle-bench's medals: true or false",
-    "gold_medal": "",
-    "silver_medal": "",
-    "bronze_medal": "",
+    "gold_medal": "score as good as the leaderboard's gold threshold, or better",
+    "silver_medal": "as good as silver's, and no gold",
+    "bronze_medal": "as good as bronze's, and neither of these",
     "above_median": "better than the median of the competition's leaderboard",
     "valid_submission": "whether the submission could be graded",
     "started_at": "when the agent's clock started (UTC)",
-    "ended_at": "when the run ended (UTC)",
+    "ended_at": "when the run ended (UTC); of one that was killed without a word, when that was noticed",
     "time_limit_reached": "true: the agent was still working when its time was up",
     "cut_short": "why the agent ended early although it had time, e.g. a model that stopped answering",
     "agent_seconds": "the agent's time, up to now for a running one",
     "steps": "as counted by the agent",
     "requests": "to the models",
-    "prompt_tokens": "",
-    "completion_tokens": "",
+    "prompt_tokens": "as the models' endpoints counted them, added up by the agent",
+    "completion_tokens": "in the same way",
     "agent_cpu_hours": "CPU-hours of the agent's job, its wait for servers included",
     "cpu_hours": "these, and its share of its servers', split by agent_seconds over all runs that used them, of any workflow",
     "gpu_hours": "GPU-hours in the same way; a row's hours include those of the tries that it stands for (attempts)",
@@ -61,8 +61,8 @@ COLUMNS = {
     "data_fingerprint": "tells the prepared data, answers included, from others under the same name",
     "site": "where it ran",
     "job_id": "the agent's job",
-    "grading_job": "",
-    "model_job": "",
+    "grading_job": "the grading server's",
+    "model_job": "the model server's; empty for an external model",
     "run_directory": "where all of it can be read",
     "reason": "one sentence on the state",
     "attempts": "how many tries it took: the lost and cancelled ones before it, and itself",
@@ -90,6 +90,7 @@ EXIT_CODES = (
 )
 USAGE_BYTES = 64 * 1024
 STAMP, DAY = "YYYY-mm-ddTHH-MM-SS", 86400.0
+STOP_SECONDS = 75.0  # an agent's job ends it so long after its time limit, at the latest (run::supervise)
 DEPTH = 4  # folders below a given one that are searched for runs
 
 
@@ -176,11 +177,16 @@ class _Run:
 
     @cached_property
     def ended(self) -> float | None:
-        """When the agent ended; for one killed without a word, when the run was settled."""
-        for key in ("agent_ended_at", "ended_at"):
-            if (seconds := values.seconds_of(self.metadata.get(key))) is not None:
-                return seconds
-        return self.now if self.is_open else None
+        """When the agent ended; for one killed without a word, when that was noticed, but not after its time was up."""
+        if (told := values.seconds_of(self.metadata.get("agent_ended_at"))) is not None:
+            return told
+        noticed = values.seconds_of(self.metadata.get("ended_at"))
+        if noticed is None:
+            noticed = self.now if self.is_open else None
+        began, limit = (self.metadata.get(key) for key in ("agent_started_at", "time_limit_seconds"))
+        began, limit = values.seconds_of(began), values.count(limit)
+        known = noticed is not None and began is not None and limit is not None
+        return min(noticed, began + limit + STOP_SECONDS) if known else noticed
 
     @cached_property
     def agent_seconds(self) -> float | None:
@@ -447,7 +453,7 @@ class Collection:
         return run.group if run.owns(job) else self._owners.get((run.place, job), run.place)
 
     def _settle(self) -> None:
-        every = [*self.runs, *self._others]
+        self.every = every = [*self.runs, *self._others]
         for run in every:
             run.homes = {job: self._home(run, job) for job in run.servers.values()}
         book = costs.Book(self.runs)
@@ -473,13 +479,7 @@ class Collection:
 
     def named_rows(self, keep_all: bool = False) -> list[tuple[list[str], dict[str, Any]]]:
         """The rows, each with the names of the run that it shows and of those that it stands for."""
-        same: dict[tuple[Any, ...], list[_Run]] = {}
-        for run in self.runs:
-            same.setdefault(run.key, []).append(run)
-        shown: dict[int, tuple[_Run, list[_Run]]] = {}  # each run to the one that stands for it
-        for its in same.values():
-            for run, tries in list(_attempts(its)):
-                shown |= {id(one): (run, tries) for one in tries}
+        shown = self.attempts()
         found = []
         for one in self.runs:
             run, tries = shown[id(one)]
@@ -489,6 +489,21 @@ class Collection:
                 names = [one.identity, *(other.identity for other in tries if other is not one)]
                 found.append((names, one.row(tries) | {"attempts": len(tries)}))
         return found
+
+    def attempts(self) -> dict[int, tuple[_Run, list[_Run]]]:
+        """For each run, by its id(): the one that stands for it in the table, and all tries of that."""
+        same: dict[tuple[Any, ...], list[_Run]] = {}
+        for run in self.runs:
+            same.setdefault(run.key, []).append(run)
+        shown: dict[int, tuple[_Run, list[_Run]]] = {}  # each run to the one that stands for it
+        for its in same.values():
+            for run, tries in list(_attempts(its)):
+                shown |= {id(one): (run, tries) for one in tries}
+        return shown
+
+    def server(self, run: _Run, job: str) -> dict[str, Any]:
+        """What a server that a run used noted of itself; empty where that is not here."""
+        return self._services.get((run.homes.get(job, ""), job)) or {}
 
 
 def _attempts(same: list[_Run]) -> Iterator[tuple[_Run, list[_Run]]]:
