@@ -45,6 +45,17 @@ def seal(folder: Path, agent: Path | None = None) -> dict[str, Any]:
     return {"git_commit": commit, "git_dirty": dirty, "code": {"path": CODE, "sha256": digest.hexdigest()}}
 
 
+def digest_of(code: Path) -> str | None:
+    """The sha256 of a sealed copy, as `seal` makes it; None where it holds what this version doesn't seal. Raises OSError."""
+    digest, seen = hashlib.sha256(), 0
+    for part in (*SEALED, "agent"):
+        for name, path in _files(code / part):
+            digest.update(f"{Path(part, name)}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+            digest.update(path.read_bytes())
+            seen += 1
+    return digest.hexdigest() if seen == sum(1 for _ in _files(code)) else None
+
+
 def own_agent(path: Path) -> bool:
     """Whether an agent's files are a person's own, outside the checkout's agents."""
     return not path.resolve().is_relative_to((ROOT / AGENTS).resolve())
