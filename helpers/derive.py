@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from helpers import costs, derive_hours, reasons, runs, values
+from helpers import derive_hours, reasons, runs, values
 from helpers.derive_files import DIFFERS, META, SAME, UNKNOWN, WORKFLOW, Files
 from helpers.derive_hours import Term
 from helpers.values import seconds_of, section
@@ -69,7 +69,7 @@ class Case:
     def window(self) -> tuple[float, float] | None:
         """When the agent's job ran, by the scheduler's records: seconds since 1970."""
         noted = seconds_of(self.metadata.get("created_at")) if "host" in self.metadata else None
-        found = costs.Book([self.run]).of(self.run, self.run.job_id, noted)
+        found = self.collection.book.of(self.run, self.run.job_id, noted)
         return None if found is None or found.start is None else (found.start, found.start + found.seconds)
 
     @property

@@ -54,7 +54,7 @@ def graded(case: Case, column: str) -> Derived:
     if not case.run.report:
         return compared(case, column, source, None, f"there is no {REPORT}")
     if problem := case.files.tampered:
-        return Derived(source, DIFFERS, problem)
+        return Derived(source, DIFFERS if column == "score" else UNKNOWN, problem)
     again = case.files.again
     if again is not None:
         value = runs.score_of(again.report) if column == "score" else again.report.get(key)
@@ -186,8 +186,6 @@ def hours(*units: str) -> Column:
         told = case.row[column]
         close = told is not None and abs(told - value) <= 2e-6 + 1e-9 * abs(value)
         by = "the scheduler's records" if all(term.basis == "accounting" for term in terms) else "the jobs' own notes"
-        if not close and (alive := [term.job for term in terms if term.grows]):
-            return Derived(source, UNKNOWN, f"job {', '.join(alive)} still runs: it is {value} by now")
         how = "; ".join([f"the formula, on {by}", *([] if close else (term.doubt for term in terms if term.doubt))])
         return Derived(source, SAME if close else DIFFERS, how, value)
 

@@ -7,16 +7,14 @@ import io
 import json
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from helpers import bounded, runs, sealing, values
 from helpers.private import MASK
-from helpers.site_config import ROOT
 from helpers.values import seconds_of, section
 
 META, REPORT, WORKFLOW = "run_metadata.json", "grading_report.json", "../workflow.json"
@@ -42,6 +40,7 @@ class Files:
     def __init__(self, folder: Path, run: Any):
         self.folder, self.group, self.run = folder, folder.parent, run
         self.workflow, self.config = run.workflow, section(run.workflow, "config")
+        self._created = seconds_of(self.workflow.get("created_at")) or 0.0
         self.why_not_again = ""
 
     # ---- the grade
@@ -100,7 +99,7 @@ class Files:
         """Raises _CantError."""
         from helpers import graders
 
-        fingerprint, noted = self._fingerprint, self.run.data
+        fingerprint, noted = _fingerprint(self._prepared), self.run.data
         if isinstance(fingerprint, str):
             raise _CantError(fingerprint)
         if noted and fingerprint[0] != noted:
@@ -108,33 +107,25 @@ class Files:
         limits = section(self.config, "limits")
         seconds, megabytes = (values.count(limits.get(f"judgement_{key}")) for key in ("seconds", "mb"))
         try:
-            grader = graders.load(str(self.run.task), self._prepared.parents[self.run.task.count("/") + 1])
-            grader.warm()
+            grader = _grader(str(self.run.task), self._prepared.parents[self.run.task.count("/") + 1])
             return bounded.call(
                 grader.grade, io.BytesIO(data), seconds=5 * (seconds or 120), memory=(megabytes or 2048) * 2**20
             )
         except graders.GradingError as error:
             raise _CantError(" ".join(str(error).split())) from error
-        except (bounded.Exceeded, OSError) as error:
-            raise _CantError(f"grading it {error}") from error
+        except bounded.Exceeded as error:
+            raise _CantError(f"it {error}") from error
+        except Exception as error:  # a grader is somebody's code
+            raise _CantError(f"its grader failed: {type(error).__name__}: {graders.shortened(error, 200)}") from error
 
     # ---- checksums
 
-    @cached_property
-    def _fingerprint(self) -> tuple[str, float] | str:
-        """That of the data that lie prepared now, and when they were changed last; or why there is none."""
-        from helpers.tasks import fingerprint
-
-        try:
-            return fingerprint.anew(self._prepared)
-        except OSError as error:
-            return f"{self._prepared}: {error.strerror}"
-
     def data_fingerprint(self) -> Found:
         source = f"{META}: data_fingerprint, else {WORKFLOW}"
-        if isinstance(self._fingerprint, str):
-            return source, UNKNOWN, self._fingerprint, None
-        value, changed = self._fingerprint
+        found = _fingerprint(self._prepared)
+        if isinstance(found, str):
+            return source, UNKNOWN, found, None
+        value, changed = found
         how = f"the files in {self._prepared}"
         if value == self.run.data:
             return source, SAME, how, value
@@ -142,29 +133,18 @@ class Files:
             return source, UNKNOWN, f"{how} were changed since, or none was noted", None
         return source, DIFFERS, how, value
 
-    @property
-    def _created(self) -> float:
-        return seconds_of(self.workflow.get("created_at")) or 0.0
-
     def image_digest(self) -> Found:
         image = section(section(self.workflow, "images"), "agent")
         source, noted, path = f"{WORKFLOW}: images.agent.sha256", image.get("sha256"), Path(str(image.get("path")))
         if noted is None:
             return source, UNKNOWN, "no image, or none whose build noted a checksum", None
         try:
-            status = path.stat()
-            if status.st_size > LARGE:
-                print(f"hashing {path}, {status.st_size / 2**30:.1f} GiB …", file=sys.stderr)
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while piece := file.read(2**22):
-                    digest.update(piece)
+            value, changed = _sha256(path)
         except OSError as error:
             return source, UNKNOWN, f"{path}: {error.strerror}", None
-        value = digest.hexdigest()
         if value == noted:
             return source, SAME, f"sha256 of {path}", value
-        if status.st_mtime > self._created:
+        if changed > self._created:
             return source, UNKNOWN, f"{path} was made anew since", None
         return source, DIFFERS, f"sha256 of {path}", value
 
@@ -173,6 +153,7 @@ class Files:
 
         source = f"{WORKFLOW}: config_hash"
         agent, own = section(self.workflow, "agent_config"), self.workflow.get("agent_limits")
+        images = section(self.workflow, "images")
         if not agent or not isinstance(own, dict):
             return source, UNKNOWN, "an older record, which doesn't have all that went into it", None
         if MASK in json.dumps([agent, self.workflow.get("model_config"), self.workflow.get("feedback_model_config")]):
@@ -187,10 +168,7 @@ class Files:
                 "script": hashlib.sha256(runs.read_file(scripts[0])).hexdigest() if scripts else None,
                 "steps": agent.get("steps"),
                 "time_limit": agent.get("time_limit"),
-                "images": {
-                    role: section(section(self.workflow, "images"), role).get("sha256")
-                    for role in section(self.workflow, "images")
-                },
+                "images": {role: section(images, role).get("sha256") for role in images},
             }
             value = config_hash(chosen)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -217,33 +195,14 @@ class Files:
             )
         if commit is None or self.workflow.get("git_dirty") is True:
             return source, UNKNOWN, f"{sealing.CODE} is as noted, but no commit has it", None
-        return self._beside_commit(source, code, commit)
-
-    def _beside_commit(self, source: str, code: Path, commit: str) -> Found:
-        command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "ls-tree", "-r", "-z", commit]
-        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
-        if done.returncode:
+        if (found := sealing.beside_commit(code, commit)) is None:
             return source, UNKNOWN, f"{sealing.CODE} is as noted; this checkout has no commit {commit[:12]}", None
-        blobs = {line.partition("\t")[2]: line.split()[2] for line in done.stdout.split("\0") if line}
-        others, new = [], []
-        files = [path for path in sorted(code.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-        for path in files:
-            name, data = str(path.relative_to(code)), path.read_bytes()
-            blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-            if name not in blobs:
-                new.append(name)
-            elif blobs[name] != blob:
-                others.append(name)
+        same, others, new = found
         if others:
-            return (
-                source,
-                DIFFERS,
-                f"{sealing.CODE} isn't the commit's, and it isn't called dirty: {', '.join(others)}",
-                None,
-            )
+            said = f"{sealing.CODE} isn't the commit's, and it isn't called dirty: {', '.join(others)}"
+            return source, DIFFERS, said, None
         more = f", and {len(new)} that no commit has: {', '.join(new[:3])}" if new else ""
-        how = f"{sealing.CODE}: {len(files) - len(new)} files as in the commit{more}"
-        return source, FITS if new else SAME, how, commit
+        return source, FITS if new else SAME, f"{sealing.CODE}: {len(same)} files as in the commit{more}", commit
 
     # ---- counts
 
@@ -281,6 +240,53 @@ class Files:
 
 class _CantError(Exception):
     """Why a submission can't be graded here."""
+
+
+# what the rollouts of a workflow have in common is read once
+
+
+@lru_cache(maxsize=2)
+def _grader(task: str, data: Path) -> Any:
+    from helpers import graders
+
+    grader = graders.load(task, data)
+    grader.warm()
+    return grader
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(prepared: Path) -> tuple[str, float] | str:
+    """That of the data that lie prepared now, and when they were changed last; or why there is none."""
+    from helpers.tasks import fingerprint
+
+    size = values.count((runs.read_json(prepared / fingerprint.FILE) or {}).get("bytes")) or 0
+    _tell(prepared, size)
+    try:
+        return fingerprint.anew(prepared)
+    except OSError as error:
+        return f"{prepared}: {error.strerror}"
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path) -> tuple[str, float]:
+    """The sha256 of a file, and when it was changed last. Raises OSError."""
+    status, digest = path.stat(), hashlib.sha256()
+    _tell(path, status.st_size)
+    with path.open("rb") as file:
+        while piece := file.read(2**22):
+            digest.update(piece)
+    return digest.hexdigest(), status.st_mtime
+
+
+def forget() -> None:
+    """Have all files read again."""
+    for function in (_grader, _fingerprint, _sha256):
+        function.cache_clear()
+
+
+def _tell(path: Path, size: int) -> None:
+    if size > LARGE:
+        print(f"reading {path}, {size / 2**30:.1f} GiB …", file=sys.stderr, flush=True)
 
 
 def _lines_with(path: Path) -> int | None:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers import costs
-from helpers.scheduler import Allocation
 from helpers.values import number, seconds_of, section
 
-NOW_SECONDS = 60.0  # by which clocks of nodes may differ
 ROLES = {"grading": "grading_server", "model": "model_server", "feedback": "feedback_server"}
 
 
@@ -21,7 +19,7 @@ ROLES = {"grading": "grading_server", "model": "model_server", "feedback": "feed
 class Term:
     """What one job adds to a row.
 
-    gpus, cpus, seconds: None where nobody tells; basis: accounting or estimate; doubt: what a record says otherwise; grows: it still runs.
+    gpus, cpus, seconds: None where nobody tells; basis: accounting or estimate; doubt: what a record says otherwise.
     """
 
     job: str
@@ -32,7 +30,6 @@ class Term:
     part: float
     basis: str
     doubt: str = ""
-    grows: bool = False
 
     def hours(self, unit: str) -> float | None:
         """Its hours; unit: gpus or cpus."""
@@ -50,8 +47,7 @@ class Term:
 
 def terms(tries: list[Any], collection: Any) -> list[Term]:
     """The terms of a row. tries: the runs whose cost it bears; collection: the one that they are of (export_results.Collection)."""
-    book = costs.Book(tries)
-    found = []
+    book, found = collection.book, []
     for run in tries:
         found.append(_own(run, book))
         jobs: dict[str, str] = {}
@@ -69,8 +65,7 @@ def _own(run: Any, book: costs.Book) -> Term:
     if None not in (asked, told) and asked != told:
         doubt = f"run_metadata.json: cpus {told}, but ../workflow.json: config.jobs.agent.cpus {asked}"
     if found := book.of(run, run.job_id, noted):
-        gpus, grows = found.gpus or 0.0, _grows(found, run)
-        return Term(run.job_id, "agent", gpus, found.cpus or cpus, found.seconds, 1, "accounting", doubt, grows)
+        return Term(run.job_id, "agent", found.gpus or 0.0, found.cpus or cpus, found.seconds, 1, "accounting", doubt)
     begun = noted if noted is not None else seconds_of(run.metadata.get("agent_started_at"))
     ended = run.now if run.is_open else seconds_of(run.metadata.get("ended_at"))
     if run.ended is not None and not run.metadata.get("agent_ended_at"):
@@ -79,11 +74,6 @@ def _own(run: Any, book: costs.Book) -> Term:
         return Term(run.job_id, "agent", 0.0, cpus, 0.0 if run.metadata else None, 1, "estimate", doubt)
     seconds = None if ended is None else max(0.0, ended - begun)
     return Term(run.job_id, "agent", 0.0, cpus, seconds, 1, "estimate", doubt)
-
-
-def _grows(found: Allocation, run: Any) -> bool:
-    """Whether a job took until now, as far as its record tells."""
-    return found.start is not None and found.start + found.seconds >= run.now - NOW_SECONDS
 
 
 def _server(run: Any, role: str, job: str, collection: Any, book: costs.Book) -> Term:
@@ -100,7 +90,7 @@ def _server(run: Any, role: str, job: str, collection: Any, book: costs.Book) ->
     doubt = doubt.removesuffix("; ")
     if found := book.of(run, job, seconds_of(record.get("started_at"))):
         gpus = gpus if found.gpus is None else found.gpus
-        return Term(job, role, gpus, found.cpus or cpus, found.seconds, part, "accounting", doubt, _grows(found, run))
+        return Term(job, role, gpus, found.cpus or cpus, found.seconds, part, "accounting", doubt)
     started, ended = (seconds_of(record.get(key)) for key in ("started_at", "ended_at"))
     if ended is None:
         ended = max((one.ended for one in users if one.ended is not None), default=None)

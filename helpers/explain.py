@@ -48,7 +48,6 @@ FINAL = (
         "prompt_tokens",
         "completion_tokens",
     ),
-    *("agent_cpu_hours", "cpu_hours", "gpu_hours", "cost_basis"),
 )
 COUNTED = {
     SAME: "come out the same",

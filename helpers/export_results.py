@@ -456,9 +456,9 @@ class Collection:
         self.every = every = [*self.runs, *self._others]
         for run in every:
             run.homes = {job: self._home(run, job) for job in run.servers.values()}
-        book = costs.Book(self.runs)
-        self.notes += dict.fromkeys(book.complaints)
-        for run, cost in zip(every, costs.settle(every, self._services, book), strict=True):
+        self.book = costs.Book(self.runs)
+        self.notes += dict.fromkeys(self.book.complaints)
+        for run, cost in zip(every, costs.settle(every, self._services, self.book), strict=True):
             run.cost = cost
 
     def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:

@@ -56,6 +56,28 @@ def digest_of(code: Path) -> str | None:
     return digest.hexdigest() if seen == sum(1 for _ in _files(code)) else None
 
 
+def beside_commit(code: Path, commit: str) -> tuple[list[str], list[str], list[str]] | None:
+    """The files of a sealed copy that are as in a commit, that differ from it, and that it lacks; None where the checkout hasn't it.
+
+    Raises OSError.
+    """
+    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "ls-tree", "-r", "-z", commit]
+    done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
+    if done.returncode:
+        return None
+    blobs = {
+        name: about.split()[2] for about, _, name in (line.partition("\t") for line in done.stdout.split("\0") if line)
+    }
+    same, others, new = [], [], []
+    for name, path in _files(code):
+        data = path.read_bytes()
+        blob = hashlib.sha1(
+            b"blob %d\0" % len(data) + data, usedforsecurity=False
+        ).hexdigest()  # https://git-scm.com/book: Git Objects
+        (new if name not in blobs else same if blobs[name] == blob else others).append(name)
+    return same, others, new
+
+
 def own_agent(path: Path) -> bool:
     """Whether an agent's files are a person's own, outside the checkout's agents."""
     return not path.resolve().is_relative_to((ROOT / AGENTS).resolve())

@@ -136,6 +136,7 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     monkeypatch.setenv("HPC_SITE", str(site))
 
     def call(*words: Any) -> Told:
+        derive_files.forget()
         code = launch(explain.main, "results.sh explain", [*map(str, words), "--json"])
         said = capsys.readouterr()
         columns = {one["column"]: one for row in json.loads(said.out or "[]") for one in row["columns"]}
@@ -427,7 +428,7 @@ def test_a_copy_of_the_code_is_compared_with_its_commit(
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         subprocess.run([*git, *words], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    monkeypatch.setattr(derive_files, "ROOT", checkout)
+    monkeypatch.setattr(sealing, "ROOT", checkout)
 
     def noted(**changed: Any) -> dict[str, Any]:
         change(run.parent / "workflow.json", code={"sha256": sealing.digest_of(code)}, git_dirty=False, **changed)
@@ -521,6 +522,7 @@ def test_hours_by_the_accounting_of_a_run_and_its_lost_try(
     assert found["cpu_hours"]["source"].startswith(
         "job 03 (agent): 6 CPUs x 180 s + job 02 (model): 2 CPUs x 360 s + job 13"
     )
+    assert len((accounting / "calls").read_text().splitlines()) == 2  # for all jobs, once for each of the two commands
     # the try itself
     code, found, text, error = told("03")
     assert code == 0 and found["gpu_hours"]["recorded"] == 0.2, error
