@@ -82,7 +82,11 @@ def moment(key: str, place: int | None) -> Column:
         source, told = f"{META}: {key}", seconds_of(case.row[column])
         if told is None:
             return Derived(source, UNKNOWN, "not reached")
-        if case.window and not case.window[0] - case.slack <= told <= _last(case) + case.slack:
+        if case.window and not case.window[0] - case.slack <= told <= case.window[1] + case.slack:
+            if told > case.window[1] and place is None and case.last_word is None:  # not by the job itself
+                return Derived(
+                    source, UNKNOWN, f"when it was noticed that {_job(case)} had ended: {_utc(case.window[1])}"
+                )
             return Derived(source, DIFFERS, f"{_job(case)} ran from {_utc(case.window[0])} to {_utc(case.window[1])}")
         if place is not None and case.log_times:
             return compared(case, column, source, case.log_times[place], f"the agent's time in {case.log_name}")
@@ -91,12 +95,6 @@ def moment(key: str, place: int | None) -> Column:
         return Derived(source, UNKNOWN, "neither the scheduler nor the job's log tells")
 
     return derive
-
-
-def _last(case: Case) -> float:
-    """Until when a time may be; the end of a run that was killed is when that was noticed."""
-    told_itself = case.metadata.get("agent_ended_at") or not case.metadata.get("agent_started_at")
-    return case.window[1] if case.window and told_itself else float("inf")
 
 
 def _job(case: Case) -> str:

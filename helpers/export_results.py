@@ -140,6 +140,7 @@ class _Run:
     damaged: list[str] = field(default_factory=list)
     cost: costs.Cost = field(default_factory=costs.Cost)
     homes: dict[str, str] = field(default_factory=dict)
+    job_ended: float | None = None  # by the accounting, of one whose agent has told no end
 
     def __post_init__(self) -> None:
         self.metadata, self.report, self.usage = {}, {}, {}
@@ -175,23 +176,25 @@ class _Run:
     def is_open(self) -> bool:
         return self.state in runs.OPEN_STATES
 
-    @cached_property
+    @property
     def ended(self) -> float | None:
-        """When the agent ended; for one killed without a word, when that was noticed, but not after its time was up."""
+        """When the agent ended; for one killed without a word, when that was noticed, but not after its job's end, or its time."""
         if (told := values.seconds_of(self.metadata.get("agent_ended_at"))) is not None:
             return told
         noticed = values.seconds_of(self.metadata.get("ended_at"))
         if noticed is None:
             noticed = self.now if self.is_open else None
-        began, limit = (self.metadata.get(key) for key in ("agent_started_at", "time_limit_seconds"))
-        began, limit = values.seconds_of(began), values.count(limit)
-        known = noticed is not None and began is not None and limit is not None
-        return min(noticed, began + limit + STOP_SECONDS) if known else noticed
+        began, limit = self.agent_started, values.count(self.metadata.get("time_limit_seconds"))
+        up = None if began is None or limit is None else began + limit + STOP_SECONDS
+        return None if noticed is None else min(one for one in (noticed, up, self.job_ended) if one is not None)
 
-    @cached_property
+    @property
+    def agent_started(self) -> float | None:
+        return values.seconds_of(self.metadata.get("agent_started_at"))
+
+    @property
     def agent_seconds(self) -> float | None:
-        started = values.seconds_of(self.metadata.get("agent_started_at"))
-        return None if started is None or self.ended is None else max(0.0, self.ended - started)
+        return None if self.agent_started is None or self.ended is None else max(0.0, self.ended - self.agent_started)
 
     @cached_property
     def created(self) -> float:
@@ -456,7 +459,11 @@ class Collection:
         self.every = every = [*self.runs, *self._others]
         for run in every:
             run.homes = {job: self._home(run, job) for job in run.servers.values()}
-        self.book = costs.Book(self.runs)
+        silent = [run for run in every if run.agent_started is not None and not run.metadata.get("agent_ended_at")]
+        self.book = costs.Book([*self.runs, *silent])
+        for run in silent:
+            found = self.book.of(run, run.job_id, values.seconds_of(run.metadata.get("created_at")))
+            run.job_ended = None if found is None or found.start is None else found.start + found.seconds
         self.notes += dict.fromkeys(self.book.complaints)
         for run, cost in zip(every, costs.settle(every, self._services, self.book), strict=True):
             run.cost = cost

@@ -92,6 +92,8 @@ def order(run: Run, most: int) -> Order:
 
 def order_again(run: Run, most: int) -> Order:
     """The submission that a run was scored by. Raises Refused with the reason why it can't be graded again."""
+    if isinstance(run, regrade.AgainRun) and run.is_open:
+        raise Refused(f"job {run.job} grades it again just now")
     if run.is_open:
         raise Refused(f"it is still {run.state}: it is graded when its agent ends")
     if run.state != "scored":

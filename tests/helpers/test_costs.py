@@ -293,3 +293,27 @@ def test_a_feedback_server_has_the_gpus_of_the_feedback_model(tmp_path: Path, ac
     for job, seconds in (("12", 3600), ("19", 3600), ("13", 1800)):
         took(accounting, job, 0, seconds, 1, None)  # a site that doesn't count GPUs, and servers that left no note
     assert hours(group) == [3.0]
+
+
+def test_a_killed_run_ended_with_its_job_by_the_accounting(tmp_path: Path, accounting: Path) -> None:
+    group = stamped(tmp_path / "runs", 0, jobs={"model_server": "12", "agents": ["13", "14"]})
+    make_run(
+        group,
+        "13",
+        1,
+        None,
+        state="lost",
+        ended_at=at(5000),
+        time_limit_seconds=6000,
+        created_at=at(0),
+        grading_job=None,
+    )
+    make_run(group, "14", 1, 16, seed=1, created_at=at(0), grading_job=None)
+    for job, start, seconds in (("12", 0, 3600), ("13", 0, 360), ("14", 0, 1000)):
+        took(accounting, job, start, seconds, 6, gpus=2 if job == "12" else 0)
+    killed, other = rows_of([group], keep_all=True)
+    assert killed["agent_seconds"] == 300.0
+    assert [killed["gpu_hours"], other["gpu_hours"]] == [0.5, 1.5]
+    # asked for alone, too
+    assert rows_of([group / "toy_14"])[0]["gpu_hours"] == 1.5
+    assert rows_of([group / "toy_13"], keep_all=True)[0]["gpu_hours"] == 0.5

@@ -581,6 +581,19 @@ def test_a_run_that_is_still_open(run: Path, told: Callable[..., Told]) -> None:
     assert (code, found["steps"]["verdict"], found["steps"]["how"]) == (0, "not derived", "it is still running"), error
 
 
+def test_a_run_that_was_killed_ended_with_its_job(run: Path, told: Callable[..., Told]) -> None:
+    (run / "grading_report.json").unlink()
+    (run.parent / "logs" / "agent_aide-13.out").write_text("")
+    change(run / "run_metadata.json", state="lost", reason="node", agent_ended_at=None, ended_at=at(5000))
+    code, found, _, error = told(run)
+    assert (code, error) == (0, "")
+    assert (found["agent_seconds"]["recorded"], found["agent_seconds"]["verdict"]) == (600.0, "fits")
+    assert (
+        found["ended_at"]["how"] == f"when it was noticed that job 13, by the scheduler's record, had ended: {at(20)}"
+    )
+    assert found["state"]["verdict"] == found["reason"]["verdict"] == "not derived"
+
+
 def test_a_row_is_explained_quickly_beside_many_others(run: Path) -> None:
     for number in range(500):
         put(

@@ -11,6 +11,7 @@ import pytest
 from helpers import later, runs
 from helpers.job_kinds import Refused
 from helpers.job_kinds.grading import LaterRun
+from helpers.regrade import AgainRun
 from helpers.runs import Run
 
 NOW = "2026-01-02T03:04:05Z"
@@ -133,6 +134,8 @@ def test_what_was_scored_is_graded_again_by_what_it_was_scored_by(run: Run) -> N
     assert why(submission_sha256="0") == (
         f"{path} isn't what was there at the run's end (another sha256), and no copy of that is left"
     )
+    with pytest.raises(Refused, match="^job 9 grades it again just now$"):
+        later.order_again(AgainRun(run.directory, run.metadata, job="9"), 100)
     # of older records: what nobody has changed since
     assert "was changed at 20" in why(submission_sha256=None, ended_at=NOW)
     assert f"after it was graded ({NOW}), and its sha256 wasn't noted" in why(submission_sha256=None, later_at=NOW)
