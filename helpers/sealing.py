@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -61,20 +62,24 @@ def beside_commit(code: Path, commit: str) -> tuple[list[str], list[str], list[s
 
     Raises OSError.
     """
-    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "ls-tree", "-r", "-z", commit]
-    done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
+    done = subprocess.run(
+        [*git, "ls-tree", "-r", "-z", commit], capture_output=True, text=True, errors="surrogateescape"
+    )
     if done.returncode:
         return None
-    blobs = {
-        name: about.split()[2] for about, _, name in (line.partition("\t") for line in done.stdout.split("\0") if line)
-    }
+    entries = (line.partition("\t") for line in done.stdout.split("\0") if line)
+    blobs = {name: tuple(about.split()[::2]) for about, _, name in entries}  # mode and blob
+    for name in [name for name, (mode, _) in blobs.items() if mode == "120000"]:  # a copy has what a link leads to
+        target = subprocess.run([*git, "cat-file", "blob", blobs[name][1]], capture_output=True, text=True).stdout
+        blobs[name] = blobs.get(os.path.normpath(os.path.join(os.path.dirname(name), target)), blobs[name])
     same, others, new = [], [], []
     for name, path in _files(code):
         data = path.read_bytes()
         blob = hashlib.sha1(
             b"blob %d\0" % len(data) + data, usedforsecurity=False
         ).hexdigest()  # https://git-scm.com/book: Git Objects
-        (new if name not in blobs else same if blobs[name] == blob else others).append(name)
+        (new if name not in blobs else same if blobs[name][1] == blob else others).append(name)
     return same, others, new
 
 

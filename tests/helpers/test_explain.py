@@ -424,6 +424,10 @@ def test_a_copy_of_the_code_is_compared_with_its_commit(
     checkout, code = run.parents[2] / "checkout", run.parent / sealing.CODE
     (checkout / "helpers").mkdir(parents=True)
     (checkout / "helpers" / "one.py").write_text("1\n")
+    (code / "templates" / "agents").mkdir(parents=True)
+    (checkout / "templates" / "agents").mkdir(parents=True)
+    (checkout / "templates" / "agents" / "link.py").symlink_to("../../helpers/one.py")
+    (code / "templates" / "agents" / "link.py").write_text("1\n")  # a copy has what the link leads to
     git = ["git", "-C", str(checkout), "-c", "user.name=n", "-c", "user.email=e"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         subprocess.run([*git, *words], check=True)
@@ -436,12 +440,12 @@ def test_a_copy_of_the_code_is_compared_with_its_commit(
 
     assert noted(git_commit="0" * 40)["how"] == "jobs/code is as noted; this checkout has no commit 000000000000"
     found = noted(git_commit=commit)
-    assert (found["verdict"], found["how"]) == ("same", "jobs/code: 1 files as in the commit")
+    assert (found["verdict"], found["how"]) == ("same", "jobs/code: 2 files as in the commit")
     (code / "helpers" / "two.py").write_text("2\n")
     found = noted()
     assert (found["verdict"], found["how"]) == (
         "fits",
-        "jobs/code: 1 files as in the commit, and 1 that no commit has: helpers/two.py",
+        "jobs/code: 2 files as in the commit, and 1 that no commit has: helpers/two.py",
     )
     (code / "helpers" / "one.py").write_text("3\n")
     assert noted()["how"] == "jobs/code isn't the commit's, and it isn't called dirty: helpers/one.py"
