@@ -4,9 +4,9 @@ bats_require_minimum_version 1.5.0
 setup() {
   load common.bash
   make_site local none
-  export HAB_VENV_DIR=$ROOT
+  export HAB_VENV_DIR=${HAB_VENV_DIR:-$ROOT}
   COPY=$BATS_TEST_TMPDIR/copy RUNS=$BATS_TEST_TMPDIR/runs
-  "$ROOT/.venv-core/bin/python" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
+  "${HAB_CORE_PYTHON:-$ROOT/.venv-core/bin/python}" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
   mkdir "$COPY"
   (cd "$ROOT" && git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create) | tar -x -C "$COPY"
   cat >>"$COPY/site-config/agents.yaml" <<'YAML'

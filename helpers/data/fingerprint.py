@@ -47,6 +47,12 @@ def known(folder: Path, keep: bool = True) -> str:
     return _keep(folder, files) if keep else _digest(folder, files)
 
 
+def anew(folder: Path) -> tuple[str, float]:
+    """The fingerprint of a prepared/ folder, made now, and the newest change of its files (seconds since 1970). Raises OSError."""
+    files = _files(folder)
+    return _digest(folder, files), max((file.changed for file in files), default=0) / 1e9
+
+
 def results_with(data_dir: str | Path, task: str, runs_dir: str | Path | None) -> str | None:
     """The newest workflow on a task, where it ran on the data that lie prepared there now; None: no results would lose their data."""
     folder = Path(data_dir, task, "prepared")

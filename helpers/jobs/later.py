@@ -1,4 +1,7 @@
-"""Grading later what a run had submitted that ended without: checks, and the folder of its jobs. scripts_hpc/lib/grade.sh does the rest."""
+"""Grading later what a run had submitted that ended without, or again what was scored: checks, and the folder of its jobs.
+
+scripts_hpc/lib/grade.sh does the rest.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import shlex
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import click
 
 from helpers.config.sites import Site, load_site, pick_site
 from helpers.data import fingerprint, layout
+from helpers.jobs import regrade
 from helpers.jobs.cli import find
 from helpers.jobs.kinds import base
 from helpers.jobs.kinds.base import Refused
@@ -33,22 +37,25 @@ from helpers.scheduler import limits
 from helpers.scheduler.query import SchedulerUnavailable
 
 KEPT_COPY = "kept_submission.csv"  # in a run's folder, made by its job (run::_put_by)
+GRADED_COPY = "graded_submission.csv"  # the same, where the agent's own was changed by then (run::_keep_report)
 # of a record, what its end says
 END = ("state", "reason", "cut_short", "earlier_state", "earlier_reason", "later_job", "later_at")
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is graded of a run. file: the submission, with its sha256; remark: what is to be said of it beside the score."""
+    """What is graded of a run. file: the submission, with its sha256; remark: what is to be said beside the score; again: it was scored."""
 
     run: Run
     file: Path
     sha256: str
     remark: str = ""
+    again: bool = False
 
     def text(self) -> str:
         """Shell assignments, as run::take_order reads them."""
-        record = {key: value for key, value in self.run.metadata.items() if key not in END}
+        left_out = ("grades",) if self.again else END
+        record = {key: value for key, value in self.run.metadata.items() if key not in left_out}
         variables = {
             "RUN": str(self.run.directory),
             "RUN_NAME": self.run.directory.name,
@@ -60,6 +67,8 @@ class Order:
             "SUBMISSION_SHA256": self.sha256,
             "SUBMISSION_REMARK": self.remark,
         }
+        if self.again:
+            variables["EARLIER_GRADES"] = json.dumps(regrade.grades(self.run), ensure_ascii=False)[1:-1]
         return _assignments(variables)
 
 
@@ -84,6 +93,27 @@ def order(run: Run, most: int) -> Order:
     if began is None or not any(map(os.path.lexists, paths)):
         raise Refused("nothing was submitted" + ("" if began else ": its agent had not begun"))
     return _as_noted(run, paths, noted, most) if isinstance(noted, str) else _by_its_time(run, paths[0], began, most)
+
+
+def order_again(run: Run, most: int) -> Order:
+    """The submission that a run was scored by. Raises Refused with the reason why it can't be graded again."""
+    if isinstance(run, regrade.AgainRun) and run.is_open:
+        raise Refused(f"job {run.job} grades it again just now")
+    if run.is_open:
+        raise Refused(f"it is still {run.state}: it is graded when its agent ends")
+    if run.state != "scored":
+        raise Refused(f"it is {run.state} ({run.reason}): only what was scored is graded again")
+    moved = Path(values.text(run.report.get("submission_path")) or "").name == GRADED_COPY
+    path, noted = run.directory / (GRADED_COPY if moved else metadata.SUBMISSION), run.metadata.get("submission_sha256")
+    if isinstance(noted, str):
+        return replace(_as_noted(run, [path, run.directory / KEPT_COPY], noted, most), again=True)
+    sha256, changed = _look(path, most)
+    ended = run.metadata.get("later_at") or run.metadata.get("ended_at")
+    if changed > (values.seconds_of(ended) or 0.0) + 1:
+        raise Refused(
+            f"{path} was changed at {_utc(changed)}, after it was graded ({ended}), and its sha256 wasn't noted"
+        )
+    return Order(run, path, sha256, again=True)
 
 
 def _as_noted(run: Run, paths: list[Path], noted: str, most: int) -> Order:
@@ -135,14 +165,14 @@ def _look(path: Path, most: int) -> tuple[str, float]:
         raise Refused(f"{path} can't be read: {error.strerror}") from error
 
 
-def _orders(jobs: Workflow, site: Site) -> tuple[list[Order], list[str]]:
+def _orders(jobs: Workflow, site: Site, again: bool) -> tuple[list[Order], list[str]]:
     """What is graded, and why what isn't is not: a sentence a run. Raises ConfigError where there is nothing to grade."""
     found, refused = [], []
     for run in jobs.shown_runs:
         try:
-            found.append(order(run, site.limits.upload_mb * 2**20))
+            found.append((order_again if again else order)(run, site.limits.upload_mb * 2**20))
         except Refused as why:
-            refused.append(f"{run.directory} can't be graded: {why}.")
+            refused.append(f"{run.directory} can't be graded{' again' if again else ''}: {why}.")
     if not found:
         raise ConfigError(refused or [f"{jobs.path} can't be graded: it has no runs."])
     return found, refused
@@ -186,8 +216,8 @@ class _Checks(SiteChecks):
         limits.check_room(self.site, orders + 1, "grade a single run's folder")
 
 
-def plan(word: str | None, site_name: str | None, overrides: list[str]) -> str:
-    """Check all that can be checked and make the folder of the jobs; returns shell assignments.
+def plan(word: str | None, site_name: str | None, overrides: list[str], again: bool = False) -> str:
+    """Check all that can be checked and make the folder of the jobs; returns shell assignments. again: of what was scored.
 
     Raises ConfigError with every problem, Refused, SchedulerUnavailable, Infrastructure, and OSError.
     """
@@ -197,7 +227,7 @@ def plan(word: str | None, site_name: str | None, overrides: list[str]) -> str:
     jobs.look()
     jobs.settle_sure()
     site = load_site(pick_site(site_name), overrides)
-    orders, refused = _orders(jobs, site)
+    orders, refused = _orders(jobs, site, again)
     competition = str(orders[0].run.metadata.get("competition"))
     _check_data(site, competition, orders)
     checks = _Checks(site)
@@ -216,6 +246,7 @@ def plan(word: str | None, site_name: str | None, overrides: list[str]) -> str:
         "site": site.name,
         "competition": competition,
         "runs": [str(one.run.directory) for one in orders],
+        "again": again,
         **sealing.seal(folder),
         "config": site.model_dump(mode="json"),
     }
@@ -235,11 +266,12 @@ def plan(word: str | None, site_name: str | None, overrides: list[str]) -> str:
 @click.argument("run", required=False)
 @SITE
 @SET
-def main(run: str | None, site: str | None, overrides: tuple[str, ...]) -> None:
-    """Check everything and print shell assignments for jobs.sh grade."""
+@click.option("--again", is_flag=True, hidden=True, help="of what was scored: results.sh regrade")
+def main(run: str | None, site: str | None, overrides: tuple[str, ...], again: bool) -> None:
+    """Check everything and print shell assignments for jobs.sh grade and results.sh regrade."""
     catch_signals()
     try:
-        click.echo(plan(run, site, list(overrides)), nl=False)
+        click.echo(plan(run, site, list(overrides), again), nl=False)
     except Refused as error:
         raise (Infrastructure(str(error)) if error.code == 3 else ConfigError([str(error)])) from error
     except SchedulerUnavailable as error:

@@ -107,6 +107,9 @@ class Watch(Workflow):
 
         return rows_of([self.path], keep_all=True)
 
+    def code(self, rows: list[dict[str, Any]]) -> int:
+        return exit_code([row["state"] for row in rows] + ["lost"] * (len(self.agents) - len(rows)))
+
     def close(self) -> None:
         if self.live:
             self.live.stop()
@@ -117,7 +120,7 @@ class Watch(Workflow):
         for group in self.groups():
             metadata.tell_aggregate(group)
         rows = self.rows()
-        code = exit_code([row["state"] for row in rows] + ["lost"] * (len(self.agents) - len(rows)))
+        code = self.code(rows)
         if self.as_json:
             self.emit({"run": str(self.path), "exit_code": code, "results": rows})
             return code

@@ -618,6 +618,8 @@ class _Asked(SiteChecks):
             "model_config": chosen["model"],
             "feedback_model_config": chosen["feedback_model"],
             "agent_config": {**chosen["agent"], "steps": chosen["steps"], "time_limit": chosen["time_limit"]},
+            # what the hash was made of, where the line above says it otherwise
+            "agent_limits": {key: chosen["agent"][key] for key in ("steps", "time_limit")},
             "images": {
                 role: {"path": str(path), "sha256": chosen["images"][role]} for role, path in self.images.items()
             },

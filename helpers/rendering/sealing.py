@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -43,6 +44,43 @@ def seal(folder: Path, agent: Path | None = None) -> dict[str, Any]:
             digest.update(f"{Path(part, name)}\0{target.stat().st_size}\0".encode("utf-8", "surrogateescape"))
             digest.update(target.read_bytes())
     return {"git_commit": commit, "git_dirty": dirty, "code": {"path": CODE, "sha256": digest.hexdigest()}}
+
+
+def digest_of(code: Path) -> str | None:
+    """The sha256 of a sealed copy, as `seal` makes it; None where it holds what this version doesn't seal. Raises OSError."""
+    digest, seen = hashlib.sha256(), 0
+    for part in (*SEALED, "agent"):
+        for name, path in _files(code / part):
+            digest.update(f"{Path(part, name)}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+            digest.update(path.read_bytes())
+            seen += 1
+    return digest.hexdigest() if seen == sum(1 for _ in _files(code)) else None
+
+
+def beside_commit(code: Path, commit: str) -> tuple[list[str], list[str], list[str]] | None:
+    """The files of a sealed copy that are as in a commit, that differ from it, and that it lacks; None where the checkout hasn't it.
+
+    Raises OSError.
+    """
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
+    done = subprocess.run(
+        [*git, "ls-tree", "-r", "-z", commit], capture_output=True, text=True, errors="surrogateescape"
+    )
+    if done.returncode:
+        return None
+    entries = (line.partition("\t") for line in done.stdout.split("\0") if line)
+    blobs = {name: tuple(about.split()[::2]) for about, _, name in entries}  # mode and blob
+    for name in [name for name, (mode, _) in blobs.items() if mode == "120000"]:  # a copy has what a link leads to
+        target = subprocess.run([*git, "cat-file", "blob", blobs[name][1]], capture_output=True, text=True).stdout
+        blobs[name] = blobs.get(os.path.normpath(os.path.join(os.path.dirname(name), target)), blobs[name])
+    same, others, new = [], [], []
+    for name, path in _files(code):
+        data = path.read_bytes()
+        blob = hashlib.sha1(
+            b"blob %d\0" % len(data) + data, usedforsecurity=False
+        ).hexdigest()  # https://git-scm.com/book: Git Objects
+        (new if name not in blobs else same if blobs[name][1] == blob else others).append(name)
+    return same, others, new
 
 
 def own_agent(path: Path) -> bool:

@@ -144,6 +144,8 @@ def _own(user: User, book: Book) -> Cost:
         cpu_hours = _times(found.cpus or cpus, hours)
         return Cost(gpus * hours, cpu_hours, cpu_hours)
     ended = user.now if user.is_open else seconds_of(user.metadata.get("ended_at")) or user.ended
+    if ended is not None and user.ended is not None and not user.metadata.get("agent_ended_at"):
+        ended = min(ended, user.ended)  # killed without a word, and noticed later
     begun = noted if noted is not None else seconds_of(user.metadata.get("agent_started_at"))
     if begun is None:  # it never started, as far as is known
         begun, ended = 0.0, 0.0 if user.metadata else None
@@ -188,7 +190,10 @@ def _parts(users: list[User]) -> list[float]:
 
 def _asked(user: User, job: str) -> tuple[float | None, float | None]:
     """GPUs and CPUs of a server as the workflow's configuration has them."""
-    config, model = section(user.workflow, "config"), section(user.workflow, "model_config")
+    is_feedback = job == user.servers.get("feedback") != user.servers.get("model")
+    config, model = (
+        section(user.workflow, key) for key in ("config", "feedback_model_config" if is_feedback else "model_config")
+    )
     if job == user.servers.get("grading"):
         return 0.0, number(section(section(config, "jobs"), "grading_server").get("cpus"))
     gpus = number(model.get("gpus"))

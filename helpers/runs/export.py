@@ -33,20 +33,20 @@ COLUMNS = {
     "metric": "what the score measures; empty where only the competition knows",
     "is_lower_better": "true or false",
     "any_medal": "mle-bench's medals: true or false",
-    "gold_medal": "",
-    "silver_medal": "",
-    "bronze_medal": "",
+    "gold_medal": "score as good as the leaderboard's gold threshold, or better",
+    "silver_medal": "as good as silver's, and no gold",
+    "bronze_medal": "as good as bronze's, and neither of these",
     "above_median": "better than the median of the competition's leaderboard",
     "valid_submission": "whether the submission could be graded",
     "started_at": "when the agent's clock started (UTC)",
-    "ended_at": "when the run ended (UTC)",
+    "ended_at": "when the run ended (UTC); of one that was killed without a word, when that was noticed",
     "time_limit_reached": "true: the agent was still working when its time was up",
     "cut_short": "why the agent ended early although it had time, e.g. a model that stopped answering",
     "agent_seconds": "the agent's time, up to now for a running one",
     "steps": "as counted by the agent",
     "requests": "to the models",
-    "prompt_tokens": "",
-    "completion_tokens": "",
+    "prompt_tokens": "as the models' endpoints counted them, added up by the agent",
+    "completion_tokens": "in the same way",
     "agent_cpu_hours": "CPU-hours of the agent's job, its wait for servers included",
     "cpu_hours": "these, and its share of its servers', split by agent_seconds over all runs that used them, of any workflow",
     "gpu_hours": "GPU-hours in the same way; a row's hours include those of the tries that it stands for (attempts)",
@@ -59,8 +59,8 @@ COLUMNS = {
     "data_fingerprint": "tells the prepared data, answers included, from others under the same name",
     "site": "where it ran",
     "job_id": "the agent's job",
-    "grading_job": "",
-    "model_job": "",
+    "grading_job": "the grading server's",
+    "model_job": "the model server's; empty for an external model",
     "run_directory": "where all of it can be read",
     "reason": "one sentence on the state",
     "attempts": "how many tries it took: the lost and cancelled ones before it, and itself",
@@ -88,6 +88,7 @@ EXIT_CODES = (
 )
 USAGE_BYTES = 64 * 1024
 STAMP, DAY = "YYYY-mm-ddTHH-MM-SS", 86400.0
+STOP_SECONDS = 75.0  # an agent's job ends it so long after its time limit, at the latest (run::supervise)
 DEPTH = 4  # folders below a given one that are searched for runs
 
 
@@ -137,6 +138,7 @@ class _Run:
     damaged: list[str] = field(default_factory=list)
     cost: costs.Cost = field(default_factory=costs.Cost)
     homes: dict[str, str] = field(default_factory=dict)
+    job_ended: float | None = None  # by the accounting, of one whose agent has told no end
 
     def __post_init__(self) -> None:
         self.metadata, self.report, self.usage = {}, {}, {}
@@ -174,18 +176,25 @@ class _Run:
     def is_open(self) -> bool:
         return self.state in metadata_module.OPEN_STATES
 
-    @cached_property
+    @property
     def ended(self) -> float | None:
-        """When the agent ended; for one killed without a word, when the run was settled."""
-        for key in ("agent_ended_at", "ended_at"):
-            if (seconds := values.seconds_of(self.metadata.get(key))) is not None:
-                return seconds
-        return self.now if self.is_open else None
+        """When the agent ended; for one killed without a word, when that was noticed, but not after its job's end, or its time."""
+        if (told := values.seconds_of(self.metadata.get("agent_ended_at"))) is not None:
+            return told
+        noticed = values.seconds_of(self.metadata.get("ended_at"))
+        if noticed is None:
+            noticed = self.now if self.is_open else None
+        began, limit = self.agent_started, values.count(self.metadata.get("time_limit_seconds"))
+        up = None if began is None or limit is None else began + limit + STOP_SECONDS
+        return None if noticed is None else min(one for one in (noticed, up, self.job_ended) if one is not None)
 
-    @cached_property
+    @property
+    def agent_started(self) -> float | None:
+        return values.seconds_of(self.metadata.get("agent_started_at"))
+
+    @property
     def agent_seconds(self) -> float | None:
-        started = values.seconds_of(self.metadata.get("agent_started_at"))
-        return None if started is None or self.ended is None else max(0.0, self.ended - started)
+        return None if self.agent_started is None or self.ended is None else max(0.0, self.ended - self.agent_started)
 
     @cached_property
     def created(self) -> float:
@@ -451,12 +460,16 @@ class Collection:
         return run.group if run.owns(job) else self._owners.get((run.place, job), run.place)
 
     def _settle(self) -> None:
-        every = [*self.runs, *self._others]
+        self.every = every = [*self.runs, *self._others]
         for run in every:
             run.homes = {job: self._home(run, job) for job in run.servers.values()}
-        book = costs.Book(self.runs)
-        self.notes += dict.fromkeys(book.complaints)
-        for run, cost in zip(every, costs.settle(every, self._services, book), strict=True):
+        silent = [run for run in every if run.agent_started is not None and not run.metadata.get("agent_ended_at")]
+        self.book = costs.Book([*self.runs, *silent])
+        for run in silent:
+            found = self.book.of(run, run.job_id, values.seconds_of(run.metadata.get("created_at")))
+            run.job_ended = None if found is None or found.start is None else found.start + found.seconds
+        self.notes += dict.fromkeys(self.book.complaints)
+        for run, cost in zip(every, costs.settle(every, self._services, self.book), strict=True):
             run.cost = cost
 
     def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
@@ -479,13 +492,7 @@ class Collection:
 
     def named_rows(self, keep_all: bool = False) -> list[tuple[list[str], dict[str, Any]]]:
         """The rows, each with the names of the run that it shows and of those that it stands for."""
-        same: dict[tuple[Any, ...], list[_Run]] = {}
-        for run in self.runs:
-            same.setdefault(run.key, []).append(run)
-        shown: dict[int, tuple[_Run, list[_Run]]] = {}  # each run to the one that stands for it
-        for its in same.values():
-            for run, tries in list(_attempts(its)):
-                shown |= {id(one): (run, tries) for one in tries}
+        shown = self.attempts()
         found = []
         for one in self.runs:
             run, tries = shown[id(one)]
@@ -495,6 +502,21 @@ class Collection:
                 names = [one.identity, *(other.identity for other in tries if other is not one)]
                 found.append((names, one.row(tries) | {"attempts": len(tries)}))
         return found
+
+    def attempts(self) -> dict[int, tuple[_Run, list[_Run]]]:
+        """For each run, by its id(): the one that stands for it in the table, and all tries of that."""
+        same: dict[tuple[Any, ...], list[_Run]] = {}
+        for run in self.runs:
+            same.setdefault(run.key, []).append(run)
+        shown: dict[int, tuple[_Run, list[_Run]]] = {}  # each run to the one that stands for it
+        for its in same.values():
+            for run, tries in list(_attempts(its)):
+                shown |= {id(one): (run, tries) for one in tries}
+        return shown
+
+    def server(self, run: _Run, job: str) -> dict[str, Any]:
+        """What a server that a run used noted of itself; empty where that is not here."""
+        return self._services.get((run.homes.get(job, ""), job)) or {}
 
 
 def _attempts(same: list[_Run]) -> Iterator[tuple[_Run, list[_Run]]]:

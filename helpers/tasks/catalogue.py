@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,6 @@ def open_registry(tasks_dir: str | Path | None = None) -> TaskRegistry:
     return TaskRegistry(TEMPLATES, *([tasks_dir] if tasks_dir else []))
 
 
-@cache
 def default_registry() -> TaskRegistry:
     """The registry of who names none: the shipped definitions, and those of `paths.tasks` where the site can be told."""
     try:

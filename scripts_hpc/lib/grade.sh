@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# grade.sh: `jobs.sh grade`: a grading server, and a job for each run that ended without being graded. Sourced by jobs.sh; the checks are
-# in helpers/jobs/later.py, what the jobs do in run.sh (run::grade_later).
+# grade.sh: `jobs.sh grade`: a grading server, and a job for each run that ended without being graded; with --again, `results.sh regrade`: for
+# each that was scored. Sourced by both; the checks are in helpers/jobs/later.py, what the jobs do in run.sh (run::grade_later).
 
 # shellcheck source=scripts_hpc/lib/submit.sh
 source "$ROOT/scripts_hpc/lib/submit.sh"

@@ -3,7 +3,7 @@
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
-SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 EARLIER_RECORD='' CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 EARLIER_RECORD='' EARLIER_GRADES='' REPORT=grading_report.json CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
 declare -gA EXTERNAL # the job script has filled it, for models whose endpoint is somebody else's
 
 run::create() {
@@ -23,6 +23,7 @@ run::create() {
 run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomically
   RUN_STATE=$1 RUN_REASON=${2:-}
   local ended=''
+  [[ -z $EARLIER_GRADES ]] || { run::_record_again && return || return; }
   [[ -z $EARLIER_RECORD ]] || { run::_record_later && return || return; }
   case $RUN_STATE in waiting | running) ;; *) ended=$(common::now) ;; esac
   json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
@@ -38,6 +39,8 @@ run::finish() { # run::finish STATE REASON
   rm -rf "$RUN/.reserve"
   [[ $1 != lost ]] || set -- "$1" "$2$(run::_kept)"
   run::record "$1" "$2" || log "can't write $RUN/run_metadata.json"
+  # beside the record, what it can be compared with: no agent can write here
+  [[ -z $AGENT_STARTED ]] || log "the agent's time: $AGENT_STARTED to ${AGENT_ENDED:-its end}"
   log "$COMPETITION: $1: $2"
 }
 
@@ -104,7 +107,7 @@ run::_put_by() {
 }
 
 run::_kept() { # what is to be said of a submission that isn't graded; helpers/runs/metadata.py says it the same way
-  if [[ -n $AGENT_STARTED$EARLIER_RECORD && (-n $SUBMISSION_SHA256 || -f $RUN/submission/submission.csv) ]]; then
+  if [[ -z $EARLIER_GRADES && -n $AGENT_STARTED$EARLIER_RECORD && (-n $SUBMISSION_SHA256 || -f $RUN/submission/submission.csv) ]]; then
     printf '; the submission is kept: scripts_hpc/jobs.sh grade %s' "$RUN"
   fi
 }
@@ -571,12 +574,14 @@ run::grade_and_finish() {
   [[ -n $SUBMISSION ]] || run::_without_submission
   common::room "$JOB_TMP" >/dev/null || container::empty_tmp
   run::_grade "$SUBMISSION"
+  # which file has that score: known for as long as the record is
+  read -r SUBMISSION_SHA256 _ < <(sha256sum <"$SUBMISSION")
   run::_keep_report
-  note=$(json::text note <"$RUN/grading_report.json")
-  grep -qE '"valid_submission": *true' "$RUN/grading_report.json" ||
+  note=$(json::text note <"$RUN/$REPORT")
+  grep -qE '"valid_submission": *true' "$RUN/$REPORT" ||
     run::_conclude invalid_submission "the submission can't be graded${note:+: $note}"
   # JSON's numbers are finite
-  grep -qE '"total_score": *-?[0-9]' "$RUN/grading_report.json" ||
+  grep -qE '"total_score": *-?[0-9]' "$RUN/$REPORT" ||
     run::_conclude invalid_submission "the submission has no score that is a number${note:+: $note}"
   run::_conclude scored graded
 }
@@ -592,7 +597,7 @@ run::_keep_report() {
   # the server knows the upload, not where it came from
   path=$(json::string "$path" | sed 's/[\\&|]/\\&/g')
   sed "s|\"submission_path\": *\"\"|\"submission_path\": $path|" "$JOB_TMP/report.json" |
-    common::write_atomic "$RUN/grading_report.json" ||
+    common::write_atomic "$RUN/$REPORT" ||
     run::lose "can't write to $RUN: $(common::lacking "$RUN")"
 }
 
@@ -724,11 +729,13 @@ run::_not_graded() { # run::_not_graded HTTP_CODE
 # ---- graded later (scripts_hpc/jobs.sh grade): a run that ended without, by a job of its own, which grades as every other does
 
 # The order for one run, written by helpers/jobs/later.py, sets RUN, RUN_NAME and COMPETITION; EARLIER_RECORD, EARLIER_STATE and EARLIER_REASON, what
-# the run's record says; and SUBMISSION_FILE, SUBMISSION_SHA256 and SUBMISSION_REMARK, what is graded, and how that is known.
+# the run's record says; and SUBMISSION_FILE, SUBMISSION_SHA256 and SUBMISSION_REMARK, what is graded, and how that is known. Of a run that
+# was scored, EARLIER_GRADES are those that it has: another one is put beside them (scripts_hpc/results.sh regrade).
 run::take_order() { # run::take_order FILE
   [[ -r $1 ]] || die 3 "can't read $1"
   # shellcheck source=/dev/null
   source "$1"
+  [[ -z $EARLIER_GRADES ]] || REPORT=grading_report_$JOB_ID.json
 }
 
 run::grade_later() {
@@ -755,4 +762,18 @@ run::_record_later() {
   now=$(json::object state "$state" reason "$reason" cut_short "$CUT_SHORT" earlier_state "$EARLIER_STATE" earlier_reason "$EARLIER_REASON" \
     later_job "$JOB_ID" later_at "$(common::now)")
   printf '%s, %s\n' "${EARLIER_RECORD%\}}" "${now#\{}" | common::write_atomic "$RUN/run_metadata.json"
+}
+
+# Another grade beside the ones that it has: the first stays the run's result, and so do its record and its report.
+run::_record_again() {
+  local score='' report='' grade
+  case $RUN_STATE in
+    waiting | running) return 0 ;;
+    scored | invalid_submission)
+      if [[ -f $RUN/$REPORT ]]; then report=$REPORT; fi
+      score=$(sed -nE 's/.*"total_score": *(-?[0-9][0-9.eE+-]*).*/\1/p' "$RUN/$REPORT" 2>/dev/null | head -n 1) || true
+      ;;
+  esac
+  grade=$(json::object job "$JOB_ID" at "$(common::now)" state "$RUN_STATE" reason "$RUN_REASON" score: "${score:-null}" report "$report")
+  printf '%s, "grades": [%s, %s]}\n' "${EARLIER_RECORD%\}}" "$EARLIER_GRADES" "$grade" | common::write_atomic "$RUN/run_metadata.json"
 }

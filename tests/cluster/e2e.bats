@@ -73,6 +73,15 @@ both_waiting() { [[ $(find "$(group two)" -path '*/code/waiting' | wc -l) == 2 ]
   expect_nothing_left 3
   expect_in '/ baseline (seed 0): score 0.' "$output"
   [[ $(pick "$(group one)/workflow.json" "sorted(d['jobs'])") == "['agents', 'grading_server']" ]]
+  # and what it was scored by is graded again, and each value of its row derived anew
+  try scripts_hpc/results.sh regrade "$(run_of one)"
+  expect_status 0
+  expect_in ': the same (score 0.' "$output"
+  expect_state one scored
+  expect_nothing_left 3
+  try scripts_hpc/results.sh explain "$(run_of one)"
+  expect_status 0
+  expect_in 'graded here by the answers in' "$output"
 }
 
 @test "regression and time series, prepared on the way, in containers, to graded scores" {

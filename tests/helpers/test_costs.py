@@ -264,3 +264,56 @@ def test_replay_and_external_models_cost_no_gpu(tmp_path: Path, gpus: float) -> 
     make_server(group, gpus=gpus)
     make_run(make_group(tmp_path / "h", model_config={"engine": "external", "gpus": 0}), model_job=None, seed=1)
     assert hours(tmp_path) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(600, 675.0), (None, 86400.0), (10**9, 86400.0)])
+def test_a_run_killed_without_a_word_took_no_longer_than_its_time_however_late_that_was_noticed(
+    tmp_path: Path, limit: int | None, seconds: float
+) -> None:
+    group, day = make_group(tmp_path / "g"), 24 * 60
+    make_run(group, "13", 0, None, state="lost", ended_at=at(day), time_limit_seconds=limit, created_at=at(0))
+    make_run(group, "14", 0, 675 / 60, seed=1)
+    make_server(group, start=0, end=60)
+    killed, other = rows_of([group], keep_all=True)
+    assert killed["agent_seconds"] == seconds and killed["ended_at"] == at(day)
+    assert killed["agent_cpu_hours"] == pytest.approx(6 * seconds / 3600, abs=1e-6)
+    assert other["gpu_hours"] == pytest.approx(2 * 675 / (675 + seconds), abs=1e-6)
+
+
+def test_a_run_that_nobody_has_settled_takes_no_longer_than_its_time(tmp_path: Path) -> None:
+    make_run(make_group(tmp_path / "g"), "13", 0, None, state="running", time_limit_seconds=600)
+    assert rows_of([tmp_path])[0]["agent_seconds"] == 675.0
+
+
+def test_a_feedback_server_has_the_gpus_of_the_feedback_model(tmp_path: Path, accounting: Path) -> None:
+    models = {"model_config": {"engine": "vllm", "gpus": 2}, "feedback_model_config": {"engine": "vllm", "gpus": 1}}
+    jobs = {"model_server": "12", "feedback_server": "19", "agents": ["13"]}
+    group = stamped(tmp_path / "runs", 0, jobs=jobs, **models)
+    make_run(group, "13", 0, 30, grading_job=None)
+    for job, seconds in (("12", 3600), ("19", 3600), ("13", 1800)):
+        took(accounting, job, 0, seconds, 1, None)  # a site that doesn't count GPUs, and servers that left no note
+    assert hours(group) == [3.0]
+
+
+def test_a_killed_run_ended_with_its_job_by_the_accounting(tmp_path: Path, accounting: Path) -> None:
+    group = stamped(tmp_path / "runs", 0, jobs={"model_server": "12", "agents": ["13", "14"]})
+    make_run(
+        group,
+        "13",
+        1,
+        None,
+        state="lost",
+        ended_at=at(5000),
+        time_limit_seconds=6000,
+        created_at=at(0),
+        grading_job=None,
+    )
+    make_run(group, "14", 1, 16, seed=1, created_at=at(0), grading_job=None)
+    for job, start, seconds in (("12", 0, 3600), ("13", 0, 360), ("14", 0, 1000)):
+        took(accounting, job, start, seconds, 6, gpus=2 if job == "12" else 0)
+    killed, other = rows_of([group], keep_all=True)
+    assert killed["agent_seconds"] == 300.0
+    assert [killed["gpu_hours"], other["gpu_hours"]] == [0.5, 1.5]
+    # asked for alone, too
+    assert rows_of([group / "toy_14"])[0]["gpu_hours"] == 1.5
+    assert rows_of([group / "toy_13"], keep_all=True)[0]["gpu_hours"] == 0.5

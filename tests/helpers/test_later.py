@@ -11,6 +11,7 @@ import pytest
 from helpers.jobs import later
 from helpers.jobs.kinds.base import Refused
 from helpers.jobs.kinds.grading import LaterRun
+from helpers.jobs.regrade import AgainRun
 from helpers.lib import disk, values
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
@@ -115,3 +116,48 @@ def test_a_grading_that_came_to_nothing_leaves_the_end_and_its_reason(run: Run) 
     one = LaterRun(run.directory, job="9")
     one.settle("lost", "its job is gone")
     assert one.metadata["reason"] == "graded" and not one.is_open
+
+
+def test_what_was_scored_is_graded_again_by_what_it_was_scored_by(run: Run) -> None:
+    def again() -> later.Order:
+        return later.order_again(Run(run.directory, run.metadata), 100)
+
+    def why(**changed: Any) -> str:
+        with pytest.raises(Refused) as refusal:
+            later.order_again(Run(run.directory, run.metadata | changed), 100)
+        return str(refusal.value)
+
+    run.metadata |= {"state": "scored", "reason": "graded", "submission_sha256": SUM}
+    path, moved = run.directory / "submission" / "submission.csv", run.directory / "graded_submission.csv"
+    disk.write_json(run.directory / "grading_report.json", {"total_score": 1.0, "submission_path": str(path)})
+    assert again() == later.Order(Run(run.directory, run.metadata), path, SUM, again=True)
+    assert why(state="running") == "it is still running: it is graded when its agent ends"
+    assert why(state="lost") == "it is lost (graded): only what was scored is graded again"
+    assert why(submission_sha256="0") == (
+        f"{path} isn't what was there at the run's end (another sha256), and no copy of that is left"
+    )
+    with pytest.raises(Refused, match="^job 9 grades it again just now$"):
+        later.order_again(AgainRun(run.directory, run.metadata, job="9"), 100)
+    # of older records: what nobody has changed since
+    assert "was changed at 20" in why(submission_sha256=None, ended_at=NOW)
+    assert f"after it was graded ({NOW}), and its sha256 wasn't noted" in why(submission_sha256=None, later_at=NOW)
+    run.metadata |= {"submission_sha256": None}
+    assert again().sha256 == SUM
+    # whose agent wrote on
+    disk.write_json(
+        run.directory / "grading_report.json", {"total_score": 1.0, "submission_path": f"/old/{moved.name}"}
+    )
+    assert "graded_submission.csv can't be read: No such file or directory" in why()
+    moved.write_text("id,1\n")
+    run.metadata["ended_at"] = "2099-01-01T00:00:00Z"
+    assert again().file == moved
+
+
+def test_a_regrade_carries_the_grades_that_there_are(run: Run) -> None:
+    run.metadata |= {"state": "scored", "job_id": "2", "grades": [{"job": "2"}, {"job": "4"}], "submission_sha256": SUM}
+    disk.write_json(run.directory / "grading_report.json", {"total_score": 1.0})
+    command = ["bash", "-c", '. /dev/stdin; printf "%s|%s" "$EARLIER_GRADES" "$EARLIER_RECORD"']
+    text = later.order_again(run, 100).text()
+    grades, _, record = subprocess.run(command, input=text, capture_output=True, text=True).stdout.partition("|")
+    assert grades == '{"job": "2"}, {"job": "4"}'
+    assert '"state": "scored"' in record and "grades" not in record

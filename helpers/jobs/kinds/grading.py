@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from helpers.jobs import regrade
 from helpers.jobs.kinds.base import Entry
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.lib import disk, values
@@ -54,10 +55,16 @@ class Grading(Workflow):
     def again(self) -> str:
         return f"scripts_hpc/jobs.sh attach {self.path}"
 
+    @property
+    def is_again(self) -> bool:
+        """Whether what it grades was scored before."""
+        return self.record.get("again") is True
+
     def read_runs(self) -> dict[str, Run]:
         listed = self.record.get("runs")
         pairs = zip(self.jobs["agents"], map(Path, listed if isinstance(listed, list) else ()), strict=False)
-        return {job: LaterRun(path, disk.read_json(path / "run_metadata.json") or {}, job=job) for job, path in pairs}
+        one = regrade.AgainRun if self.is_again else LaterRun
+        return {job: one(path, disk.read_json(path / "run_metadata.json") or {}, job=job) for job, path in pairs}
 
     def _entries(self) -> list[Entry]:
         server = self.jobs.get("grading_server")
@@ -83,12 +90,22 @@ class Grading(Workflow):
 
         class Watched(Grading, Watch):
             def rows(self) -> list[dict[str, Any]]:
-                return rows_of([run.directory for run in self.runs.values()], keep_all=True)
+                rows = rows_of([run.directory for run in self.runs.values()], keep_all=True)
+                if self.is_again:
+                    said = {str(run.directory): regrade.outcome(run)[1] for run in self.runs.values()}
+                    rows = [row | {"regrade": said.get(row["run_directory"])} for row in rows]
+                return rows
+
+            def code(self, rows: list[dict[str, Any]]) -> int:
+                if not self.is_again:
+                    return super().code(rows)
+                codes = [regrade.outcome(run)[0] for run in self.runs.values()]
+                return regrade.worst(codes or [3])
 
             def tell(self) -> int:
                 code = super().tell()
                 for run in () if self.as_json else self.runs.values():
-                    print(f"{run.directory}: {run.reason}")
+                    print(f"{run.directory}: {regrade.outcome(run)[1] if self.is_again else run.reason}")
                 return code
 
         return watch(self.path, as_json, emit, Watched)
