@@ -87,12 +87,14 @@ def status(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
         _say("what the files say:\n" + "\n".join(_columns(jobs.item_lines())))
         raise
     data = {"run": str(jobs.path), "jobs": [jobs.job_data(entry) for entry in jobs.entries], jobs.ITEMS: jobs.items()}
-    rows = [_job_line(entry, jobs.job(entry)) for entry in jobs.entries]
+    rows = [_job_line(jobs, entry, jobs.job(entry)) for entry in jobs.entries]
     return data, [str(jobs.path), *(_columns(rows) if rows else []), "", *_columns(jobs.item_lines())]
 
 
-def _job_line(entry: Entry, job: Job) -> tuple[str, ...]:
+def _job_line(jobs: Kind, entry: Entry, job: Job) -> tuple[str, ...]:
     reason = "" if job.reason == "None" else job.reason
+    if job.state == "RUNNING":
+        reason = jobs.doing(entry) or reason
     return entry.name, f"job {job.id}", job.state, reason, elapsed(job.elapsed), job.node
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from helpers import runs, values
+from helpers import progress, runs, values
 from helpers.fleet import elapsed
 from helpers.follow import follow
 from helpers.job_kinds import Site, section
@@ -32,6 +32,7 @@ class Watch(Workflow):
         self.as_json, self.emit = as_json, emit
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.looks = progress.Looks(progress.LOOK_SECONDS["table" if self.live else "lines"])
         self.said: dict[str, tuple[str, str]] = {}
         if self.jobs["agents"] and not section(self.record, "jobs").get("agents"):
             self.note_jobs()  # run_workflow.sh was killed before it could
@@ -66,18 +67,25 @@ class Watch(Workflow):
     def lines(self) -> list[tuple[str, str, str, str, str]]:
         """name, job id, state, elapsed, remark of every job."""
         rows = []
-        self.__dict__.pop("_services", None)
+        for known in ("_services", "_logs"):
+            self.__dict__.pop(known, None)
         for entry in self.entries:
             if not entry.own:
                 continue
             seen, run = self.fleet.jobs.get(entry.id, Job(entry.id, "?")), self.run_of(entry)
             remark = seen.reason if seen.reason not in ("None", "") else ""
             if run and seen.state != "PENDING":
-                remark = run.state if run.is_open else f"{run.state}: {run.reason}"
+                remark = self._at(run) if run.is_open else f"{run.state}: {run.reason}"
             elif not run and seen.state == "RUNNING":
-                remark = self.serves(entry)
+                remark = self.doing(entry) or self.serves(entry)
             rows.append((entry.name, entry.id, seen.state.lower(), elapsed(seen.elapsed), remark))
         return rows
+
+    def _at(self, run: Run) -> str:
+        """How far an open run is. Where each change is a line, the time that is left is no change."""
+        seen = self.looks.agent(run) if run.state == "running" else None
+        words = seen.words(time.time() if self.live else seen.seen) if seen else ""
+        return f"{run.state}: {words}" if words else run.state
 
     def finish(self) -> None:
         self.end_servers()

@@ -3,7 +3,8 @@
 #        scripts_hpc/jobs.sh list [--running] [--since AGE|DATE] [options]
 #
 #   list               the newest runs of agents, a line each: job, state, score with its metric or medal, GPU-hours, age
-#   status             a line for each job (state, queue reason, time, node), and the state of each run
+#   status             a line for each job (state, queue reason or how far its server has loaded, time, node), and the state of
+#                      each run: while it runs the agent's step, its best metric and the time that is left
 #   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
 #                      (prepare of a preparation, notebook of a notebook). What an agent printed itself comes after its
 #                      job's log, each line marked with |

@@ -149,6 +149,10 @@ class Kind:
         """The same as columns, all of the same width in cells; never empty."""
         return [("",)]
 
+    def doing(self, entry: Entry) -> str:
+        """A word on what a job that runs is doing, where there is more to say than that it runs."""
+        return ""
+
     def remarks(self) -> list[str]:
         """Lines of `stop` beside what was stopped."""
         return []
@@ -161,7 +165,9 @@ class Kind:
         raise NotImplementedError
 
     def job_data(self, entry: Entry) -> dict[str, Any]:
-        return {"name": entry.name, "part": entry.part, **asdict(self.job(entry))}
+        job = self.job(entry)
+        doing = self.doing(entry) if job.state == "RUNNING" else ""
+        return {"name": entry.name, "part": entry.part, **asdict(job), "doing": doing or None}
 
     # ---- logs, and why
 

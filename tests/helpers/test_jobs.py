@@ -314,6 +314,7 @@ def test_status_as_lines_and_as_json(tmp_path: Path, scheduler: Any, capsys: Any
         "reason": "Resources",
         "elapsed": "0:00",
         "node": "",
+        "doing": None,
     }
     assert [(one["job_id"], one["state"], one["score"]) for one in data["runs"]] == [
         ("13", "running", None),
