@@ -87,8 +87,11 @@ def status(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
         _say("what the files say:\n" + "\n".join(_columns(jobs.item_lines())))
         raise
     data = {"run": str(jobs.path), "jobs": [jobs.job_data(entry) for entry in jobs.entries], jobs.ITEMS: jobs.items()}
+    several = jobs.summaries()
+    data["summary"] = [one.data() for one in several]
     rows = [_job_line(jobs, entry, jobs.job(entry)) for entry in jobs.entries]
-    return data, [str(jobs.path), *(_columns(rows) if rows else []), "", *_columns(jobs.item_lines())]
+    summed = ["", *(one.sentence() for one in several)] if several else []
+    return data, [str(jobs.path), *(_columns(rows) if rows else []), "", *_columns(jobs.item_lines()), *summed]
 
 
 def _job_line(jobs: Kind, entry: Entry, job: Job) -> tuple[str, ...]:

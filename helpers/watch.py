@@ -20,6 +20,7 @@ from helpers.job_kinds import Site, section
 from helpers.job_kinds.workflow import Workflow
 from helpers.runs import Run
 from helpers.scheduler import Job, SchedulerUnavailable
+from helpers.summary import Result, summaries
 
 
 class Watch(Workflow):
@@ -126,10 +127,11 @@ class Watch(Workflow):
         rows = self.rows()
         code = exit_code([row["state"] for row in rows] + ["lost"] * (len(self.agents) - len(rows)))
         if self.as_json:
-            self.emit({"run": str(self.path), "exit_code": code, "results": rows})
+            told = [one.data() for one in summaries(map(Result.of_row, rows))]
+            self.emit({"run": str(self.path), "exit_code": code, "results": rows, "summary": told})
             return code
-        for row in rows:
-            print(_sentence(row))
+        for line in _result_lines(rows):
+            print(line)
         if not rows:
             print("no agent was submitted: the submission was broken off before.")
         if self.record.get("language_model") is False:
@@ -183,6 +185,34 @@ def exit_code(states: Iterable[str]) -> int:
     if "cancelled" in found:
         return 130
     return 0 if found == {"scored"} else 4
+
+
+def _result_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each run; for several rollouts one on all of them, and what they cost together."""
+    several = summaries(map(Result.of_row, rows))
+    covered = {one.name for summary in several for one in summary.results}
+    alone = [row for row in rows if Path(row["run_directory"]).name not in covered]
+    together = [row for row in rows if row not in alone]
+    lines = [line for summary in several for line in summary.lines()]
+    return lines + ([_together(together)] if together else []) + [_sentence(row) for row in alone]
+
+
+def _together(rows: list[dict[str, Any]]) -> str:
+    """Medals, cost and requests of several runs."""
+
+    def total(column: str) -> float | None:
+        known = [row[column] for row in rows]
+        return None if None in known else sum(known)
+
+    medals = {medal: sum(row[f"{medal}_medal"] is True for row in rows) for medal in runs.MEDALS}
+    basis = "estimate" if any(row["cost_basis"] == "estimate" for row in rows) else None
+    won = ", ".join(f"{count} {medal}" for medal, count in medals.items() if count)
+    parts = [f"medals: {won}"] if won else []
+    parts.append(f"cost {_cost({key: total(key) for key in ('gpu_hours', 'cpu_hours')} | {'cost_basis': basis})}")
+    if requests := sum(row["requests"] or 0 for row in rows):
+        tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in rows)
+        parts.append(f"{requests} requests, {tokens} tokens")
+    return f"all together: {'; '.join(parts)}"
 
 
 def _sentence(row: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from helpers import reasons, runs
 from helpers.fleet import JOB_ID, Fleet, submitted
 from helpers.scheduler import Job, Scheduler
+from helpers.summary import Summary
 
 KINDS = ("workflow.Workflow", "grading.Grading", "preparation.Preparation", "notebook.Notebook")
 
@@ -152,6 +153,10 @@ class Kind:
     def doing(self, entry: Entry) -> str:
         """A word on what a job that runs is doing, where there is more to say than that it runs."""
         return ""
+
+    def summaries(self) -> list[Summary]:
+        """Several items in one sentence each, where they are of one sort."""
+        return []
 
     def remarks(self) -> list[str]:
         """Lines of `stop` beside what was stopped."""

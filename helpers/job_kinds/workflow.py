@@ -16,6 +16,7 @@ from helpers.fleet import JOB_ID, submitted
 from helpers.job_kinds import Entry, Kind, Site, section
 from helpers.runs import Run
 from helpers.scheduler import SchedulerUnavailable
+from helpers.summary import Result, Summary, summaries
 
 AGENT_LOG = "agent.log"  # in a run's folder: what the agent printed
 SERVERS = {"grading_server": "grading", "model_server": "model", "feedback_server": "model"}
@@ -246,6 +247,9 @@ class Workflow(Kind):
         return [(run.directory.name, run.state, self._told(run)) for run in self.shown_runs] or [
             ("no runs: nothing was submitted",)
         ]
+
+    def summaries(self) -> list[Summary]:
+        return summaries(map(Result.of_run, self.shown_runs))
 
     def _told(self, run: Run) -> str:
         """The score of a run, how far it is, or why it ended so."""

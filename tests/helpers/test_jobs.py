@@ -302,6 +302,10 @@ def test_status_as_lines_and_as_json(tmp_path: Path, scheduler: Any, capsys: Any
         ["agent", "aide", "#1", "job", "14", "COMPLETED"],
         ["toy_13", "running", "so"],
         ["toy_14", "scored", "score", "0.5"],
+        [
+            *"aide: 1 of 2 rollouts scored (1 running), mean 0.5, no spread (one score alone has none), lowest 0.5,".split()
+        ]
+        + "highest 0.5 (the competition's metric; whether higher or lower is better is not known)".split(),
     ]
     code, out, _ = call(capsys, "status", "--json", group)
     data = json.loads(out)
