@@ -229,6 +229,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("part", nargs="?", metavar="PART", help=f"logs only: {', '.join(parts)}")
     parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
+    parser.add_argument("-f", "--follow", action="store_true", help="logs: go on until the jobs are gone")
     parser.add_argument("--running", action="store_true", help="list: only runs without an end")
     parser.add_argument("--since", metavar="AGE|DATE", help="list: all runs since then, e.g. 12h, 3d, 2026-11-20")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -241,6 +242,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"{options.run}: `list` takes no RUN; `status` does")
     if options.verb != "list" and (options.running or options.since):
         parser.error("only `list` takes --running and --since")
+    if options.follow and (options.verb != "logs" or options.json):
+        parser.error("only `logs` takes -f, and not with --json")
     return options
 
 
@@ -264,6 +267,10 @@ def _answer(options: argparse.Namespace) -> int:
     if options.verb == "list":
         return _list(options)
     jobs = find(options.run, Site(options.site, options.overrides))
+    if options.follow:
+        from helpers.log_follow import follow_logs
+
+        return follow_logs(jobs, options.part)
     if options.verb == "attach":
         return jobs.attach(options.json, lambda data: print(json.dumps(data, indent=2)))
     verbs = {"status": status, "logs": lambda one: logs(one, options.part), "stop": stop, "why": why}

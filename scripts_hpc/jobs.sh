@@ -8,6 +8,7 @@
 #   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
 #                      (prepare of a preparation, notebook of a notebook). What an agent printed itself comes after its
 #                      job's log, each line marked with |
+#                      With -f, what they write from now on as well, until the jobs are gone; Ctrl-C ends that, and no job
 #   stop               cancel what still runs of a run, and wait until it is gone
 #   why                one sentence on each job that waits or died, and what to do
 #   attach             watch it again until it ends
@@ -21,6 +22,7 @@
 # Options
 #   --site NAME        where to look for RUN: a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set paths.runs=/scratch/me/runs (repeatable)
+#   -f, --follow       logs: go on until the run's jobs are gone
 #   --running          list: only runs without an end
 #   --since AGE|DATE   list: all runs since then (90m, 12h, 3d, 2w, 2026-11-20), instead of the newest 20
 #   --detach           grade: submit, print the folder of the jobs, and leave
