@@ -222,13 +222,15 @@ def _say(text: str) -> None:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parts = tuple(part for kind in kinds() for part in kind.PARTS)
     parser = argparse.ArgumentParser(prog="jobs.sh", description=__doc__)
-    parser.add_argument("verb", choices=("list", "status", "logs", "stop", "why", "attach"))
+    parser.add_argument("verb", choices=("list", "status", "logs", "stop", "why", "attach", "clean"))
     parser.add_argument(
         "run", nargs="?", metavar="RUN", help="a folder of jobs or its name, or a job's id; default: the newest"
     )
     parser.add_argument("part", nargs="?", metavar="PART", help=f"logs only: {', '.join(parts)}")
     parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
+    parser.add_argument("--older-than", metavar="AGE", help="clean: only what ended before that, e.g. 2w")
+    parser.add_argument("--yes", action="store_true", help="clean: don't ask")
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on until the jobs are gone")
     parser.add_argument("--running", action="store_true", help="list: only runs without an end")
     parser.add_argument("--since", metavar="AGE|DATE", help="list: all runs since then, e.g. 12h, 3d, 2026-11-20")
@@ -238,10 +240,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         options.run, options.part = None, options.run
     if options.part is not None and (options.verb != "logs" or options.part not in parts):
         parser.error(f"{options.part}: only `logs` takes a part: {', '.join(parts)}")
-    if options.verb == "list" and options.run is not None:
-        parser.error(f"{options.run}: `list` takes no RUN; `status` does")
+    if options.verb in ("list", "clean") and options.run is not None:
+        parser.error(f"{options.run}: `{options.verb}` takes no RUN")
     if options.verb != "list" and (options.running or options.since):
         parser.error("only `list` takes --running and --since")
+    if options.verb != "clean" and (options.older_than or options.yes):
+        parser.error("only `clean` takes --older-than and --yes")
     if options.follow and (options.verb != "logs" or options.json):
         parser.error("only `logs` takes -f, and not with --json")
     return options
@@ -266,6 +270,12 @@ def _list(options: argparse.Namespace) -> int:
 def _answer(options: argparse.Namespace) -> int:
     if options.verb == "list":
         return _list(options)
+    if options.verb == "clean":
+        from helpers.clean import clean as clean_up
+
+        data, lines = clean_up(Site(options.site, options.overrides), options.older_than, options.yes)
+        print(json.dumps(data, indent=2) if options.json else "\n".join(map(clean, lines)))
+        return 0
     jobs = find(options.run, Site(options.site, options.overrides))
     if options.follow:
         from helpers.log_follow import follow_logs

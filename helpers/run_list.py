@@ -25,14 +25,14 @@ CUT = (1, 2, 3, 4, 5)  # columns whose cells may be cut, down to SHORTEST
 SHORTEST = 6
 
 
-def since(text: str) -> float:
+def since(text: str, option: str = "--since") -> float:
     """Seconds since 1970 of an age (90m, 12h, 3d, 2w) or of a UTC date (2026-11-20, 2026-11-20T08:00). Raises Refused."""
     if found := re.fullmatch(r"(\d+)([mhdw])", text):
         return time.time() - int(found[1]) * UNITS[found[2]]
     try:
         told = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(f"--since {text}: is neither an age (90m, 12h, 3d, 2w) nor a date (2026-11-20)") from None
+        raise Refused(f"{option} {text}: is neither an age (90m, 12h, 3d, 2w) nor a date (2026-11-20)") from None
     return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).timestamp()
 
 
@@ -54,13 +54,13 @@ def _chosen(folders: list[Path], begin: float | None, running: bool) -> Iterator
     """The workflows whose runs are asked for, newest first."""
     seen = 0
     for number, folder in enumerate(folder for folder in folders if STAMP.match(folder.name)):
-        if _made(folder.name) < begin if begin is not None else number >= LOOKED if running else seen >= SHOWN:
+        if made(folder.name) < begin if begin is not None else number >= LOOKED if running else seen >= SHOWN:
             return
         yield folder
         seen += sum(bool(re.search(r"_\d+$", path.name)) for path in folder.iterdir())
 
 
-def _made(name: str) -> float:
+def made(name: str) -> float:
     return datetime.strptime(name[:19], "%Y-%m-%dT%H-%M-%S").replace(tzinfo=timezone.utc).timestamp()
 
 

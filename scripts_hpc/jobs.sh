@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach|grade [RUN] [options]
+#        scripts_hpc/jobs.sh clean [--older-than AGE] [--yes] [options]
 #        scripts_hpc/jobs.sh list [--running] [--since AGE|DATE] [options]
 #
 #   list               the newest runs of agents, a line each: job, state, score with its metric or medal, GPU-hours, age
@@ -15,6 +16,9 @@
 #   grade              grade what a run had submitted that ended without being graded (lost, or cut off at its job's time limit), by
 #                      jobs of its own; its record then says so, and why it wasn't graded at first. Of a run's folder with several
 #                      agents, all such. What was written after the agent's time, or after the run's end, doesn't count
+#   clean              make room in the folders of old workflows: agents' workspaces and the middles of long logs go, and all that
+#                      tells of a result stays. Says first what goes, and asks. Leaves alone what still runs, or has a submission
+#                      that `grade` could grade; what went stands in cleaned.json of each folder
 #
 #   RUN   the folder of a run, a preparation or a notebook, its name, or the id of one of its jobs; default: the newest.
 #         An agent's own folder or job means that agent alone where several share the servers; so does the job of an array.
@@ -25,6 +29,7 @@
 #   -f, --follow       logs: go on until the run's jobs are gone
 #   --running          list: only runs without an end
 #   --since AGE|DATE   list: all runs since then (90m, 12h, 3d, 2w, 2026-11-20), instead of the newest 20
+#   --older-than AGE   clean: only what ended before that (30d)         --yes   clean: don't ask
 #   --detach           grade: submit, print the folder of the jobs, and leave
 #   --json             for programs
 #   -h, --help         this text
@@ -34,7 +39,7 @@
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
-start::verb "list status logs stop why attach grade" "$@"
+start::verb "list status logs stop why attach grade clean" "$@"
 if [[ $1 == grade ]]; then
   # shellcheck source=scripts_hpc/lib/grade.sh
   source "$ROOT/scripts_hpc/lib/grade.sh"
