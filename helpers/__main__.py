@@ -172,6 +172,7 @@ def workflow() -> None:
 @click.argument("cpu_partition", required=False)
 @SITE
 @SET
+@click.option("--model-set", "model_changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the model.")
 @click.option("--agent", default="aide", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1))

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from helpers import folders, limits, private, render, room, runs, sealing, site_config, weights
+from helpers import folders, limits, model_set, private, render, room, runs, sealing, site_config, weights
 from helpers.signals import attend, ignore_signals
 from helpers.site_config import ROOT, AgentEntry, ConfigError, Infrastructure, Model, Site
 from helpers.tasks import fingerprint, layout
@@ -46,6 +46,7 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
         model = None
     elif model is None and not options["reuse_model"]:
         model = "replay" if site.scheduler.kind == "local" else "30b"
+    model_set.apply(site, None if options["reuse_model"] else model, options.get("model_changes", ()))
     asked = _Asked(site, competition, model, {**options, "dry_run": dry_run})
     if not dry_run:
         asked.offer_preparation()
