@@ -16,8 +16,10 @@ from helpers import reasons
 from helpers.fleet import END_SECONDS, elapsed
 from helpers.job_kinds import Entry, Kind, Refused, Site, kind_of, kinds
 from helpers.job_kinds.workflow import Workflow
-from helpers.reasons import clean, literal, tail
+from helpers.reasons import literal, tail
 from helpers.scheduler import Job, SchedulerUnavailable
+from helpers.tables import lines as lines_of
+from helpers.tables import shown
 from helpers.tasks import layout
 
 LOG_LINES = 40
@@ -73,25 +75,20 @@ def find(word: str | None, site: Site) -> Kind:
 # ---- the verbs: each returns what --json prints, and prints lines otherwise
 
 
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def status(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
     try:
         jobs.look()
         jobs.settle_sure()
     except SchedulerUnavailable:
         jobs.settle()  # as far as files tell
-        _say("what the files say:\n" + "\n".join(_columns(jobs.item_lines())))
+        _say("what the files say:\n" + "\n".join(lines_of(jobs.item_lines(), states=(1,), to=sys.stderr)))
         raise
     data = {"run": str(jobs.path), "jobs": [jobs.job_data(entry) for entry in jobs.entries], jobs.ITEMS: jobs.items()}
     several = jobs.summaries()
     data["summary"] = [one.data() for one in several]
     rows = [_job_line(jobs, entry, jobs.job(entry)) for entry in jobs.entries]
     summed = ["", *(one.sentence() for one in several)] if several else []
-    return data, [str(jobs.path), *(_columns(rows) if rows else []), "", *_columns(jobs.item_lines()), *summed]
+    return data, [str(jobs.path), *lines_of(rows, states=(2,)), "", *lines_of(jobs.item_lines(), states=(1,)), *summed]
 
 
 def _job_line(jobs: Kind, entry: Entry, job: Job) -> tuple[str, ...]:
@@ -141,7 +138,7 @@ def stop(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
         jobs.ITEMS: jobs.items(),
     }
     lines = [f"stopped: {', '.join(map(str, stopped))}" if stopped else "nothing to stop: no job of this run is alive"]
-    return data, [str(jobs.path), *lines, *remarks, *_columns(jobs.item_lines())]
+    return data, [str(jobs.path), *lines, *remarks, *lines_of(jobs.item_lines(), states=(1,))]
 
 
 # ---- why
@@ -263,7 +260,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows, indent=2))
     else:
-        print("\n".join(map(clean, _columns(run_list.lines(rows)))) if rows else "no such runs")
+        print("\n".join(run_list.lines(rows)) if rows else "no such runs")
     return 3 if problem else 0
 
 
@@ -274,7 +271,7 @@ def _answer(options: argparse.Namespace) -> int:
         from helpers.clean import clean as clean_up
 
         data, lines = clean_up(Site(options.site, options.overrides), options.older_than, options.yes)
-        print(json.dumps(data, indent=2) if options.json else "\n".join(map(clean, lines)))
+        print(json.dumps(data, indent=2) if options.json else "\n".join(map(shown, lines)))
         return 0
     jobs = find(options.run, Site(options.site, options.overrides))
     if options.follow:
@@ -286,7 +283,7 @@ def _answer(options: argparse.Namespace) -> int:
     verbs = {"status": status, "logs": lambda one: logs(one, options.part), "stop": stop, "why": why}
     data, lines = verbs[options.verb](jobs)
     jobs.tidy()
-    print(json.dumps(data, indent=2) if options.json else "\n".join(map(clean, lines)))
+    print(json.dumps(data, indent=2) if options.json else "\n".join(map(shown, lines)))
     sys.stdout.flush()
     return 0
 

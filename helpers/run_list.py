@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from helpers import runs, values
+from helpers import runs, tables, values
 from helpers.export_results import rows_of
 from helpers.job_kinds import Refused, Site
 from helpers.job_kinds.workflow import Workflow
@@ -17,12 +17,10 @@ from helpers.scheduler import SchedulerUnavailable
 
 SHOWN = 20  # runs, where no option says which
 LOOKED = 200  # workflows that are looked into for those that run
-WIDTH = 80  # columns of a terminal
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
 HEAD = ("JOB", "STATE", "TASK", "MODEL", "AGENT", "SCORE", "GPU-H", "AGE")
-CUT = (1, 2, 3, 4, 5)  # columns whose cells may be cut, down to SHORTEST
-SHORTEST = 6
+CUT = (1, 2, 3, 4, 5)  # columns whose cells may be cut
 
 
 def since(text: str, option: str = "--since") -> float:
@@ -76,19 +74,9 @@ def _settle(folder: Path, site: Site) -> str | None:
     return None
 
 
-def lines(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A line a run, as cells, the head first; cells are cut where a line would be wider than a terminal."""
-    cells = [HEAD, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        widest = max(CUT, key=lambda column: widths[column])
-        if widths[widest] <= SHORTEST:
-            break
-        widths[widest] -= 1
-    return [
-        tuple(cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(row, widths, strict=True))
-        for row in cells
-    ]
+def lines(rows: list[dict[str, Any]]) -> list[str]:
+    """A line a run, the head first; cells are cut where a line would be wider than a terminal."""
+    return tables.lines([_cells(row) for row in rows], HEAD, states=(1,), cut=CUT)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

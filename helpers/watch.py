@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from helpers import progress, runs, values
+from helpers import progress, runs, tables, values
 from helpers.fleet import elapsed
 from helpers.follow import follow
 from helpers.job_kinds import Site, section
@@ -31,7 +31,7 @@ class Watch(Workflow):
             raise FileNotFoundError(2, "no workflow.json: not a run of run_workflow.sh", str(group))
         super().__init__(group, Site())
         self.as_json, self.emit = as_json, emit
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, no_color=not tables.has_colour())
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.looks = progress.Looks(progress.LOOK_SECONDS["table" if self.live else "lines"])
         self.said: dict[str, tuple[str, str]] = {}
@@ -145,11 +145,8 @@ class Watch(Workflow):
 
 
 def _table(rows: list[tuple[str, ...]], note: str) -> Table:
-    table = Table(box=None, caption=note or None, caption_justify="left")
-    for title in ("", "job", "state", "time", ""):
-        table.add_column(title, no_wrap=title != "", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    table = tables.build(rows, ("", "job", "state", "time", ""), states=(2, 4))
+    table.caption, table.caption_justify = note or None, "left"
     return table
 
 
