@@ -117,13 +117,17 @@ def models_list(site: str | None, overrides: tuple[str, ...], as_json: bool) -> 
         )
     if as_json:
         return click.echo(json.dumps(rows, indent=2))
-    click.echo(f"{'MODEL':<14} {'ENGINE':<9} {'GPUS':>4} {'CONTEXT':>8}  WHERE")
+    from helpers.lib import tables
+
+    cells = []
     for row in rows:
         where = row["base_url"] or (
             f"{row['repo']}{' (weights not here)' if row['lacking'] else ''}" if row["repo"] else "no language model"
         )
         context = row["context_length"] if row["engine"] == "vllm" else ""
-        click.echo(f"{row['name']:<14} {row['engine']:<9} {row['gpus'] or '':>4} {context:>8}  {where}")
+        cells.append((row["name"], row["engine"], str(row["gpus"] or ""), str(context), where))
+    head = ("MODEL", "ENGINE", "GPUS", "CONTEXT", "WHERE")
+    click.echo("\n".join(tables.lines(cells, head, right=(2, 3))))
 
 
 @main.command()
@@ -164,6 +168,7 @@ def workflow() -> None:
 @click.argument("cpu_partition", required=False)
 @SITE
 @SET
+@click.option("--model-set", "model_changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the model.")
 @click.option("--agent", default="aide", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1))

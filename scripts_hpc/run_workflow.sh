@@ -12,6 +12,8 @@
 # Options
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
+#   --model-set KEY=VALUE   change a key of the model for this run, as in site-config/models.yaml (repeatable), e.g.
+#                      --model-set context_length=16384 --model-set vllm_args='--max-num-seqs 64'
 #   --agent NAME       a name in site-config/agents.yaml (aide), or NAME/VARIANT, e.g. experiment/dev
 #   --script FILE      what the agent `experiment` runs instead of its own pipeline (.py, .sh, .ipynb)
 #   --prepare          prepare the data first where they are missing (tasks that come with this project: always)
@@ -42,7 +44,7 @@ POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0 ATTACH=''
 while (($#)); do
   case $1 in
     --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
-    --site | --set | --agent | --steps | --time-limit | --rollouts | --seed | --cleanup | --reuse-grading | --reuse-model | --script)
+    --site | --set | --model-set | --agent | --steps | --time-limit | --rollouts | --seed | --cleanup | --reuse-grading | --reuse-model | --script)
       (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
       OPTIONS+=("$1" "$2")
       shift

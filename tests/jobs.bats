@@ -193,3 +193,23 @@ SH
   grep -qx 'scancel  101 102' "$FAKE_SLURM/calls"
   [[ $(pick '*(job["id"] for job in d["stopped"]), d["runs"][0]["state"]') == '101 102 cancelled' ]]
 }
+
+@test "logs -f shows what real jobs write until they are gone; Ctrl-C ends it with 130, and no job" {
+  local out=$BATS_TEST_TMPDIR/out code=0
+  start agent_aide <<<'echo first; until [[ -e go ]]; do sleep 0.1; done; echo last'
+  record local '' 1
+  await 1 RUNNING
+  (cd "$BATS_TEST_TMPDIR" && exec setsid "$ROOT/scripts_hpc/jobs.sh" logs -f --site "$SITE_FILE" >"$out" 2>&1 3>&-) &
+  wait_for 10 grep -q first "$out"
+  # as a terminal does it: to all of the session in the foreground
+  kill -INT -- "-$!"
+  wait "$!" || code=$?
+  ((code == 130)) || { echo "code $code: $(<"$out")" && return 1; }
+  refuse grep -q Traceback "$out"
+  [[ $(sched::states 1) == *RUNNING* ]]
+  (cd "$BATS_TEST_TMPDIR" && exec "$ROOT/scripts_hpc/jobs.sh" logs -f --site "$SITE_FILE" >"$out" 2>&1 3>&-) &
+  wait_for 10 grep -q first "$out"
+  touch go "$GROUP/go" "$GROUP/jobs/go"
+  wait "$!"
+  grep -qx last "$out"
+}

@@ -11,7 +11,7 @@ source scripts_hpc/lib/common.sh
 source scripts_hpc/lib/python.sh
 python::ensure dev
 PATH=${PYTHON%/*}:$PATH
-mapfile -t SHELL_FILES < <(git ls-files --cached --others --exclude-standard '*.sh' '.ci/run')
+mapfile -t SHELL_FILES < <(git ls-files --cached --others --exclude-standard '*.sh' 'scripts_hpc/*.bash' '.ci/run')
 if [[ ${1:-} == --fix ]]; then
   ruff format .
   ruff check --fix .

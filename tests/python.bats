@@ -169,3 +169,36 @@ S
   expect_in "$BATS_TEST_TMPDIR/bin/python3 doesn't start (code 127: $BATS_TEST_TMPDIR/bin/python3: error while loading shared libraries: libpython3.12.so.1.0" "$error"
   expect_in ": passed over" "$error"
 }
+
+terminal() { # terminal: start.sh at a terminal; what it showed is in the file `shown`
+  cd "$BATS_TEST_TMPDIR" && TERM=xterm timeout 60 script -qfec "bash $CHECKOUT/start.sh $CHECKOUT" /dev/null >shown 2>&1 </dev/null
+}
+
+@test "at a terminal a turning line tells the step, and is gone afterwards; elsewhere there is none" {
+  command -v script >/dev/null || skip 'needs script(1)'
+  terminal || { cat -v shown && return 1; }
+  grep -qF 'making an environment with /' shown || { cat -v shown && return 1; }
+  grep -qF 'downloading and installing 1 packages (' shown || { cat -v shown && return 1; }
+  # the last that is written to the line before the command's own words clears it
+  [[ $(grep -aoE $'\r\e\\[K'"$VENV" shown) == $'\r\e[K'"$VENV" ]] || { cat -v shown && return 1; }
+  [[ ! -e $VENV.step && -z $(pgrep -f "$CHECKOUT/start.sh") ]]
+  rm -rf "$VENV"
+  start
+  works
+  [[ $error != *$'\r'* && $error != *installing* ]]
+}
+
+@test "Ctrl-C while an environment is made: the turning line is gone, and so is all that turned it" {
+  command -v script >/dev/null || skip 'needs script(1)'
+  # a pip that takes for ever
+  mkdir "$BATS_TEST_TMPDIR/slow" && printf '[global]\nindex-url = http://127.0.0.1:9/\nretries = 1000\n' >"$HOME/.config/pip/pip.conf"
+  cd "$BATS_TEST_TMPDIR"
+  : >shown
+  local code=0
+  # as a person types it, once the line turns
+  { wait_for 40 grep -qF 'downloading and installing' shown && printf '\003'; wait_for 10 grep -q 'code=' shown; } |
+    TERM=xterm timeout 60 script -qfec "bash $CHECKOUT/start.sh $CHECKOUT; echo code=\$?" /dev/null >shown 2>&1 || code=$?
+  grep -qa 'code=130' shown || { cat -v shown && return 1; }
+  [[ $(tail -c 200 shown | tr '\r' '\n' | grep -a 'code=') == $'\e[Kcode=130' ]] || { cat -v shown && return 1; }
+  [[ ! -e $VENV.step && -z $(pgrep -f "$CHECKOUT/start.sh") ]]
+}

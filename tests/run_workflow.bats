@@ -502,3 +502,32 @@ PY
   expect_status 2
   expect_in "model '30b': there is no folder $BATS_TEST_TMPDIR/none; copy what is missing there, or set its \`repo\`." "$error"
 }
+
+@test "--model-set changes a model for one run: its script, its record and its configuration hash" {
+  local plain hash
+  workflow toy 30b --detach
+  plain=$output
+  workflow toy 30b --detach --model-set context_length=16384 --model-set 'vllm_args=--max-num-seqs 64'
+  expect_status 0
+  expect_in '--max-model-len 16384' "$(<"$output/jobs/vllm_30b.sh")"
+  expect_in '  --max-num-seqs
+  64' "$(<"$output/jobs/vllm_30b.sh")"
+  [[ $(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["model_config"]["context_length"])' "$output/workflow.json") == 16384 ]]
+  hash=$(grep '"config_hash"' "$output/workflow.json")
+  [[ -n $hash && $hash != "$(grep '"config_hash"' "$plain/workflow.json")" ]]
+}
+
+@test "--model-set with a wrong key, without a model, and with a server that runs already" {
+  workflow toy 30b --model-set max_len=5
+  expect_status 2
+  expect_in 'error: --model-set max_len: unknown key; a model has these keys: served_name, repo,' "$error"
+  workflow toy --agent baseline --model-set gpus=1
+  expect_status 2
+  expect_in 'error: --model-set changes a model server that this run starts, and it starts none.' "$error"
+  workflow toy 30b --reuse-model 7 --model-set gpus=1
+  expect_status 2
+  expect_in 'it starts none' "$error"
+  workflow toy --model-set
+  expect_status 2
+  nothing_submitted
+}

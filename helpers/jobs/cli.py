@@ -16,7 +16,9 @@ from helpers.jobs.fleet import END_SECONDS, elapsed
 from helpers.jobs.kinds.base import Entry, Kind, Refused, Site, kind_of, kinds
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.lib import errors
-from helpers.lib.text import clean, literal, tail
+from helpers.lib.tables import lines as lines_of
+from helpers.lib.tables import shown
+from helpers.lib.text import literal, tail
 from helpers.scheduler import reasons
 from helpers.scheduler.query import Job, SchedulerUnavailable
 
@@ -73,26 +75,26 @@ def find(word: str | None, site: Site) -> Kind:
 # ---- the verbs: each returns what --json prints, and prints lines otherwise
 
 
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def status(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
     try:
         jobs.look()
         jobs.settle_sure()
     except SchedulerUnavailable:
         jobs.settle()  # as far as files tell
-        _say("what the files say:\n" + "\n".join(_columns(jobs.item_lines())))
+        _say("what the files say:\n" + "\n".join(lines_of(jobs.item_lines(), states=(1,), to=sys.stderr)))
         raise
     data = {"run": str(jobs.path), "jobs": [jobs.job_data(entry) for entry in jobs.entries], jobs.ITEMS: jobs.items()}
-    rows = [_job_line(entry, jobs.job(entry)) for entry in jobs.entries]
-    return data, [str(jobs.path), *(_columns(rows) if rows else []), "", *_columns(jobs.item_lines())]
+    several = jobs.summaries()
+    data["summary"] = [one.data() for one in several]
+    rows = [_job_line(jobs, entry, jobs.job(entry)) for entry in jobs.entries]
+    summed = ["", *(one.sentence() for one in several)] if several else []
+    return data, [str(jobs.path), *lines_of(rows, states=(2,)), "", *lines_of(jobs.item_lines(), states=(1,)), *summed]
 
 
-def _job_line(entry: Entry, job: Job) -> tuple[str, ...]:
+def _job_line(jobs: Kind, entry: Entry, job: Job) -> tuple[str, ...]:
     reason = "" if job.reason == "None" else job.reason
+    if job.state == "RUNNING":
+        reason = jobs.doing(entry) or reason
     return entry.name, f"job {job.id}", job.state, reason, elapsed(job.elapsed), job.node
 
 
@@ -136,7 +138,7 @@ def stop(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
         jobs.ITEMS: jobs.items(),
     }
     lines = [f"stopped: {', '.join(map(str, stopped))}" if stopped else "nothing to stop: no job of this run is alive"]
-    return data, [str(jobs.path), *lines, *remarks, *_columns(jobs.item_lines())]
+    return data, [str(jobs.path), *lines, *remarks, *lines_of(jobs.item_lines(), states=(1,))]
 
 
 # ---- why
@@ -217,13 +219,16 @@ def _say(text: str) -> None:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parts = tuple(part for kind in kinds() for part in kind.PARTS)
     parser = argparse.ArgumentParser(prog="jobs.sh", description=__doc__)
-    parser.add_argument("verb", choices=("list", "status", "logs", "stop", "why", "attach"))
+    parser.add_argument("verb", choices=("list", "status", "logs", "stop", "why", "attach", "clean"))
     parser.add_argument(
         "run", nargs="?", metavar="RUN", help="a folder of jobs or its name, or a job's id; default: the newest"
     )
     parser.add_argument("part", nargs="?", metavar="PART", help=f"logs only: {', '.join(parts)}")
     parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
+    parser.add_argument("--older-than", metavar="AGE", help="clean: only what ended before that, e.g. 2w")
+    parser.add_argument("--yes", action="store_true", help="clean: don't ask")
+    parser.add_argument("-f", "--follow", action="store_true", help="logs: go on until the jobs are gone")
     parser.add_argument("--running", action="store_true", help="list: only runs without an end")
     parser.add_argument("--since", metavar="AGE|DATE", help="list: all runs since then, e.g. 12h, 3d, 2026-11-20")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -232,10 +237,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         options.run, options.part = None, options.run
     if options.part is not None and (options.verb != "logs" or options.part not in parts):
         parser.error(f"{options.part}: only `logs` takes a part: {', '.join(parts)}")
-    if options.verb == "list" and options.run is not None:
-        parser.error(f"{options.run}: `list` takes no RUN; `status` does")
+    if options.verb in ("list", "clean") and options.run is not None:
+        parser.error(f"{options.run}: `{options.verb}` takes no RUN")
     if options.verb != "list" and (options.running or options.since):
         parser.error("only `list` takes --running and --since")
+    if options.verb != "clean" and (options.older_than or options.yes):
+        parser.error("only `clean` takes --older-than and --yes")
+    if options.follow and (options.verb != "logs" or options.json):
+        parser.error("only `logs` takes -f, and not with --json")
     return options
 
 
@@ -251,20 +260,30 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows, indent=2))
     else:
-        print("\n".join(map(clean, _columns(run_list.lines(rows)))) if rows else "no such runs")
+        print("\n".join(run_list.lines(rows)) if rows else "no such runs")
     return 3 if problem else 0
 
 
 def _answer(options: argparse.Namespace) -> int:
     if options.verb == "list":
         return _list(options)
+    if options.verb == "clean":
+        from helpers.jobs.clean import clean as clean_up
+
+        data, lines = clean_up(Site(options.site, options.overrides), options.older_than, options.yes)
+        print(json.dumps(data, indent=2) if options.json else "\n".join(map(shown, lines)))
+        return 0
     jobs = find(options.run, Site(options.site, options.overrides))
+    if options.follow:
+        from helpers.log_follow import follow_logs
+
+        return follow_logs(jobs, options.part)
     if options.verb == "attach":
         return jobs.attach(options.json, lambda data: print(json.dumps(data, indent=2)))
     verbs = {"status": status, "logs": lambda one: logs(one, options.part), "stop": stop, "why": why}
     data, lines = verbs[options.verb](jobs)
     jobs.tidy()
-    print(json.dumps(data, indent=2) if options.json else "\n".join(map(clean, lines)))
+    print(json.dumps(data, indent=2) if options.json else "\n".join(map(shown, lines)))
     sys.stdout.flush()
     return 0
 

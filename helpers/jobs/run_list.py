@@ -11,29 +11,27 @@ from typing import Any
 
 from helpers.jobs.kinds.base import Refused, Site
 from helpers.jobs.kinds.workflow import Workflow
-from helpers.lib import values
+from helpers.lib import tables, values
 from helpers.runs import metadata
 from helpers.runs.export import rows_of
 from helpers.scheduler.query import SchedulerUnavailable
 
 SHOWN = 20  # runs, where no option says which
 LOOKED = 200  # workflows that are looked into for those that run
-WIDTH = 80  # columns of a terminal
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
 HEAD = ("JOB", "STATE", "TASK", "MODEL", "AGENT", "SCORE", "GPU-H", "AGE")
-CUT = (1, 2, 3, 4, 5)  # columns whose cells may be cut, down to SHORTEST
-SHORTEST = 6
+CUT = (1, 2, 3, 4, 5)  # columns whose cells may be cut
 
 
-def since(text: str) -> float:
+def since(text: str, option: str = "--since") -> float:
     """Seconds since 1970 of an age (90m, 12h, 3d, 2w) or of a UTC date (2026-11-20, 2026-11-20T08:00). Raises Refused."""
     if found := re.fullmatch(r"(\d+)([mhdw])", text):
         return time.time() - int(found[1]) * UNITS[found[2]]
     try:
         told = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(f"--since {text}: is neither an age (90m, 12h, 3d, 2w) nor a date (2026-11-20)") from None
+        raise Refused(f"{option} {text}: is neither an age (90m, 12h, 3d, 2w) nor a date (2026-11-20)") from None
     return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).timestamp()
 
 
@@ -55,13 +53,13 @@ def _chosen(folders: list[Path], begin: float | None, running: bool) -> Iterator
     """The workflows whose runs are asked for, newest first."""
     seen = 0
     for number, folder in enumerate(folder for folder in folders if STAMP.match(folder.name)):
-        if _made(folder.name) < begin if begin is not None else number >= LOOKED if running else seen >= SHOWN:
+        if made(folder.name) < begin if begin is not None else number >= LOOKED if running else seen >= SHOWN:
             return
         yield folder
         seen += sum(bool(re.search(r"_\d+$", path.name)) for path in folder.iterdir())
 
 
-def _made(name: str) -> float:
+def made(name: str) -> float:
     return datetime.strptime(name[:19], "%Y-%m-%dT%H-%M-%S").replace(tzinfo=timezone.utc).timestamp()
 
 
@@ -77,19 +75,9 @@ def _settle(folder: Path, site: Site) -> str | None:
     return None
 
 
-def lines(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A line a run, as cells, the head first; cells are cut where a line would be wider than a terminal."""
-    cells = [HEAD, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        widest = max(CUT, key=lambda column: widths[column])
-        if widths[widest] <= SHORTEST:
-            break
-        widths[widest] -= 1
-    return [
-        tuple(cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(row, widths, strict=True))
-        for row in cells
-    ]
+def lines(rows: list[dict[str, Any]]) -> list[str]:
+    """A line a run, the head first; cells are cut where a line would be wider than a terminal."""
+    return tables.lines([_cells(row) for row in rows], HEAD, states=(1,), cut=CUT)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from helpers.jobs import progress
 from helpers.jobs.fleet import elapsed
 from helpers.jobs.follow import follow
 from helpers.jobs.kinds.base import Site, section
 from helpers.jobs.kinds.workflow import Workflow
-from helpers.lib import values
+from helpers.jobs.summary import Result, summaries
+from helpers.lib import tables, values
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler.query import Job, SchedulerUnavailable
@@ -31,8 +33,9 @@ class Watch(Workflow):
             raise FileNotFoundError(2, "no workflow.json: not a run of run_workflow.sh", str(group))
         super().__init__(group, Site())
         self.as_json, self.emit = as_json, emit
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, no_color=not tables.has_colour())
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.looks = progress.Looks(progress.LOOK_SECONDS["table" if self.live else "lines"])
         self.said: dict[str, tuple[str, str]] = {}
         if self.jobs["agents"] and not section(self.record, "jobs").get("agents"):
             self.note_jobs()  # run_workflow.sh was killed before it could
@@ -67,18 +70,25 @@ class Watch(Workflow):
     def lines(self) -> list[tuple[str, str, str, str, str]]:
         """name, job id, state, elapsed, remark of every job."""
         rows = []
-        self.__dict__.pop("_services", None)
+        for known in ("_services", "_logs"):
+            self.__dict__.pop(known, None)
         for entry in self.entries:
             if not entry.own:
                 continue
             seen, run = self.fleet.jobs.get(entry.id, Job(entry.id, "?")), self.run_of(entry)
             remark = seen.reason if seen.reason not in ("None", "") else ""
             if run and seen.state != "PENDING":
-                remark = run.state if run.is_open else f"{run.state}: {run.reason}"
+                remark = self._at(run) if run.is_open else f"{run.state}: {run.reason}"
             elif not run and seen.state == "RUNNING":
-                remark = self.serves(entry)
+                remark = self.doing(entry) or self.serves(entry)
             rows.append((entry.name, entry.id, seen.state.lower(), elapsed(seen.elapsed), remark))
         return rows
+
+    def _at(self, run: Run) -> str:
+        """How far an open run is. Where each change is a line, the time that is left is no change."""
+        seen = self.looks.agent(run) if run.state == "running" else None
+        words = seen.words(time.time() if self.live else seen.seen) if seen else ""
+        return f"{run.state}: {words}" if words else run.state
 
     def finish(self) -> None:
         self.end_servers()
@@ -122,10 +132,11 @@ class Watch(Workflow):
         rows = self.rows()
         code = self.code(rows)
         if self.as_json:
-            self.emit({"run": str(self.path), "exit_code": code, "results": rows})
+            told = [one.data() for one in summaries(map(Result.of_row, rows))]
+            self.emit({"run": str(self.path), "exit_code": code, "results": rows, "summary": told})
             return code
-        for row in rows:
-            print(_sentence(row))
+        for line in _result_lines(rows):
+            print(line)
         if not rows:
             print("no agent was submitted: the submission was broken off before.")
         if self.record.get("language_model") is False:
@@ -139,11 +150,8 @@ class Watch(Workflow):
 
 
 def _table(rows: list[tuple[str, ...]], note: str) -> Table:
-    table = Table(box=None, caption=note or None, caption_justify="left")
-    for title in ("", "job", "state", "time", ""):
-        table.add_column(title, no_wrap=title != "", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    table = tables.build(rows, ("", "job", "state", "time", ""), states=(2, 4))
+    table.caption, table.caption_justify = note or None, "left"
     return table
 
 
@@ -179,6 +187,34 @@ def exit_code(states: Iterable[str]) -> int:
     if "cancelled" in found:
         return 130
     return 0 if found == {"scored"} else 4
+
+
+def _result_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each run; for several rollouts one on all of them, and what they cost together."""
+    several = summaries(map(Result.of_row, rows))
+    covered = {one.name for summary in several for one in summary.results}
+    alone = [row for row in rows if Path(row["run_directory"]).name not in covered]
+    together = [row for row in rows if row not in alone]
+    lines = [line for summary in several for line in summary.lines()]
+    return lines + ([_together(together)] if together else []) + [_sentence(row) for row in alone]
+
+
+def _together(rows: list[dict[str, Any]]) -> str:
+    """Medals, cost and requests of several runs."""
+
+    def total(column: str) -> float | None:
+        known = [row[column] for row in rows]
+        return None if None in known else sum(known)
+
+    medals = {medal: sum(row[f"{medal}_medal"] is True for row in rows) for medal in metadata.MEDALS}
+    basis = "estimate" if any(row["cost_basis"] == "estimate" for row in rows) else None
+    won = ", ".join(f"{count} {medal}" for medal, count in medals.items() if count)
+    parts = [f"medals: {won}"] if won else []
+    parts.append(f"cost {_cost({key: total(key) for key in ('gpu_hours', 'cpu_hours')} | {'cost_basis': basis})}")
+    if requests := sum(row["requests"] or 0 for row in rows):
+        tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in rows)
+        parts.append(f"{requests} requests, {tokens} tokens")
+    return f"all together: {'; '.join(parts)}"
 
 
 def _sentence(row: dict[str, Any]) -> str:

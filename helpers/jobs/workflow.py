@@ -20,6 +20,7 @@ from helpers.config import sites
 from helpers.config.sites import ROOT, AgentEntry, Model, Site
 from helpers.data import fingerprint, layout
 from helpers.images import weights
+from helpers.jobs import model_set
 from helpers.lib import disk, folders, private, room, values
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import attend, ignore_signals
@@ -52,6 +53,7 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
         model = None
     elif model is None and not options["reuse_model"]:
         model = "replay" if site.scheduler.kind == "local" else "30b"
+    model_set.apply(site, None if options["reuse_model"] else model, options.get("model_changes", ()))
     asked = _Asked(site, competition, model, {**options, "dry_run": dry_run})
     if not dry_run:
         asked.offer_preparation()

@@ -98,11 +98,14 @@ python::_make() { # python::_make NAME VENV STAMP, one at a time
   fi
   [[ ! -e $venv/.stamp ]] || log "$venv is of older requirements, or doesn't work any more: making it anew"
   log "setting up $venv (once, a minute or two)"
+  python::_spin "$venv.step"
   if ! output=$(python::_install "$name" "$venv" "$python" 2>&1); then
+    python::_spun
     printf '%s\n' "$output" | tail -n 15 >&2
     lacking=$(common::room "${venv%/*}") || die 3 "setting up $venv failed: $lacking. Or set HAB_VENV_DIR to a folder with room"
     die 3 "setting up $venv failed (above). Behind a proxy or mirror, set PIP_INDEX_URL, PIP_CERT or https_proxy and run again"
   fi
+  python::_spun
   modules=$("$venv/bin/python" -I "$ROOT/helpers/lib/environment_check.py" "${asked[@]}") ||
     die 3 "setting up $venv failed: what was installed can't be imported (above). Is $python whole? HAB_PYTHON=/path/to/python3 names another"
   printf '%s\n' "$stamp" "$modules" | common::write_atomic "$venv/.stamp" ||
@@ -110,10 +113,47 @@ python::_make() { # python::_make NAME VENV STAMP, one at a time
   exec {VENV_LOCK}>&-
 }
 
+# At a terminal, a turning line with the step and its seconds while an environment is made. FILE holds the step; the line is gone when
+# FILE is, or this shell.
+python::_spin() { # python::_spin FILE
+  SPIN_FILE='' SPINNER=''
+  [[ -t 2 && ${TERM:-dumb} != dumb ]] || return 0
+  printf 'beginning\n' 2>/dev/null >"$1" || return 0
+  SPIN_FILE=$1
+  python::_turn "$BASHPID" "$1" {VENV_LOCK}>&- &
+  SPINNER=$!
+  trap 'python::_spun; exit 130' INT
+}
+
+python::_turn() { # python::_turn PID FILE
+  local marks="|/-\\" turn=0 begun=$SECONDS step
+  trap '' INT # who is interrupted says so, by the file
+  while kill -0 "$1" 2>/dev/null && step=$(cat "$2" 2>/dev/null); do
+    printf '\r%s %s (%d s)\e[K' "${marks:turn++%4:1}" "${step:0:66}" $((SECONDS - begun)) >&2 || break
+    sleep 0.2
+  done
+  printf '\r\e[K' >&2 || true
+  rm -f "$2"
+}
+
+python::_step() { # python::_step VENV STEP
+  [[ ! -f $1.step ]] || printf '%s\n' "$2" >"$1.step"
+}
+
+python::_spun() { # the line is gone before anything else is said
+  [[ -n ${SPINNER:-} ]] || return 0
+  rm -f "$SPIN_FILE"
+  wait "$SPINNER" 2>/dev/null || true
+  SPINNER=''
+  trap 'exit 130' INT
+}
+
 python::_install() { # python::_install NAME VENV PYTHON
   local name=$1 venv=$2 python=$3
   rm -rf "$venv"
+  python::_step "$venv" "making an environment with $python"
   python::_create "$venv" "$python" || return
+  python::_step "$venv" "downloading and installing $(grep -c == "$ROOT/requirements/$name.txt") packages"
   python::_pip "$venv/bin/python" install -r "$ROOT/requirements/$name.txt" || return
   [[ $name != aide ]] || python::_pip "$venv/bin/python" install --no-deps -r "$ROOT/requirements/aide-nodeps.txt" || return
   # a script that lies elsewhere finds `helpers` too

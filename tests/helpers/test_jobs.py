@@ -304,6 +304,10 @@ def test_status_as_lines_and_as_json(tmp_path: Path, scheduler: Any, capsys: Any
         ["agent", "aide", "#1", "job", "14", "COMPLETED"],
         ["toy_13", "running", "so"],
         ["toy_14", "scored", "score", "0.5"],
+        [
+            *"aide: 1 of 2 rollouts scored (1 running), mean 0.5, no spread (one score alone has none), lowest 0.5,".split()
+        ]
+        + "highest 0.5 (the competition's metric; whether higher or lower is better is not known)".split(),
     ]
     code, out, _ = call(capsys, "status", "--json", group)
     data = json.loads(out)
@@ -316,6 +320,7 @@ def test_status_as_lines_and_as_json(tmp_path: Path, scheduler: Any, capsys: Any
         "reason": "Resources",
         "elapsed": "0:00",
         "node": "",
+        "doing": None,
     }
     assert [(one["job_id"], one["state"], one["score"]) for one in data["runs"]] == [
         ("13", "running", None),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.jobs.fleet import JOB_ID, Fleet, submitted
+from helpers.jobs.summary import Summary
 from helpers.lib import disk
 from helpers.scheduler import reasons
 from helpers.scheduler.query import Job, Scheduler
@@ -151,6 +152,14 @@ class Kind:
         """The same as columns, all of the same width in cells; never empty."""
         return [("",)]
 
+    def doing(self, entry: Entry) -> str:
+        """A word on what a job that runs is doing, where there is more to say than that it runs."""
+        return ""
+
+    def summaries(self) -> list[Summary]:
+        """Several items in one sentence each, where they are of one sort."""
+        return []
+
     def remarks(self) -> list[str]:
         """Lines of `stop` beside what was stopped."""
         return []
@@ -163,7 +172,9 @@ class Kind:
         raise NotImplementedError
 
     def job_data(self, entry: Entry) -> dict[str, Any]:
-        return {"name": entry.name, "part": entry.part, **asdict(self.job(entry))}
+        job = self.job(entry)
+        doing = self.doing(entry) if job.state == "RUNNING" else ""
+        return {"name": entry.name, "part": entry.part, **asdict(job), "doing": doing or None}
 
     # ---- logs, and why
 

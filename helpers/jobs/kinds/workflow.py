@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from helpers.jobs import progress
 from helpers.jobs.fleet import JOB_ID, submitted
 from helpers.jobs.kinds.base import Entry, Kind, Site, section
+from helpers.jobs.summary import Result, Summary, summaries
 from helpers.lib import disk, folders, text
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
@@ -50,6 +52,7 @@ class Workflow(Kind):
     def __init__(self, path: Path, site: Site, only: str | None = None):
         super().__init__(path, site, only)
         self.jobs = jobs_of(path, self.record)
+        self.looks = progress.Looks()
         self.runs = self.read_runs()
         every = self._entries()
         self.agents = [entry.id for entry in every if entry.part == "agent"]
@@ -238,19 +241,25 @@ class Workflow(Kind):
                 "state": run.state,
                 "reason": run.reason or None,
                 "score": metadata.score_of(run.report) if run.state == "scored" else None,
+                "progress": self.looks.agent(run).data(time.time()) if run.state == "running" else None,
             }
             for run in self.shown_runs
         ]
 
     def item_lines(self) -> list[tuple[str, ...]]:
-        return [
-            (
-                Path(data["run_directory"]).name,
-                data["state"],
-                f"score {data['score']}" if data["score"] is not None else data["reason"] or "",
-            )
-            for data in self.items()
-        ] or [("no runs: nothing was submitted",)]
+        return [(run.directory.name, run.state, self._told(run)) for run in self.shown_runs] or [
+            ("no runs: nothing was submitted",)
+        ]
+
+    def summaries(self) -> list[Summary]:
+        return summaries(map(Result.of_run, self.shown_runs))
+
+    def _told(self, run: Run) -> str:
+        """The score of a run, how far it is, or why it ended so."""
+        score = metadata.score_of(run.report) if run.state == "scored" else None
+        if run.state == "running" and (words := self.looks.agent(run).words(time.time())):
+            return words
+        return run.reason if score is None else f"score {score}"
 
     @cached_property
     def _services(self) -> dict[str, dict[str, Any]]:
@@ -263,6 +272,16 @@ class Workflow(Kind):
         """How far a server is that runs: starting, ready or ending."""
         record = self._services.get(entry.id, {})
         return "ending" if record.get("ended_at") else "ready" if record.get("ready_at") else "starting"
+
+    def doing(self, entry: Entry) -> str:
+        if entry.part == "agent" or entry.id not in self._services:  # of others' servers nothing is known
+            return ""
+        said, loaded = self.serves(entry), self.loaded(entry)
+        return f"{said}: {loaded}" if said == "starting" and loaded else said
+
+    def loaded(self, entry: Entry) -> str:
+        """How far a model's server has loaded it, by its log."""
+        return self.looks.server(entry.id, lambda: self.log(entry)) if entry.part == "model" else ""
 
     def ended(self, entry: Entry) -> tuple[str, str] | None:
         run = self.run_of(entry)
@@ -318,7 +337,9 @@ class Workflow(Kind):
         if self.serves(entry) == "ending":
             return "ends", "nothing to do"
         if entry.part == "model":
-            return "is loading the model, which takes 5 to 15 minutes the first time", "follow it with `{logs}`"
+            loaded = self.loaded(entry)
+            said = f" ({reasons.literal(loaded)})" if loaded else ""
+            return f"is loading the model{said}, which takes 5 to 15 minutes the first time", "follow it with `{logs}`"
         return "is starting", "follow it with `{logs}`"
 
     def words(self, entry: Entry) -> dict[str, str]:
