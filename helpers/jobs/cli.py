@@ -1,6 +1,6 @@
 """What jobs are doing, their logs, ending them, watching them again, and why one waits or died. scripts_hpc/jobs.sh runs it.
 
-The same verbs for every kind of jobs; what differs is in helpers/job_kinds.
+The same verbs for every kind of jobs; what differs is in helpers/jobs/kinds.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def _answer(options: argparse.Namespace) -> int:
         return 0
     jobs = find(options.run, Site(options.site, options.overrides))
     if options.follow:
-        from helpers.log_follow import follow_logs
+        from helpers.jobs.log_follow import follow_logs
 
         return follow_logs(jobs, options.part)
     if options.verb == "attach":

@@ -297,7 +297,7 @@ def prepare_script(
 
 
 def doctor_script(site: Site, workflow: Workflow, probe: Any) -> str:
-    """The script of a probe job of `site.sh doctor`. probe: helpers.doctor_jobs.Probe."""
+    """The script of a probe job of `site.sh doctor`. probe: helpers.cluster.doctor.probes.Probe."""
     job = _job(
         site,
         workflow,

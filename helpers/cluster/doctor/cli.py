@@ -158,7 +158,7 @@ def _write(record: dict[str, Any], found: list[Finding]) -> list[Finding]:
     return [findings.written(one) if one.value is not None else one for one in found]
 
 
-def watch(folder: Path) -> int:
+def watch(folder: Path, *_: Any) -> int:
     """Follow the probes of a doctor's folder, print the table, take everything away; the exit code."""
 
     return follow(Watch(folder, lambda jobs: tell(folder, jobs.record, jobs.reports)))

@@ -77,6 +77,7 @@ def section(data: dict[str, Any], key: str) -> dict[str, Any]:
 class Kind:
     """A folder of jobs. record: what was asked; entries: the jobs that are meant; only: the one item's job that is meant, if it is one."""
 
+    WATCHER = ""  # the module whose `watch` follows its jobs to their end, where it isn't its own
     RECORD = ""  # the file in its folder that says which kind it is
     MARK = "\0"  # part of its folders' names, for those that have lost the record
     COMMAND = ""  # that starts it, and watches it again with --attach
@@ -169,7 +170,7 @@ class Kind:
 
     def attach(self, as_json: bool, emit: Any) -> int:
         """Watch again; the exit code."""
-        raise NotImplementedError
+        return import_module(self.WATCHER).watch(self.path, as_json, emit)
 
     def job_data(self, entry: Entry) -> dict[str, Any]:
         job = self.job(entry)

@@ -62,6 +62,7 @@ class Doctor(Kind):
     """A doctor's folder, which is there as long as it works. reports: by probe."""
 
     RECORD, MARK, COMMAND, PARTS = "doctor.json", "-UTC_doctor", "scripts_hpc/site.sh doctor", ("probe",)
+    WATCHER = "helpers.cluster.doctor.cli"
 
     def __init__(self, path: Path, site: Site, only: str | None = None):
         super().__init__(path, site)
@@ -86,11 +87,6 @@ class Doctor(Kind):
         role = str(section(self.probes, self._probe(entry)).get("role", "cpu"))
         partition = section(section(self.config, "partitions"), role).get("name") or f"of role {role}"
         return reasons.keys("agent", role, self.record.get("site")) | {"partition": partition}
-
-    def attach(self, as_json: bool, emit: Any) -> int:
-        from helpers.cluster.doctor.cli import watch
-
-        return watch(self.path)
 
 
 class Watch(Doctor):

@@ -47,6 +47,7 @@ class Workflow(Kind):
 
     RECORD, MARK, COMMAND, ITEMS = "workflow.json", "_run-group_", "scripts_hpc/run_workflow.sh", "runs"
     PARTS = ("agent", "grading", "model")
+    WATCHER = "helpers.jobs.watch"
     LOG_FOLDERS, OTHER_LOGS = ("logs", "../logs"), "../*/logs"  # beside all runs: a job submitted by hand
 
     def __init__(self, path: Path, site: Site, only: str | None = None):
@@ -213,11 +214,6 @@ class Workflow(Kind):
 
     def tidy(self) -> None:
         metadata.tell_aggregate(self.path, list(self.runs.values()))
-
-    def attach(self, as_json: bool, emit: Any) -> int:
-        from helpers.jobs.watch import watch
-
-        return watch(self.path, as_json, emit)
 
     # ---- what jobs.sh says
 
