@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from helpers.config import sites
+from helpers.config import entries, layers, sites
 from helpers.lib import private
 from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError
@@ -48,8 +48,8 @@ def site_validate(names: tuple[str, ...], site: str | None, overrides: tuple[str
     """Check sites (default: this one), models.yaml and agents.yaml; every problem is printed, exit code 2 if there is one."""
     problems: list[str] = []
     for name in names or [sites.pick_site(site)]:
-        problems += _problems_of(lambda name=name: sites.models(sites.load_site(name, list(overrides))))
-    problems += _problems_of(lambda: [sites.agent(name) for name in sites.agents()])
+        problems += _problems_of(lambda name=name: entries.models(sites.load_site(name, list(overrides))))
+    problems += _problems_of(lambda: [entries.agent(name) for name in entries.agents()])
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     click.echo("valid")
@@ -72,7 +72,7 @@ def site_list(site: str | None) -> None:
     except ConfigError:
         here = None
     for name in sites.site_names():
-        data = sites.read_yaml(sites.SITE_DIR / f"{name}.yaml")
+        data = layers.read_yaml(layers.SITE_DIR / f"{name}.yaml")
         mark = "*" if name == here else " "
         click.echo(f"{mark} {name:<14} {data.get('description', '')}")
 
@@ -103,7 +103,7 @@ def models_list(site: str | None, overrides: tuple[str, ...], as_json: bool) -> 
 
     resolved = sites.load_site(sites.pick_site(site), list(overrides))
     rows = []
-    for model in sites.models(resolved).values():
+    for model in entries.models(resolved).values():
         lacking = (
             weights.problem(model.repo, model.revision, resolved.paths.models, tokenizer=model.needs_tokenizer)
             if model.repo
@@ -140,10 +140,10 @@ def render(site: str | None, overrides: tuple[str, ...], output: Path | None) ->
 
     resolved = sites.load_site(sites.pick_site(site), list(overrides))
     folder = output or sites.ROOT / "rendered" / resolved.name
-    files = rendering.site_files(resolved, list(sites.models(resolved).values()), list(sites.agents().values()))
+    files = rendering.site_files(resolved, list(entries.models(resolved).values()), list(entries.agents().values()))
     folder.mkdir(parents=True, exist_ok=True)
     rendering.write(folder, files, resolved)
-    click.echo(f"{len(files)} files in {sites.shown(folder)}")
+    click.echo(f"{len(files)} files in {layers.shown(folder)}")
     _make_log_folder(Path(resolved.paths.runs, "logs"))
 
 
@@ -195,7 +195,7 @@ def workflow_plan(**options: Any) -> None:
 @click.argument("jobs", nargs=-1)
 def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
     """Note the job ids (ROLE=ID) in workflow.json."""
-    from helpers.jobs.workflow import submitted
+    from helpers.jobs.submitted import submitted
 
     submitted(run, [job.split("=", 1) for job in jobs])
 
@@ -205,7 +205,7 @@ def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
 @click.argument("jobs", nargs=-1)
 def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
     """Note that the submission was broken off."""
-    from helpers.jobs.workflow import abandoned
+    from helpers.jobs.submitted import abandoned
 
     abandoned(run, [job.split("=", 1) for job in jobs])
 

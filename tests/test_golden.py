@@ -15,15 +15,15 @@ import pytest
 import yaml
 
 from helpers.cluster.doctor.probes import Probe
-from helpers.config import sites
+from helpers.config import entries, layers, sites
 from helpers.rendering import render
 
 GOLDEN = Path(__file__).parent / "golden"
 REFERENCE = "local"
 BASES = {
     path.stem
-    for path in sites.SITE_DIR.glob("*.yaml")
-    if path.stem in {yaml.safe_load(other.read_text()).get("extends") for other in sites.SITE_DIR.glob("*.yaml")}
+    for path in layers.SITE_DIR.glob("*.yaml")
+    if path.stem in {yaml.safe_load(other.read_text()).get("extends") for other in layers.SITE_DIR.glob("*.yaml")}
     and not yaml.safe_load(path.read_text()).get("hostname_pattern")
 } - {REFERENCE}
 SITES = [name for name in sites.site_names() if name not in BASES]
@@ -57,8 +57,8 @@ def site_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def rendered(site: str) -> dict[str, str]:
     """Every file of a site, with this checkout's path made neutral."""
     resolved = sites.load_site(site)
-    models = list(sites.models(resolved).values())
-    files = render.site_files(resolved, models, list(sites.agents().values()))
+    models = list(entries.models(resolved).values())
+    files = render.site_files(resolved, models, list(entries.agents().values()))
     folder = render.Workflow("/runs/doctor")
     files |= {f"slurm_doctor_{probe.name}.sh": render.doctor_script(resolved, folder, probe) for probe in PROBES}
     return {name: text.replace(str(sites.ROOT), "/checkout") for name, text in sorted(files.items())}
@@ -135,7 +135,7 @@ def test_rendered_scripts_are_clean(site: str, tmp_path: Path) -> None:
 def test_servers_outlast_agents(site: str) -> None:
     """With a site's own limits, no model's loading time may push an agent's job past the end of its servers."""
     resolved = sites.load_site(site)
-    models = [model for model in sites.models(resolved).values() if model.engine == "vllm"]
+    models = [model for model in entries.models(resolved).values() if model.engine == "vllm"]
     for limit in (resolved.jobs.model_server.time, resolved.jobs.grading_server.time):
         assert render.agent_seconds(resolved.jobs.agent.time_limit, models) <= render.seconds(limit)
 

@@ -13,8 +13,8 @@ from functools import cached_property
 
 from helpers.lib.checkout import ROOT
 from helpers.lib.errors import Infrastructure
-from helpers.scheduler import limits
-from helpers.scheduler.limits import Cluster, duration
+from helpers.scheduler import cluster
+from helpers.scheduler.cluster import Cluster, duration
 from helpers.scheduler.query import SchedulerUnavailable, ask_all
 
 FOREVER = 10**9  # seconds, of a partition without a limit
@@ -168,7 +168,7 @@ class Facts:
     @property
     def array_size(self) -> int:
         return (
-            limits.DEFAULT_ARRAY_SIZE
+            cluster.DEFAULT_ARRAY_SIZE
             if self.cluster.config is None
             else int(self.cluster.config.get("MaxArraySize", 0))
         )

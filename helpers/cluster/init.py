@@ -14,8 +14,9 @@ import click
 from helpers.cluster import facts as cluster_facts
 from helpers.cluster.draft import GUESS, Draft, Questions
 from helpers.cluster.facts import Facts, Gpus
-from helpers.config import sites
-from helpers.config.sites import NAME, SITE_DIR, Site
+from helpers.config import entries, layers, sites
+from helpers.config.layers import SITE_DIR
+from helpers.config.schema import NAME, Site
 from helpers.lib.errors import ConfigError
 from helpers.rendering.render import AGENT_LEAD, SERVER_START_MINUTES
 
@@ -41,7 +42,7 @@ def init(name: str | None, ask: bool) -> Path:
         )
     if path.exists():
         raise ConfigError(
-            [f"{sites.shown(path)} is there already, and is left as it is: give another name, or move it away."]
+            [f"{layers.shown(path)} is there already, and is left as it is: give another name, or move it away."]
         )
     draft = Draft()
     questions = Questions(ask)
@@ -155,7 +156,7 @@ def _gpu_request(draft: Draft, refusals: list[str | None]) -> None:
 
 def _sizes(draft: Draft, facts: Facts, partition: str) -> None:
     """What jobs ask for, where the partition's nodes or its time are less than what is usual."""
-    default = sites.read_yaml(SITE_DIR / "default.yaml")["jobs"]
+    default = layers.read_yaml(SITE_DIR / "default.yaml")["jobs"]
     node, told = facts.smallest(partition), f"of partition {partition} (sinfo)"
     for job in ("grading_server", "agent", "prepare"):
         if node["cpu"] < default[job]["cpus"]:
@@ -209,7 +210,7 @@ def _paths(draft: Draft, questions: Questions) -> None:
     base = questions.text("Folder for data, runs, images and weights, seen by all nodes", default, "paths")
     if base != default:
         told = "given by you"
-    expanded = sites.expand(base)[0]
+    expanded = layers.expand(base)[0]
     if not os.path.isabs(expanded):
         raise ConfigError(
             [f"'{base}' isn't an absolute path: data, runs and images need a folder that all nodes see under one name."]
@@ -244,7 +245,7 @@ def _models(draft: Draft, gpus: Gpus | None) -> None:
     if gpus is None or not gpus.memory or gpus.memory >= NOMINAL_GB * 0.95:
         return
     factor = 2 ** math.ceil(math.log2(NOMINAL_GB / gpus.memory))
-    for name, model in sites.models().items():
+    for name, model in entries.models().items():
         if model.engine != "vllm" or not model.gpus:
             continue
         count = model.gpus * factor
@@ -264,13 +265,13 @@ def _write(path: Path, draft: Draft, facts: Facts) -> None:
         temporary = Path(folder, path.name)
         temporary.write_text(draft.text(head), encoding="utf-8")
         site = sites.load_site(str(temporary))
-        sites.models(site)
+        entries.models(site)
         try:
             os.link(temporary, path)  # never over a file that came meanwhile
         except FileExistsError:
-            raise ConfigError([f"{sites.shown(path)} is there already, and is left as it is."]) from None
+            raise ConfigError([f"{layers.shown(path)} is there already, and is left as it is."]) from None
     click.echo(
-        f"wrote {sites.shown(path)}: {len(draft.entries)} values, {draft.guesses} of them guesses (each is marked in the file)"
+        f"wrote {layers.shown(path)}: {len(draft.entries)} values, {draft.guesses} of them guesses (each is marked in the file)"
     )
     for note in draft.notes:
         click.echo(f"note: {note}")
@@ -288,10 +289,10 @@ def _unfit(site: Site, facts: Facts) -> list[str]:
     from helpers.rendering import render
     from helpers.scheduler import limits
 
-    models = [sites.model("replay", site)]
+    models = [entries.model("replay", site)]
     scripts = {
         file: text
-        for file, text in render.site_files(site, models, [sites.agent("aide")]).items()
+        for file, text in render.site_files(site, models, [entries.agent("aide")]).items()
         if file.endswith(".sh")
     }
     return limits.problems(site, {file.removeprefix("slurm_"): text for file, text in scripts.items()}, facts.cluster)

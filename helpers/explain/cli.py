@@ -16,21 +16,20 @@ from typing import Any
 
 import click
 
+from helpers.config import asked
 from helpers.explain.columns import COLUMNS
 from helpers.explain.derive import Case, Derived
 from helpers.explain.files import DIFFERS, FITS, SAME, UNKNOWN
 from helpers.jobs.cli import find
 from helpers.jobs.fleet import JOB_ID
-from helpers.jobs.kinds import base
-from helpers.jobs.kinds.base import Refused
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.lib import disk, values
 from helpers.lib.command_line import SET, SITE, launch
-from helpers.lib.errors import ConfigError, Infrastructure
+from helpers.lib.errors import ConfigError, Infrastructure, Refused
 from helpers.lib.signals import catch_signals
 from helpers.runs import metadata
-from helpers.runs.export import COLUMNS as MEANINGS
-from helpers.runs.export import Collection
+from helpers.runs.collection import Collection
+from helpers.runs.columns import COLUMNS as MEANINGS
 from helpers.scheduler.query import SchedulerUnavailable
 
 WIDTH = 80  # columns of a terminal
@@ -171,7 +170,7 @@ def main(run: str | None, site: str | None, overrides: tuple[str, ...], as_json:
     """Tell where each value in a run's row comes from, and derive it anew; 3 where one differs or a file is broken."""
     catch_signals()
     try:
-        jobs = find(run, base.Site(site, list(overrides)))
+        jobs = find(run, asked.AskedSite(site, list(overrides)))
         if not isinstance(jobs, Workflow):
             raise Refused(f"{jobs.path} is no run of an agent, so it has no row")
         all_cases, broken = cases(jobs)

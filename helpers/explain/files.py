@@ -154,7 +154,7 @@ class Files:
         return source, DIFFERS, f"sha256 of {path}", value
 
     def config_hash(self) -> Found:
-        from helpers.jobs.workflow import config_hash
+        from helpers.runs.provenance import config_hash
 
         source = f"{WORKFLOW}: config_hash"
         agent, own = section(self.workflow, "agent_config"), self.workflow.get("agent_limits")

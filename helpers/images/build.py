@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from helpers.config.sites import ROOT, Site, load_site, pick_site
+from helpers.config.schema import Site
+from helpers.config.sites import ROOT, load_site, pick_site
 from helpers.images import mlebench_source
 from helpers.lib import folders
 from helpers.lib.command_line import SET, SITE, launch

@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 
 import click
 
-from helpers.config import sites
-from helpers.config.sites import ROOT, Model, Site
+from helpers.config import entries, sites
+from helpers.config.schema import Model, Site
+from helpers.config.sites import ROOT
 from helpers.images import weights
 from helpers.lib import room
 from helpers.lib.command_line import SET, SITE, launch
@@ -211,12 +212,12 @@ def stop(*_: Any) -> NoReturn:
 def main(name: str, site: str | None, overrides: tuple[str, ...], revision: str | None) -> None:
     """Download the weights of a model of site-config/models.yaml."""
     resolved = sites.load_site(sites.pick_site(site), list(overrides))
-    known = sites.models(resolved).get(name)
+    known = entries.models(resolved).get(name)
     if known and known.engine != "vllm":
         kind = "is not a language model" if known.engine == "replay" else f"runs at {known.base_url}"
         click.echo(f"{name} {kind}: nothing to download")
         return
-    model = sites.model(name, resolved)
+    model = entries.model(name, resolved)
     if Path(model.repo).is_absolute():
         if problem := weights.problem(
             model.repo, model.revision, resolved.paths.models, tokenizer=model.needs_tokenizer

@@ -19,12 +19,14 @@ from typing import Any
 
 import click
 
+from helpers.config.asked import AskedSite
 from helpers.jobs import run_list
 from helpers.jobs.fleet import Fleet
-from helpers.jobs.kinds.base import Kind, Refused, Site, kind_of
+from helpers.jobs.kinds.base import Kind, kind_of
 from helpers.jobs.kinds.workflow import AGENT_LOG, Workflow
 from helpers.lib import disk, values
 from helpers.lib import values as values_module
+from helpers.lib.errors import Refused
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 
@@ -116,7 +118,7 @@ def _is_ungraded(run: Run) -> bool:
     )
 
 
-def old(site: Site, begin: float) -> tuple[list[Workflow], list[str]]:
+def old(site: AskedSite, begin: float) -> tuple[list[Workflow], list[str]]:
     """The workflows that ended before `begin` (seconds since 1970) and may be cleaned, and a sentence on each other one of them.
 
     Raises SchedulerUnavailable: what isn't known to be gone is left alone.
@@ -271,7 +273,7 @@ def _cut(log: Path) -> None:
 # ---- the command
 
 
-def clean(site: Site, older_than: str | None, yes: bool) -> tuple[dict[str, Any], list[str]]:
+def clean(site: AskedSite, older_than: str | None, yes: bool) -> tuple[dict[str, Any], list[str]]:
     """Say what goes and what stays, ask, and do it. Raises Refused where nobody could be asked, or something couldn't be done."""
     age = older_than or OLD
     chosen, remarks = old(site, run_list.since(age, "--older-than"))

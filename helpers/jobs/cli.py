@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from helpers.config.asked import AskedSite
 from helpers.jobs.fleet import END_SECONDS, elapsed
-from helpers.jobs.kinds.base import Entry, Kind, Refused, Site, kind_of, kinds
+from helpers.jobs.kinds.base import Entry, Kind, kind_of, kinds
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.lib import errors
+from helpers.lib.errors import Refused
 from helpers.lib.tables import lines as lines_of
 from helpers.lib.tables import shown
 from helpers.lib.text import literal, tail
@@ -39,7 +41,7 @@ def _folders(folder: Path) -> list[tuple[Path, type[Kind]]]:
     return [(folder / name, kind) for name in names if (kind := kind_of(folder / name))]
 
 
-def _from_path(path: Path, site: Site) -> Kind | None:
+def _from_path(path: Path, site: AskedSite) -> Kind | None:
     """The jobs that a path lies among; of one item alone, where it lies in the item's folder."""
     path = path.resolve()
     for inner, folder in zip((path, path, *path.parents), (path, *path.parents), strict=False):
@@ -51,7 +53,7 @@ def _from_path(path: Path, site: Site) -> Kind | None:
     return None
 
 
-def find(word: str | None, site: Site) -> Kind:
+def find(word: str | None, site: AskedSite) -> Kind:
     """The jobs that a person means: a path, a name below paths.runs, a job's id, or nothing for the newest."""
     if word and os.path.exists(word) and (found := _from_path(Path(word), site)):
         return found
@@ -252,7 +254,7 @@ def _list(options: argparse.Namespace) -> int:
     from helpers.jobs import run_list
 
     begin = None if options.since is None else run_list.since(options.since)
-    site = Site(options.site, options.overrides)
+    site = AskedSite(options.site, options.overrides)
     folders = [folder for folder, kind in _folders(site.runs) if kind is Workflow]
     rows, problem = run_list.listed(folders, site, begin, options.running)
     if problem:
@@ -270,10 +272,10 @@ def _answer(options: argparse.Namespace) -> int:
     if options.verb == "clean":
         from helpers.jobs.clean import clean as clean_up
 
-        data, lines = clean_up(Site(options.site, options.overrides), options.older_than, options.yes)
+        data, lines = clean_up(AskedSite(options.site, options.overrides), options.older_than, options.yes)
         print(json.dumps(data, indent=2) if options.json else "\n".join(map(shown, lines)))
         return 0
-    jobs = find(options.run, Site(options.site, options.overrides))
+    jobs = find(options.run, AskedSite(options.site, options.overrides))
     if options.follow:
         from helpers.jobs.log_follow import follow_logs
 

@@ -17,18 +17,18 @@ from pathlib import Path
 
 import click
 
-from helpers.config.sites import Site, load_site, pick_site
+from helpers.config import asked
+from helpers.config.schema import Site
+from helpers.config.sites import load_site, pick_site
 from helpers.data import fingerprint, layout
 from helpers.jobs import regrade
 from helpers.jobs.cli import find
-from helpers.jobs.kinds import base
-from helpers.jobs.kinds.base import Refused
 from helpers.jobs.kinds.grading import GRADED, Grading, earlier_reason
 from helpers.jobs.kinds.workflow import Workflow
-from helpers.jobs.workflow import SiteChecks
+from helpers.jobs.site_checks import SiteChecks
 from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import SET, SITE, launch
-from helpers.lib.errors import ConfigError, Infrastructure
+from helpers.lib.errors import ConfigError, Infrastructure, Refused
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import metadata
@@ -221,7 +221,7 @@ def plan(word: str | None, site_name: str | None, overrides: list[str], again: b
 
     Raises ConfigError with every problem, Refused, SchedulerUnavailable, Infrastructure, and OSError.
     """
-    jobs = find(word, base.Site(site_name, overrides))
+    jobs = find(word, asked.AskedSite(site_name, overrides))
     if not isinstance(jobs, Workflow):
         raise Refused(f"{jobs.path} is no run of an agent, so there is nothing to grade")
     jobs.look()

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from helpers.config import sites
-from helpers.config.sites import Model, Site
+from helpers.config import entries, layers
+from helpers.config.schema import Model, Site
 from helpers.lib.errors import ConfigError
 
 FIXED = ("name", "engine")  # another one is another model
@@ -26,10 +26,10 @@ def apply(site: Site, model: str | None, items: Sequence[str]) -> None:
         return
     if model is None:
         raise ConfigError(["--model-set changes a model server that this run starts, and it starts none."])
-    if model not in sites.models(site):
+    if model not in entries.models(site):
         return  # which is told, with the known names, when the model is looked up
     changes, problems = _changes(items)
-    entry = sites.models(site)[model].model_dump()
+    entry = entries.models(site)[model].model_dump()
     if not problems:
         try:
             Model.model_validate({**entry, **changes})
@@ -50,7 +50,7 @@ def _changes(items: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             problems.append(f"--model-set {item}: must be KEY=VALUE, for example --model-set context_length=16384.")
         elif key not in keys:
             known = f"a model has these keys: {', '.join(keys)}."
-            problems.append(f"--model-set {key}: unknown key; {known}{sites.meant(key, keys)}")
+            problems.append(f"--model-set {key}: unknown key; {known}{layers.meant(key, keys)}")
         else:
             try:
                 changes[key] = _value(key, value)
@@ -72,4 +72,4 @@ def _value(key: str, text: str) -> Any:
 def _sentence(item: dict[str, Any], model: str, changes: dict[str, Any]) -> str:
     where = tuple(str(part) for part in item["loc"] if not isinstance(part, int))
     source = "--model-set" if where else f"--model-set {', '.join(changes)} of model {model}"
-    return sites.sentence(source, where, item, Model).replace("--model-set: ", "--model-set ", 1)
+    return layers.sentence(source, where, item, Model).replace("--model-set: ", "--model-set ", 1)

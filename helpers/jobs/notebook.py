@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from helpers.config.sites import ROOT, Site, load_site, pick_site
+from helpers.config.schema import Site
+from helpers.config.sites import ROOT, load_site, pick_site
 from helpers.data import layout
 from helpers.jobs.kinds.notebook import Notebook
-from helpers.jobs.workflow import SiteChecks
+from helpers.jobs.site_checks import SiteChecks
 from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.signals import catch_signals, ignore_signals

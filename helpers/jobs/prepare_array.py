@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from helpers.config import sites
-from helpers.config.sites import Site
-from helpers.jobs import workflow
+from helpers.config.schema import Site
+from helpers.jobs import site_checks
 from helpers.jobs.kinds.preparation import RECORD, is_prepared
 from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import launch
@@ -28,6 +28,7 @@ from helpers.prepare import arguments as prepare_all_tasks
 from helpers.prepare import one
 from helpers.prepare.report import Report
 from helpers.rendering import render, sealing
+from helpers.scheduler import cluster as cluster_module
 from helpers.scheduler import limits
 from helpers.tasks.catalogue import open_registry
 
@@ -37,7 +38,7 @@ DOWNLOADING = ("mlebench", "biomlbench")
 # ---- before the submission: checks, limits
 
 
-class _Checks(workflow.SiteChecks):
+class _Checks(site_checks.SiteChecks):
     """What run_workflow.sh checks of a site, and the folders of tasks and data."""
 
     own_folders = ("runs", "address_dir", "data")
@@ -120,7 +121,13 @@ class _Plan:
     """Which tasks are prepared by which element. skipped: prepared already; refused: task -> why no job can prepare it."""
 
     def __init__(
-        self, site: Site, options: Any, tasks: list[str], warnings: list[str], threads: int, cluster: limits.Cluster
+        self,
+        site: Site,
+        options: Any,
+        tasks: list[str],
+        warnings: list[str],
+        threads: int,
+        cluster: cluster_module.Cluster,
     ):
         self.site, self.options, self.tasks, self.warnings, self.threads = site, options, tasks, warnings, threads
         self.settings = prepare_all_tasks.settings_at(site, options, open_registry(site.paths.tasks))

@@ -25,7 +25,6 @@ JOURNAL_BYTES = 64 * 2**20  # hundreds of steps, each with its program's output
 JOURNAL_SECONDS = 3.0  # the watcher hears no Ctrl-C meanwhile
 JOURNAL_MEMORY = 768 * 2**20
 LOOK_SECONDS = {"table": 10.0, "lines": 60.0}  # between two looks at an agent or a server, by how it is shown
-
 # vLLM's own words, in the order of its start: the last one that its log holds is where it is
 STAGES = (
     (r"Fetching \d+ files: +(?P<percent>\d+)%", "downloading the weights"),

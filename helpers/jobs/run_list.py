@@ -9,11 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from helpers.jobs.kinds.base import Refused, Site
+from helpers.config.asked import AskedSite
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.lib import tables, values
+from helpers.lib.errors import Refused
 from helpers.runs import metadata
-from helpers.runs.export import rows_of
+from helpers.runs.collection import rows_of
 from helpers.scheduler.query import SchedulerUnavailable
 
 SHOWN = 20  # runs, where no option says which
@@ -36,7 +37,7 @@ def since(text: str, option: str = "--since") -> float:
 
 
 def listed(
-    folders: list[Path], site: Site, begin: float | None, running: bool
+    folders: list[Path], site: AskedSite, begin: float | None, running: bool
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The rows of the newest runs, newest first, and why the scheduler couldn't be asked, if so.
 
@@ -63,7 +64,7 @@ def made(name: str) -> float:
     return datetime.strptime(name[:19], "%Y-%m-%dT%H-%M-%S").replace(tzinfo=timezone.utc).timestamp()
 
 
-def _settle(folder: Path, site: Site) -> str | None:
+def _settle(folder: Path, site: AskedSite) -> str | None:
     """Give the runs of a workflow whose jobs are gone their end; why that couldn't be asked, if so."""
     workflow = Workflow(folder, site)
     if workflow.open_jobs():

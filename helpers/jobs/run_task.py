@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from helpers.config import sites
+from helpers.config import entries, schema, sites
 from helpers.config.sites import ROOT
 from helpers.lib.command_line import launch
 from helpers.lib.errors import ConfigError, Infrastructure
@@ -64,7 +64,7 @@ def run_task(task_id: str, **options: Any) -> int:
     data_dir, tasks_dir = _folders(options)
     registry = open_registry(tasks_dir)
     task = registry.find(task_id)
-    entry = sites.agent(options["agent"] or DEFAULT_AGENT)
+    entry = entries.agent(options["agent"] or DEFAULT_AGENT)
     if options["local"]:
         return _locally(registry, task, data_dir, entry, options)
     return _as_workflow(task, data_dir, tasks_dir, entry, options)
@@ -84,7 +84,7 @@ def _folders(options: dict[str, Any]) -> tuple[Path, str | None]:
 
 
 def _locally(
-    registry: TaskRegistry, task: Task, data_dir: Path, entry: sites.AgentEntry, options: dict[str, Any]
+    registry: TaskRegistry, task: Task, data_dir: Path, entry: schema.AgentEntry, options: dict[str, Any]
 ) -> int:
     from helpers.tasks.runner import TaskRunner
 
@@ -102,7 +102,7 @@ def _locally(
     return FAILED if not record["success"] else _verdict([evaluation] if evaluation else [])
 
 
-def _command(script: Path | None, entry: sites.AgentEntry) -> tuple[list[str], dict[str, str]]:
+def _command(script: Path | None, entry: schema.AgentEntry) -> tuple[list[str], dict[str, str]]:
     """How to start a script on this machine, and the variables that it needs. Raises ConfigError."""
     if script and not (script.is_file() and os.access(script, os.R_OK)):
         raise ConfigError([f"--script {script}: there is no such file that you can read."])
@@ -136,7 +136,7 @@ def _verdict(evaluations: list[dict[str, Any]]) -> int:
 
 
 def _as_workflow(
-    task: Task, data_dir: Path, tasks_dir: str | None, entry: sites.AgentEntry, options: dict[str, Any]
+    task: Task, data_dir: Path, tasks_dir: str | None, entry: schema.AgentEntry, options: dict[str, Any]
 ) -> int:
     from helpers.tasks.runner import prepare_data
 
@@ -162,7 +162,7 @@ def _as_workflow(
     return code or _verdict(evaluations)
 
 
-def _workflow_command(task: Task, entry: sites.AgentEntry, options: dict[str, Any]) -> list[str]:
+def _workflow_command(task: Task, entry: schema.AgentEntry, options: dict[str, Any]) -> list[str]:
     command = ["bash", str(WORKFLOW), task.id, *([options["model"]] if options["model"] else []), "--agent", entry.name]
     if options["time_limit"] or not entry.time_limit:  # a variant such as experiment/dev has its own
         command += ["--time-limit", str(options["time_limit"] or task.estimated_time)]

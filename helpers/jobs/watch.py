@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from helpers.config.asked import AskedSite
 from helpers.jobs import progress
 from helpers.jobs.fleet import elapsed
 from helpers.jobs.follow import follow
-from helpers.jobs.kinds.base import Site, section
+from helpers.jobs.kinds.base import section
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.summary import Result, summaries
 from helpers.lib import tables, values
@@ -31,7 +32,7 @@ class Watch(Workflow):
     def __init__(self, group: Path, as_json: bool = False, emit: Callable[[Any], None] = print):
         if not (group / self.RECORD).exists():
             raise FileNotFoundError(2, "no workflow.json: not a run of run_workflow.sh", str(group))
-        super().__init__(group, Site())
+        super().__init__(group, AskedSite())
         self.as_json, self.emit = as_json, emit
         self.console = Console(stderr=True, no_color=not tables.has_colour())
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
@@ -113,7 +114,7 @@ class Watch(Workflow):
         return True
 
     def rows(self) -> list[dict[str, Any]]:
-        from helpers.runs.export import rows_of
+        from helpers.runs.collection import rows_of
 
         return rows_of([self.path], keep_all=True)
 

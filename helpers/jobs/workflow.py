@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -16,21 +15,22 @@ from typing import Any
 
 import click
 
-from helpers.config import sites
-from helpers.config.sites import ROOT, AgentEntry, Model, Site
+from helpers.config import entries, layers, sites
+from helpers.config.schema import AgentEntry, Model, Site
+from helpers.config.sites import ROOT
 from helpers.data import fingerprint, layout
 from helpers.images import weights
 from helpers.jobs import model_set
-from helpers.lib import disk, folders, private, room, values
+from helpers.jobs.site_checks import SiteChecks
+from helpers.lib import disk, folders, private, values
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import doctor_record, metadata
+from helpers.runs.provenance import config_hash, image_digest
 from helpers.scheduler import limits
 from helpers.tasks.catalogue import open_registry
 
-LEAST_FREE_MB = 200
-_ANOTHER = "Set paths.{} to a folder that you can write."
 JOB = re.compile(r"^\d+$")
 SCRIPTS = (".py", ".sh", ".ipynb")
 ENDPOINT = ROOT / "scripts_hpc" / "lib" / "endpoint.sh"
@@ -49,7 +49,7 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
                 ["which competition? For example: run_workflow.sh spaceship-titanic 30b (--help tells more)."]
             )
         competition = "classification_basic"
-    if options["agent"] in sites.agents() and not sites.agents()[options["agent"]].needs_model:
+    if options["agent"] in entries.agents() and not entries.agents()[options["agent"]].needs_model:
         model = None
     elif model is None and not options["reuse_model"]:
         model = "replay" if site.scheduler.kind == "local" else "30b"
@@ -78,96 +78,6 @@ def _site(options: dict[str, Any]) -> Site:
     return sites.load_site(sites.pick_site(options["site"]), overrides)
 
 
-class SiteChecks:
-    """What is checked of a site before jobs are submitted there. Every check adds sentences to `problems`."""
-
-    images: dict[str, Path] = {}  # that the jobs need, by role
-    served: list[Model] = []  # models that get a server job
-    own_folders = ("runs", "address_dir")  # keys of paths that are written to
-
-    def __init__(self, site: Site):
-        self.site = site
-        self.problems: list[str] = []
-        self.cluster = limits.Cluster()
-
-    def scripts(self) -> dict[str, str]:
-        """What would be submitted: file name -> text."""
-        raise NotImplementedError
-
-    def check_images(self) -> None:
-        missing = sorted({path for path in self.images.values() if not os.access(path, os.R_OK)})
-        for path in missing:
-            self.problems.append(
-                f"image {path} is missing or unreadable (paths.containers of site {self.site.name}): "
-                f"containers/build_all_containers.sh --site {self.site.name} --only {path.stem}."
-            )
-
-    def make_folders(self) -> None:
-        """What check_folders has looked at, once all checks are passed. Raises ConfigError."""
-        for key in self.own_folders:
-            folder = Path(getattr(self.site.paths, key))
-            try:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700 if key == "address_dir" else 0o777)
-            except OSError as error:
-                where = f"{folder} (paths.{key} of site {self.site.name})"
-                raise ConfigError([f"can't make {where}: {error.strerror}. {_ANOTHER.format(key)}"]) from error
-
-    def check_folders(self) -> None:
-        for key in self.own_folders:
-            folder = Path(getattr(self.site.paths, key))
-            where = f"{folder} (paths.{key} of site {self.site.name})"
-            there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
-            if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-                verb = "write to" if there == folder else "make"
-                why = "" if there == folder else f": {there} is no folder that you can write"
-                self.problems.append(f"can't {verb} {where}{why}. {_ANOTHER.format(key)}")
-            elif key == "address_dir" and there == folder and folder.stat().st_uid != os.getuid():
-                self.problems.append(
-                    f"{where} belongs to another user: addresses and tokens need a folder of your own."
-                )
-            elif (free := shutil.disk_usage(there).free // 2**20) < LEAST_FREE_MB:
-                self.problems.append(
-                    f"only {free} MB are free in {where}; {LEAST_FREE_MB} MB are the least to start with."
-                )
-            else:
-                self._check_room(there, where)
-        data = Path(self.site.paths.data)
-        if "data" not in self.own_folders and os.access(data, os.W_OK | os.X_OK):
-            self._check_room(data, f"{data} (paths.data of site {self.site.name})")
-
-    def _check_room(self, folder: Path, where: str) -> None:
-        if lacking := room.lacking(folder):
-            raise Infrastructure(f"{where}: {lacking}.")
-
-    def conclude(self) -> None:
-        """The end of all checks: the cluster is asked last. Raises ConfigError with every problem found, and Infrastructure."""
-        if self.problems:
-            raise ConfigError(self.problems)
-        if self.site.scheduler.kind == "slurm":
-            self.check_slurm()
-
-    def check_slurm(self) -> None:
-        if shutil.which("sbatch") is None:
-            raise ConfigError(
-                [
-                    f"site {self.site.name} wants Slurm, but there is no sbatch on PATH: log in to the cluster, or --site local."
-                ]
-            )
-        known = sorted(name for name in self.cluster.nodes if name)
-        roles = {"cpu"} | {"gpu" for model in self.served if model.gpus}
-        for role in sorted(roles):
-            name = getattr(self.site.partitions, role).name
-            unknown = [one for one in (name or "").split(",") if one and one not in known]
-            if unknown:
-                self.problems.append(
-                    f"partition '{unknown[0]}' (partitions.{role}.name of site {self.site.name}) isn't one of this cluster: "
-                    f"{', '.join(known)}."
-                )
-        self.problems += [] if self.problems else limits.problems(self.site, self.scripts(), self.cluster)
-        if self.problems:
-            raise ConfigError(self.problems)
-
-
 class _Asked(SiteChecks):
     """One workflow as asked for, and the checks on it."""
 
@@ -175,11 +85,11 @@ class _Asked(SiteChecks):
         super().__init__(site)
         self.competition = competition
         self.options = options
-        self.agent: AgentEntry | None = self._load(sites.agent, options["agent"])
-        self.model: Model | None = self._load(lambda name: sites.model(name, site), model) if model else None
+        self.agent: AgentEntry | None = self._load(entries.agent, options["agent"])
+        self.model: Model | None = self._load(lambda name: entries.model(name, site), model) if model else None
         self.feedback: Model | None = None
         if self.agent and self.agent.feedback_model and self.agent.needs_model:
-            self.feedback = self._load(lambda name: sites.model(name, site), self.agent.feedback_model)
+            self.feedback = self._load(lambda name: entries.model(name, site), self.agent.feedback_model)
 
     def _load(self, load: Any, name: str) -> Any:
         try:
@@ -289,7 +199,7 @@ class _Asked(SiteChecks):
             and not self.problems
         ):
             self.problems.append(
-                f"agent '{self.agent.name}' needs a model. Known models: {', '.join(sites.models(self.site))}."
+                f"agent '{self.agent.name}' needs a model. Known models: {', '.join(entries.models(self.site))}."
             )
 
     def _check_task(self) -> None:
@@ -302,7 +212,7 @@ class _Asked(SiteChecks):
             return
         if problem:
             own = [task.id for task in open_registry(self.site.paths.tasks).list_tasks()]
-            meant = sites.meant(self.competition, own)
+            meant = layers.meant(self.competition, own)
             self.problems.append(
                 f"competition '{self.competition}' isn't prepared: {problem} (paths.data of site {self.site.name}). Give --prepare, "
                 f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {', '.join(own)}.{meant}"
@@ -317,7 +227,7 @@ class _Asked(SiteChecks):
         if script.suffix not in SCRIPTS:
             self.problems.append(f"--script {script}: must end in {', '.join(SCRIPTS)}.")
         if self.agent and not self.agent.takes_script:
-            takers = [name for name, entry in sites.agents().items() if entry.takes_script]
+            takers = [name for name, entry in entries.agents().items() if entry.takes_script]
             self.problems.append(f"--script: agent '{self.agent.name}' runs none; these do: {', '.join(takers)}.")
 
     def _check_models(self) -> None:
@@ -325,7 +235,7 @@ class _Asked(SiteChecks):
             if (
                 model.engine == "external"
                 and model.api_key_variable
-                and not (os.environ.get(model.api_key_variable) or sites.dotenv(model.api_key_variable))
+                and not (os.environ.get(model.api_key_variable) or layers.dotenv(model.api_key_variable))
             ):
                 self.problems.append(
                     f"model '{model.name}': {model.api_key_variable} is neither in the environment nor in {ROOT}/.env "
@@ -632,78 +542,3 @@ class _Asked(SiteChecks):
 
 def _reused(value: str | None) -> str:
     return f"auto:{value}" if value and JOB.match(value) else value or ""
-
-
-def config_hash(chosen: dict[str, Any]) -> str:
-    """sha256 of what could change a result: model, agent, limits, images; of the site its variables and the agent's resources."""
-    site = chosen["site"]
-    relevant = {
-        **chosen,
-        "site": {
-            "runtime": site["container"]["runtime"],
-            "variables": private.masked(site["environment"]["variables"]),
-            "agent": {key: site["jobs"]["agent"][key] for key in ("cpus", "memory_gb")},
-        },
-    }
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
-
-
-def image_digest(path: Path) -> str | None:
-    """The image's sha256 as its build wrote it beside it; None where there is none (hashing gigabytes at each start would cost minutes)."""
-    try:
-        return Path(f"{path}.sha256").read_text(encoding="utf-8").split()[0]
-    except (OSError, IndexError):
-        return None
-
-
-def submitted(group: Path, jobs: list[list[str]]) -> None:
-    """Put the job ids into workflow.json, and a waiting run's folder in place for each agent job.
-
-    jobs: [role, id] pairs; roles grading_server, model_server, feedback_server, agent (once a rollout, in order).
-    """
-    record = disk.read_json(group / "workflow.json") or {}
-    ids: dict[str, Any] = {"agents": []}
-    for role, job in jobs:
-        if role == "agent":
-            ids["agents"].append(job)
-        else:
-            ids[role] = job
-    record["jobs"] = ids
-    disk.write_json(group / "workflow.json", record)
-    for rollout, job in enumerate(ids["agents"]):
-        folder = group / metadata.run_name(record["competition"], job)
-        folder.mkdir(exist_ok=True)
-        if not (folder / "run_metadata.json").exists():
-            disk.write_json(folder / "run_metadata.json", _waiting(record, ids, job, rollout))
-
-
-def abandoned(group: Path, jobs: list[list[str]]) -> None:
-    """Note that the submission was broken off, its jobs cancelled; the runs that were submitted end as cancelled."""
-    submitted(group, jobs)
-    for run in metadata.runs_of(group):
-        run.settle("cancelled", "the submission was broken off: a job was refused, or Ctrl-C")
-    metadata.tell_aggregate(group)
-
-
-def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "run_id": metadata.run_name(record["competition"], job),
-        "competition": record["competition"],
-        "agent": record["agent"],
-        "model": record["model"],
-        "seed": record["seed"] + rollout,
-        "rollout": rollout,
-        "state": "waiting",
-        "reason": "in the queue",
-        "job_id": job,
-        "grading_job": ids.get("grading_server"),
-        "model_job": ids.get("model_server"),
-        "data_fingerprint": record.get("data_fingerprint"),
-        "isolated": record["config"]["container"]["runtime"] != "none",
-        "cpus": record["config"]["jobs"]["agent"]["cpus"],
-        "created_at": values.now(),
-        "agent_started_at": None,
-        "agent_ended_at": None,
-        "ended_at": None,
-    }

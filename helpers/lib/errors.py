@@ -26,3 +26,11 @@ class Busy(Exception):
 def fault_code(error: OSError) -> int:
     """The exit code for what a file system said: 3 where a disk is full or broken, 2 where another path would do."""
     return 3 if error.errno in DISK_FULL else 2
+
+
+class Refused(Exception):
+    """A request that can't be met; `code` is the exit code."""
+
+    def __init__(self, message: str, code: int = 2):
+        super().__init__(message)
+        self.code = code

@@ -14,7 +14,7 @@ from helpers.prepare.backends import BACKENDS, Options
 from helpers.prepare.one import Settings
 
 if TYPE_CHECKING:
-    from helpers.config.sites import Site
+    from helpers.config.schema import Site
     from helpers.tasks.catalogue import TaskRegistry
 
 JOBS_FILE = "scripts/gcp-deploy/production-jobs.txt"

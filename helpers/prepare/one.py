@@ -263,7 +263,7 @@ class Preparation:
         registry = self.settings.registry
         if registry is None or self.settings.backend:
             return ""
-        from helpers.config.sites import meant
+        from helpers.config.layers import meant
 
         near = meant(task, [one.id for one in registry.list_tasks()])
         return near and f".{near}"

@@ -13,7 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from helpers.config.sites import ROOT, VARIABLE, AgentEntry, Model, Site
+from helpers.config.layers import VARIABLE
+from helpers.config.schema import AgentEntry, Model, Site
+from helpers.config.sites import ROOT
 from helpers.lib.private import is_secret
 from helpers.rendering import sealing
 

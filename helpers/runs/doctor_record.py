@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from helpers.config.sites import Site
+from helpers.config.schema import Site
 from helpers.lib import disk, private, values
 from helpers.lib import values as values_module
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.lib.checkout import ROOT
+from helpers.lib.errors import Refused
 
 DEFAULT_STORE = "sqlite:///mlflow.db"  # MLflow's own default; since 3.7 it refuses folders (file:, mlruns)
 REQUIREMENTS = ROOT / "requirements" / "tracking.txt"
@@ -40,24 +41,20 @@ STATUS = {"scored": "FINISHED", "cancelled": "KILLED", "running": "RUNNING", "wa
 CREDENTIALS = re.compile(r"://[^/@]*:[^/@]*@")
 
 
-class Refused(Exception):
-    """The rows can't be logged; the message says why. code: the exit code."""
-
-    def __init__(self, message: str, code: int = 3):
-        super().__init__(message)
-        self.code = code
+def _refused(message: str, code: int = 3) -> Refused:
+    return Refused(message, code)
 
 
 def check(uri: str) -> Any:
     """Import MLflow. Raises Refused where it isn't installed, the URI holds a password, or its file has no folder."""
     if CREDENTIALS.search(uri):
-        raise Refused(
+        raise _refused(
             "--mlflow: others can read a command line; give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment",
             2,
         )
     folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
     if uri.startswith("sqlite:///") and not os.access(folder, os.W_OK | os.X_OK):  # MLflow would try again for minutes
-        raise Refused(f"--mlflow: can't write to the folder {folder} of {uri}: name a file elsewhere")
+        raise _refused(f"--mlflow: can't write to the folder {folder} of {uri}: name a file elsewhere")
     # it may neither report to its makers, nor try for minutes to reach a server that is down, nor speak of a git that it lacks
     for name, value in {
         "DO_NOT_TRACK": "true",
@@ -69,7 +66,7 @@ def check(uri: str) -> Any:
         import mlflow
         import mlflow.entities  # noqa: F401
     except ImportError as error:
-        raise Refused(
+        raise _refused(
             f"--mlflow needs {error.name or 'mlflow'}, which isn't installed: {sys.executable} -m pip install -r {REQUIREMENTS}",
             2,
         ) from error
@@ -91,7 +88,7 @@ def export(rows: Iterable[tuple[list[str], dict[str, Any]]], uri: str) -> Counte
         return Counter(store.log(names, row) for names, row in rows)
     except Exception as error:  # its stores raise what their databases and networks raise
         said = " ".join(str(error).split())[:400]
-        raise Refused(f"MLflow at {uri}: {type(error).__name__}: {said}") from error
+        raise _refused(f"MLflow at {uri}: {type(error).__name__}: {said}") from error
 
 
 class _Store:

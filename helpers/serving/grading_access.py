@@ -7,7 +7,7 @@ import hmac
 import re
 from dataclasses import dataclass
 
-from helpers.serving.server import Refused
+from helpers.serving.server import Rejected
 
 RUN_NAME = r"[A-Za-z0-9._:-]{1,128}"
 
@@ -30,16 +30,16 @@ class Tokens:
         self.token, self.admin_token = token, admin_token
 
     def issue(self, run: str) -> str:
-        """Make the token of a run. Raises Refused where the run's name is none, or no tokens are asked for."""
+        """Make the token of a run. Raises Rejected where the run's name is none, or no tokens are asked for."""
         if not self.admin_token:
-            raise Refused(400, "this server asks for no tokens, so it makes none")
+            raise Rejected(400, "this server asks for no tokens, so it makes none")
         if not re.fullmatch(RUN_NAME, run):
-            raise Refused(400, "say which run, in the form field `run`: 1 to 128 letters, digits and . _ : -")
+            raise Rejected(400, "say which run, in the form field `run`: 1 to 128 letters, digits and . _ : -")
         code = hmac.new(self.admin_token.encode(), b"run " + run.encode(), hashlib.sha256).hexdigest()
         return f"{run}.{code}"
 
     def caller(self, authorization: str) -> Caller:
-        """Say whose token a header holds. Raises Refused where it is nobody's."""
+        """Say whose token a header holds. Raises Rejected where it is nobody's."""
         if not self.admin_token:
             return Caller(is_admin=True)
         given = authorization.removeprefix("Bearer ").strip()
@@ -50,7 +50,7 @@ class Tokens:
         run = given.rpartition(".")[0]
         if re.fullmatch(RUN_NAME, run) and _is_same(given, self.issue(run)):
             return Caller(is_admin=False, run=run)
-        raise Refused(401, "a valid token is needed: send the header `Authorization: Bearer TOKEN`")
+        raise Rejected(401, "a valid token is needed: send the header `Authorization: Bearer TOKEN`")
 
 
 def _is_same(given: str, expected: str) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from helpers.serving.grading_access import Caller, Tokens
 from helpers.serving.grading_judge import LARGEST_MESSAGE, SMALL_UPLOAD, Bounds, noted, refusal, spool, too_large
 from helpers.serving.http_front import Application, Body
-from helpers.serving.server import CallLog, Refused
+from helpers.serving.server import CallLog, Rejected
 
 PAUSE_OF_LARGE = 0.001
 MOST_UPLOADS, MOST_LARGE_UPLOADS = 256, 8  # of one run at a time: they take memory, and the large ones disk
@@ -159,7 +159,7 @@ class Front(Application):
         try:
             caller = self._caller(path, headers, entry)
             status, answer = await self._judged(path, headers, body, caller, entry)
-        except Refused as error:
+        except Rejected as error:
             status, answer = error.status, {"error": str(error)}
         except Exception:  # no room for the upload, say
             status, answer = 500, {"error": "internal error, see the server's log"}
@@ -174,7 +174,7 @@ class Front(Application):
         # a name that anybody can send is believed of nobody but the host
         entry["run"] = _run_id(headers) if caller.is_admin else caller.run
         if path != "/validate" and not caller.is_admin:
-            raise Refused(403, "this token may validate, but not grade")
+            raise Rejected(403, "this token may validate, but not grade")
         return caller
 
     async def _judged(
@@ -182,7 +182,7 @@ class Front(Application):
     ) -> tuple[int, dict[str, Any]]:
         length = int(headers.get(b"content-length", self.limit))
         if length > self.limit and b"content-length" in headers:
-            raise Refused(413, too_large(self.limit))
+            raise Rejected(413, too_large(self.limit))
         with self._place(caller, length > SMALL_UPLOAD), spool(length <= SMALL_UPLOAD) as upload:
             size = await self._take(body, upload)
             kind = headers.get(b"content-type", "")
@@ -200,10 +200,10 @@ class Front(Application):
 
     @contextlib.contextmanager
     def _place(self, caller: Caller, is_large: bool) -> Iterator[None]:
-        """Count an upload as one of a run's, until it is answered. Raises Refused where the run has too many; the host may."""
+        """Count an upload as one of a run's, until it is answered. Raises Rejected where the run has too many; the host may."""
         key, most = (caller, is_large), MOST_LARGE_UPLOADS if is_large else MOST_UPLOADS
         if self.places[key] >= most and not caller.is_admin:
-            raise Refused(429, f"{most} uploads of this token wait for their answers already: wait for them first")
+            raise Rejected(429, f"{most} uploads of this token wait for their answers already: wait for them first")
         self.places[key] += 1
         try:
             yield
@@ -221,13 +221,13 @@ class Front(Application):
         return {"status": 200, "answer": noted(path, stop.entry, answer), "entry": stop.entry}
 
     async def _take(self, body: Body, upload: BinaryIO) -> int:
-        """Write a body to a file, large ones in turns. Returns its size in bytes. Raises Refused."""
+        """Write a body to a file, large ones in turns. Returns its size in bytes. Raises Rejected."""
         size = 0
         while not body.is_complete:
             data = await body.read()
             size += len(data)
             if size > self.limit:
-                raise Refused(413, too_large(self.limit))
+                raise Rejected(413, too_large(self.limit))
             upload.write(data)
             if size > SMALL_UPLOAD:
                 async with self.large_one:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from helpers.lib.bounded import limit_memory
 from helpers.serving.grading_access import Tokens
-from helpers.serving.server import Refused
+from helpers.serving.server import Rejected
 
 if TYPE_CHECKING:
     from helpers.grading.graders import Grader
@@ -81,7 +81,7 @@ class Judge:
         status = 200
         try:
             answer = self._judged(endpoint, kind, upload, entry, tell)
-        except Refused as error:
+        except Rejected as error:
             status, answer = error.status, {"error": str(error)}
         except Exception:
             status, answer = 500, {"error": "internal error, see the server's log"}
@@ -122,9 +122,9 @@ class Judge:
                 raise ParserLimitReached
             return form, files
         except ParserLimitReached:
-            raise Refused(413, too_large(self.limit)) from None
+            raise Rejected(413, too_large(self.limit)) from None
         except (ValueError, LookupError) as error:  # LookupError: by a charset that is none for text
-            raise Refused(400, f"the form can't be read: {error}") from None
+            raise Rejected(400, f"the form can't be read: {error}") from None
 
 
 def too_large(limit: int) -> str:
@@ -152,26 +152,26 @@ def noted(endpoint: str, entry: dict[str, Any], answer: dict[str, Any]) -> dict[
 
 
 def _chosen_file(form: Any, files: Any) -> BinaryIO:
-    """Take the one uploaded file out of a form; its name is ignored. Raises Refused."""
+    """Take the one uploaded file out of a form; its name is ignored. Raises Rejected."""
     uploads = files.getall("file")
     if len(uploads) == 1 and uploads[0].filename:
         return uploads[0].file
     if len(uploads) > 1:
-        raise Refused(400, "send exactly one file in the field `file`")
+        raise Rejected(400, "send exactly one file in the field `file`")
     if "file" in form:
         hint = "(with curl: -F file=@submission.csv)"
-        raise Refused(400, f"the field `file` holds text, not a file, or one with an empty file name {hint}")
-    raise Refused(400, "no file came with the request: send it as multipart form data, in the field `file`")
+        raise Rejected(400, f"the field `file` holds text, not a file, or one with an empty file name {hint}")
+    raise Rejected(400, "no file came with the request: send it as multipart form data, in the field `file`")
 
 
 def _chosen_grader(graders: dict[str, Grader], asked: str | None) -> tuple[str, Grader]:
-    """Choose the grader that a request asks for. Raises Refused."""
+    """Choose the grader that a request asks for. Raises Rejected."""
     served = ", ".join(graders)
     if not asked and len(graders) > 1:
-        raise Refused(400, f"say which competition, in the form field `competition`; served here: {served}")
+        raise Rejected(400, f"say which competition, in the form field `competition`; served here: {served}")
     name = asked or next(iter(graders))
     if name not in graders:
-        raise Refused(404, f"competition {name[:100]!r} is not served here; served: {served}")
+        raise Rejected(404, f"competition {name[:100]!r} is not served here; served: {served}")
     return name, graders[name]
 
 

@@ -20,7 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from helpers.serving.server import Certificate, Refused
+from helpers.serving.server import Certificate, Rejected
 
 SECONDS_FOR_HEAD = 10  # also for a TLS handshake
 SECONDS_FOR_BODY = 30  # and one more for each megabyte
@@ -46,7 +46,7 @@ class Application:
         if not upload.is_complete:
             # a client that is still sending sees the answer; without this the connection is reset under it
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            with contextlib.suppress(asyncio.TimeoutError, Refused):
+            with contextlib.suppress(asyncio.TimeoutError, Rejected):
                 await asyncio.wait_for(upload.discard(), SECONDS_TO_REFUSE)
             body = b""
         await send({"type": "http.response.body", "body": body})
@@ -59,20 +59,20 @@ class Body:
         self.receive, self.is_complete = receive, False
 
     async def read(self) -> bytes:
-        """Read a piece. Raises Refused where the client is gone before the end."""
+        """Read a piece. Raises Rejected where the client is gone before the end."""
         message = await self.receive()
         if message["type"] != "http.request":
-            raise Refused(400, "the upload broke off before its end")
+            raise Rejected(400, "the upload broke off before its end")
         self.is_complete = not message.get("more_body")
         return message["body"]
 
     async def whole(self, limit: int) -> bytes:
-        """Read all of it. Raises Refused where it is larger than `limit` bytes, or the client is gone."""
+        """Read all of it. Raises Rejected where it is larger than `limit` bytes, or the client is gone."""
         data = bytearray()
         while not self.is_complete:
             data += await self.read()
             if len(data) > limit:
-                raise Refused(413, f"the request is larger than {limit / 2**20:g} MB")
+                raise Rejected(413, f"the request is larger than {limit / 2**20:g} MB")
         return bytes(data)
 
     async def discard(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from helpers.lib.checkout import ROOT
 from helpers.serving import server
 from helpers.serving.http_front import Application, Body, serve
-from helpers.serving.server import CallLog, Refused, ServerError
+from helpers.serving.server import CallLog, Rejected, ServerError
 
 SOLUTIONS = ROOT / "templates" / "replay"
 # all solutions call solve() of this module, so it stands at the top of each
@@ -85,27 +85,27 @@ def as_number(text: str) -> float | None:
 
 
 def answer(request: dict, names: list[str], solutions: list[tuple[str, str]]) -> tuple[str, dict]:
-    """Kind of a chat completion request and the message that answers it; raises Refused."""
+    """Kind of a chat completion request and the message that answers it; raises Rejected."""
     if not isinstance(request, dict):
-        raise Refused(400, "the body is not a JSON object")
+        raise Rejected(400, "the body is not a JSON object")
     name, messages, tools = request.get("model"), request.get("messages"), request.get("tools")
     if name not in names:
-        raise Refused(404, f"The model {name!r} does not exist. Served here: {', '.join(names)}")
+        raise Rejected(404, f"The model {name!r} does not exist. Served here: {', '.join(names)}")
     if not isinstance(messages, list) or not messages or not all(is_text_message(message) for message in messages):
-        raise Refused(400, "'messages' must be a list of messages with text content")
+        raise Rejected(400, "'messages' must be a list of messages with text content")
     if request.get("stream") or request.get("n", 1) != 1:
-        raise Refused(400, f"{OWNER}: it neither streams nor gives several answers")
+        raise Rejected(400, f"{OWNER}: it neither streams nor gives several answers")
     prompt = "\n".join(message["content"] for message in messages)
     if tools:
         if tool_names(tools) != [REVIEW_TOOL]:
-            raise Refused(400, f"{OWNER}: the only tool it knows is AIDE's {REVIEW_TOOL}")
+            raise Rejected(400, f"{OWNER}: the only tool it knows is AIDE's {REVIEW_TOOL}")
         call = {"name": REVIEW_TOOL, "arguments": json.dumps(review(prompt))}
         return "review", {"content": None, "tool_calls": [{"id": "replay", "type": "function", "function": call}]}
     if "single markdown code block" in prompt:
         return "code", {"content": next_solution(prompt, solutions)}
     if (request.get("max_tokens") or request.get("max_completion_tokens")) == 1:
         return "ping", {"content": "replay"}
-    raise Refused(400, f"{OWNER}: it answers only AIDE's requests for code and for reviews")
+    raise Rejected(400, f"{OWNER}: it answers only AIDE's requests for code and for reviews")
 
 
 def tool_names(tools: object) -> list:
@@ -126,7 +126,7 @@ class Replay(Application):
     async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any]]:
         try:
             status, (kind, reply) = 200, await self._answer(scope, body)
-        except Refused as error:
+        except Rejected as error:
             status, kind = error.status, {401: "authentication", 404: "not_found"}.get(error.status, "invalid_request")
             reply = {"error": {"message": str(error), "type": f"{kind}_error", "param": None, "code": status}}
             kind = "refused"
@@ -139,21 +139,21 @@ class Replay(Application):
             return "health", {"status": "running", "model": OWNER}
         given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
         if self.token and not hmac.compare_digest(given, self.token.encode()):
-            raise Refused(401, "Unauthorized: send the server's token as 'Authorization: Bearer …'")
+            raise Rejected(401, "Unauthorized: send the server's token as 'Authorization: Bearer …'")
         if asked == ("GET", "/v1/models"):
             served = [{"id": name, "object": "model", "created": 0, "owned_by": OWNER} for name in self.names]
             return "models", {"object": "list", "data": served}
         if asked == ("POST", "/v1/chat/completions"):
             return self._complete(await body.whole(LARGEST_REQUEST))
         if scope["path"].startswith("/v1/"):
-            raise Refused(400, f"{OWNER}: it answers GET /v1/models and POST /v1/chat/completions")
-        raise Refused(404, f"not found: {scope['path'][:100]}")
+            raise Rejected(400, f"{OWNER}: it answers GET /v1/models and POST /v1/chat/completions")
+        raise Rejected(404, f"not found: {scope['path'][:100]}")
 
     def _complete(self, text: bytes) -> tuple[str, dict[str, Any]]:
         try:
             request = json.loads(text)
         except (ValueError, RecursionError):
-            raise Refused(400, "the body is not JSON") from None
+            raise Rejected(400, "the body is not JSON") from None
         kind, message = answer(request, self.names, self.solutions)
         given = sum(len(part["content"].split()) for part in request["messages"])
         made = len((message["content"] or message["tool_calls"][0]["function"]["arguments"]).split())

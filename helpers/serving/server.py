@@ -25,7 +25,7 @@ class ServerError(Exception):
     """The server can't start; the message is for the user."""
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A request that gets an error: HTTP status and a message for the client."""
 
     def __init__(self, status: int, message: str) -> None:

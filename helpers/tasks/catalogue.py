@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.config import sites
-from helpers.config.sites import meant, shown
+from helpers.config.layers import meant, shown
 from helpers.lib import disk
 from helpers.lib.errors import ConfigError
 from helpers.tasks.definitions import TEMPLATES, Task

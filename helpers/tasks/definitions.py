@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from helpers.config.sites import NAME, Strict, sentence, shown
+from helpers.config.layers import sentence, shown
+from helpers.config.schema import NAME, Strict
 from helpers.lib.checkout import ROOT
 from helpers.lib.errors import ConfigError
 

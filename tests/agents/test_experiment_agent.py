@@ -15,7 +15,7 @@ import pytest
 from agent_support import AGENTS, USAGE
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from helpers.config import sites
+from helpers.config import entries, layers, sites
 from helpers.lib.errors import ConfigError
 from helpers.rendering import render
 
@@ -375,11 +375,12 @@ def test_rows_without_labels_are_grouped(pipeline, tmp_path):
 
 def agents_file(tmp_path, monkeypatch, text):
     (tmp_path / "agents.yaml").write_text(text)
-    monkeypatch.setattr(sites, "SITE_DIR", tmp_path)
+    for module in (entries, layers, sites):
+        monkeypatch.setattr(module, "SITE_DIR", tmp_path)
 
 
 def test_the_specifications_agents():
-    known = sites.agents()
+    known = entries.agents()
     limits = {name: entry.time_limit for name, entry in known.items() if name.startswith("experiment")}
     assert limits == dict.fromkeys(["experiment", "experiment/data-analysis", "experiment/ml", "experiment/dl"]) | {
         "experiment/dev": 600,
@@ -394,7 +395,7 @@ def test_variants_with_problems_are_all_named(tmp_path, monkeypatch):
     text += "    a: {timelimit: 5, steps: 0}\n    b: {variants: {}}\n    c: {folder: baseline}\n    d: {steps: 3}\n"
     agents_file(tmp_path, monkeypatch, text)
     with pytest.raises(ConfigError) as caught:
-        sites.agents()
+        entries.agents()
     problems = "\n".join(caught.value.problems)
     assert "x.variants.a: timelimit: unknown key. Keys here: command, " in problems
     assert "x.variants.a: steps: " in problems and "x.variants.b: variants: a variant can't change this key" in problems
@@ -403,7 +404,7 @@ def test_variants_with_problems_are_all_named(tmp_path, monkeypatch):
 
 def test_an_unknown_variant_lists_the_known_ones():
     with pytest.raises(ConfigError, match="agent 'experiment/deep': .*experiment/dl, experiment/dev"):
-        sites.agent("experiment/deep")
+        entries.agent("experiment/deep")
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,7 @@ def test_an_unknown_variant_lists_the_known_ones():
 )
 def test_whose_time_limit_counts(name, given, limit):
     site = sites.load_site("local")
-    text = render.agent_script(site, sites.agent(name), time_limit=given)
+    text = render.agent_script(site, entries.agent(name), time_limit=given)
     assert f"\nTIME_LIMIT={limit}\n" in text
     job = render.seconds(text.partition("#SBATCH --time=")[2].split()[0])
     assert job == render.agent_seconds(limit, [])
@@ -419,7 +420,7 @@ def test_whose_time_limit_counts(name, given, limit):
 
 def test_a_variants_script_and_what_it_is_given():
     site = sites.load_site("local")
-    entry = sites.agent("experiment/dl")
+    entry = entries.agent("experiment/dl")
     text = render.agent_script(site, entry, script="/r/jobs/script.py", task_type="regression")
     assert "#SBATCH --job-name=agent_experiment-dl\n" in text and "\nAGENT=experiment/dl\n" in text
     assert "  [EXPERIMENT_FOCUS]=dl\n" in text and "  [TASK_TYPE]=regression\n" in text

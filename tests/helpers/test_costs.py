@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_export_results import START, at, export, hours, make_group, make_run, make_server
 
-from helpers.runs.export import Collection, rows_of
+from helpers.runs.collection import Collection, rows_of
 
 SLURM = {"scheduler": {"kind": "slurm"}, "gpu": {"per_node": 4, "whole_node": False}}
 SACCT = """#!/usr/bin/env bash

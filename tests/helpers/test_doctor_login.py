@@ -18,7 +18,7 @@ from helpers.config import sites
 from helpers.jobs.marks import MARK, Marks
 from helpers.lib import room
 from helpers.lib.errors import ConfigError
-from helpers.scheduler import limits
+from helpers.scheduler import cluster
 
 TEXT = """
 partitions: {{cpu: {{name: cpu}}, gpu: {{name: gpu}}}}
@@ -120,14 +120,14 @@ def test_limits_are_told_with_their_key(here: Here, monkeypatch: pytest.MonkeyPa
 
 def test_a_scheduler_that_does_not_answer_is_one_row(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_HANGS", "sinfo scontrol sacctmgr sbatch")
-    monkeypatch.setattr(limits.Cluster, "SECONDS", 0.5)
+    monkeypatch.setattr(cluster.Cluster, "SECONDS", 0.5)
     bad = [one for one in findings.run("login", here) if one.state == FAILURE and "image" not in one.check]
     assert [one.check for one in bad] == ["scheduler"] and "the scheduler doesn't answer" in bad[0].measured
 
 
 def test_sbatch_that_does_not_answer(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_HANGS", "sbatch")
-    monkeypatch.setattr(limits.Cluster, "SECONDS", 0.5)
+    monkeypatch.setattr(cluster.Cluster, "SECONDS", 0.5)
     assert found(here)["jobs"].measured == "the scheduler doesn't answer: sbatch gave no answer within 0.5 s"
 
 

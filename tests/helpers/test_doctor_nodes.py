@@ -11,7 +11,7 @@ from helpers.cluster.doctor import nodes as doctor_nodes
 from helpers.cluster.doctor.findings import FAILURE, NOT_CHECKED, OK, WARNING, Finding
 from helpers.cluster.doctor.nodes import Nodes
 from helpers.config import sites
-from helpers.config.sites import Site
+from helpers.config.schema import Site
 from helpers.jobs.kinds.doctor import Report
 
 KEYS = ("runs", "address_dir", "data", "containers")

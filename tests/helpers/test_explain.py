@@ -17,11 +17,12 @@ from test_export_results import at, make_run, make_server, put
 from helpers.explain import cli, files
 from helpers.explain.columns import COLUMNS
 from helpers.explain.derive import medals
-from helpers.jobs.workflow import config_hash
 from helpers.lib import disk
 from helpers.lib.command_line import launch
 from helpers.rendering import sealing
-from helpers.runs import export, metadata
+from helpers.runs import collection, export, metadata
+from helpers.runs import columns as columns_module
+from helpers.runs.provenance import config_hash
 
 AGENT = {"name": "aide", "image": "aide", "steps": 500, "time_limit": None, "variables": {}}
 NAME = "2026-01-01T00-00-00-UTC_run-group_aide"
@@ -157,14 +158,14 @@ def differing(columns: dict[str, Any]) -> set[str]:
 
 
 def test_every_column_of_the_export_has_a_meaning_and_an_explanation() -> None:
-    assert list(COLUMNS) == list(export.COLUMNS)
-    assert all(export.COLUMNS.values())
+    assert list(COLUMNS) == list(columns_module.COLUMNS)
+    assert all(columns_module.COLUMNS.values())
 
 
 def test_what_nobody_changed_comes_out_the_same(run: Path, told: Callable[..., Told]) -> None:
     code, columns, text, error = told(run)
     assert (code, error) == (0, ""), error
-    assert list(columns) == list(export.COLUMNS)
+    assert list(columns) == list(columns_module.COLUMNS)
     verdicts = {column: one["verdict"] for column, one in columns.items()}
     assert {column for column in verdicts if verdicts[column] != "same"} == {
         *("ended_at", "requests", "prompt_tokens", "completion_tokens"),  # fit
@@ -185,7 +186,7 @@ def test_what_nobody_changed_comes_out_the_same(run: Path, told: Callable[..., T
 
 
 def test_the_row_is_that_of_the_export(run: Path, told: Callable[..., Told]) -> None:
-    (row,) = export.rows_of([run.parent])
+    (row,) = collection.rows_of([run.parent])
     assert {column: one["recorded"] for column, one in told("13")[1].items()} == row
     assert {column: one["recorded"] for column, one in told()[1].items()} == row
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from helpers.runs import export as export_results
-from helpers.runs.export import COLUMNS, Collection, main, rows_of
+from helpers.runs.collection import Collection, rows_of
+from helpers.runs.columns import COLUMNS
+from helpers.runs.export import main
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTE = 60

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from helpers.config.asked import AskedSite
 from helpers.jobs import cli, fleet, follow
 from helpers.jobs.fleet import Fleet, submitted
-from helpers.jobs.kinds.base import Site
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.watch import Watch, watch
 from helpers.lib import disk
@@ -407,7 +407,7 @@ def test_a_server_that_ends_while_its_users_are_looked_up_has_none(
             raise FileNotFoundError(2, "No such file or directory", str(path))
         return look(path)
 
-    one = Workflow(lent, Site())
+    one = Workflow(lent, AskedSite())
     monkeypatch.setattr(os, "scandir", gone)
     assert one.users("12") == []
 

@@ -26,7 +26,7 @@ from helpers.grading.report import INVALID, VALID
 from helpers.serving import grading_server
 from helpers.serving.grading_access import Caller, Tokens
 from helpers.serving.grading_judge import Bounds, Judge
-from helpers.serving.server import Certificate, Refused, ServerError
+from helpers.serving.server import Certificate, Rejected, ServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = {"GRADING_TOKEN": "agents-token", "GRADING_ADMIN_TOKEN": "hosts-token"}
@@ -255,7 +255,7 @@ def test_runs_tokens_survive_the_server(server: Server) -> None:
     token = server.token("toy_12").json()["token"]
     again = Tokens("agents-token", "hosts-token")
     assert again.caller(f"Bearer {token}") == Caller(is_admin=False, run="toy_12")
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         Tokens("agents-token", "another").caller(f"Bearer {token}")
 
 

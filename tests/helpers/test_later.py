@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from helpers.jobs import later
-from helpers.jobs.kinds.base import Refused
 from helpers.jobs.kinds.grading import LaterRun
 from helpers.jobs.regrade import AgainRun
 from helpers.lib import disk, values
+from helpers.lib.errors import Refused
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.config.sites import load_site
 from helpers.scheduler import limits
-from helpers.scheduler.limits import Cluster, duration
+from helpers.scheduler.cluster import Cluster, duration
 
 # as Slurm 22.05 prints them
 NODES = "long|2|8|64000|(null)\nshort*|2|8|64000|(null)\naccel|1|64|128000|gpu:a100:2(S:0-1),tmp:1\naccel|1|8|512000|(null)\n"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.config import sites
-from helpers.config.sites import Model, Site
+from helpers.config import entries, sites
+from helpers.config.schema import Model, Site
 from helpers.jobs import model_set
 from helpers.lib.errors import ConfigError
 
@@ -23,7 +23,7 @@ def site() -> Site:
 def changed(site: Site) -> Callable[..., Model]:
     def change(*items: str) -> Model:
         model_set.apply(site, "30b", items)
-        return sites.model("30b", site)
+        return entries.model("30b", site)
 
     return change
 
@@ -34,7 +34,7 @@ def test_a_model_is_changed_for_this_site_alone(changed: Callable[..., Model], s
     assert model.vllm_args == ["--max-num-seqs", "64", "--dtype", "bf 16"]
     assert model.repo == "Qwen/Qwen3-30B-A3B-Instruct-2507"
     assert site.model_dump()["models"]["30b"]["context_length"] == 16384
-    assert sites.models()["30b"].context_length == 32768
+    assert entries.models()["30b"].context_length == 32768
 
 
 def test_it_goes_over_what_the_site_says(changed: Callable[..., Model], site: Site) -> None:

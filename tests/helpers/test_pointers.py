@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.config import sites
+from helpers.config import schema
 from helpers.tasks.cli import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_files_are_there(told) -> None:
 
 def test_keys_of_a_site_are_its_keys(told) -> None:
     def exists(key: str) -> bool:
-        kind = sites.Site
+        kind = schema.Site
         for part in key.split("."):
             fields = getattr(kind, "model_fields", {})
             matching = [name for name in fields if re.fullmatch(part.replace("*", ".*"), name)]

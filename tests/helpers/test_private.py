@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.config import sites
+from helpers.config import entries, layers, schema, sites
 from helpers.lib import private
 from helpers.lib.errors import ConfigError
 from helpers.rendering import render, sealing
@@ -70,7 +70,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def site_of(folder: Path, text: str, *overrides: str) -> sites.Site:
+def site_of(folder: Path, text: str, *overrides: str) -> schema.Site:
     path = folder / "here.yaml"
     path.write_text(
         f"scheduler: {{kind: local}}\npaths: {{address_dir: {folder}/addresses, runs: {folder}/runs}}\n{text}"
@@ -101,7 +101,7 @@ REFERENCES = """environment:
 """
 
 
-def with_secrets(checkout: Path) -> sites.Site:
+def with_secrets(checkout: Path) -> schema.Site:
     (checkout / ".env").write_text(f"A_TOKEN=old\nexport A_TOKEN='{TOKEN}'\nPROXY_PASSWORD={PASSWORD}\r\n")
     return site_of(checkout, REFERENCES)
 
@@ -168,17 +168,18 @@ def test_a_wrong_value_is_told_without_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_agents_and_models_hold_no_secrets_either(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sites, "SITE_DIR", checkout)
+    for module in (entries, layers, sites):
+        monkeypatch.setattr(module, "SITE_DIR", checkout)
     (checkout / "agents.yaml").write_text(f"mine: {{command: 'true', image: aide, variables: {{MY_TOKEN: {TOKEN}}}}}")
     with pytest.raises(ConfigError, match="agents.yaml: mine.variables.MY_TOKEN: looks like a secret"):
-        sites.agents()
+        entries.agents()
     (checkout / "models.yaml").write_text(
         f"mine: {{engine: external, served_name: m, base_url: 'http://me:{PASSWORD}@host/v1'}}"
     )
     with pytest.raises(ConfigError, match="models.yaml: mine.base_url: looks like a secret"):
-        sites.models()
+        entries.models()
     monkeypatch.setenv("MODEL_BASE_URL", f"http://me:{PASSWORD}@host/v1")
     (checkout / "models.yaml").write_text("mine: {engine: external, served_name: m, base_url: '${MODEL_BASE_URL}'}")
     with pytest.raises(ConfigError, match="model 'mine': base_url holds a password") as error:
-        sites.model("mine")
+        entries.model("mine")
     assert PASSWORD not in str(error.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.config.sites import load_site
-from helpers.jobs.workflow import SiteChecks
+from helpers.jobs.site_checks import SiteChecks
 from helpers.lib import room
 from helpers.lib.errors import Infrastructure
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.config import sites
+from helpers.config import entries, sites
 from helpers.config.sites import load_site
-from helpers.jobs import workflow
 from helpers.rendering import render, sealing
+from helpers.runs import provenance
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def test_a_persons_own_agent_is_sealed_too(checkout: Path, tmp_path: Path) -> No
 def test_scripts_of_a_folder_use_its_code_and_those_by_themselves_the_checkout() -> None:
     site = load_site("local")
     run = render.Workflow("/runs/mine")
-    agent = sites.agent("baseline")
+    agent = entries.agent("baseline")
     scripts = [
         render.grading_script(site, run),
-        render.model_script(site, sites.model("replay"), run),
+        render.model_script(site, entries.model("replay"), run),
         render.agent_script(site, agent, run),
         render.notebook_script(site, workflow=run),
         render.prepare_script(site, run),
@@ -84,4 +84,4 @@ def test_images_and_variables_belong_to_the_config_hash() -> None:
         {**chosen, "images": {"agent": "0b"}},
         {**chosen, "site": load_site("della", ["environment.variables={A: b}"]).model_dump(mode="json")},
     ]
-    assert len({workflow.config_hash(one) for one in [chosen, *changed]}) == 3
+    assert len({provenance.config_hash(one) for one in [chosen, *changed]}) == 3

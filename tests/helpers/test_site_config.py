@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.config import sites
+from helpers.config import entries, schema, sites
 from helpers.config.sites import load_site, pick_site
 from helpers.lib.errors import ConfigError
 from helpers.rendering import render
@@ -184,8 +184,8 @@ def test_the_name_that_hostname_says_counts_and_is_named(monkeypatch, tmp_path: 
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda: sites.model("cooder"), "Did you mean coder?"),
-        (lambda: sites.agent("aidee"), "Did you mean aide?"),
+        (lambda: entries.model("cooder"), "Did you mean coder?"),
+        (lambda: entries.agent("aidee"), "Did you mean aide?"),
         (lambda: load_site("dela"), "Did you mean della?"),
         (lambda: load_site("della", ["limits.max_submitt=3"]), "Did you mean max_submit?"),
     ],
@@ -219,32 +219,32 @@ def testhost_names(host: str, site: str | None, monkeypatch, tmp_path: Path) -> 
 
 
 def test_every_model_and_agent_entry_loads() -> None:
-    assert {"30b", "80b", "coder", "replay"} <= sites.models().keys()
-    assert sites.models()["80b"].tensor_parallel == 2
-    assert not sites.models()["replay"].is_language_model
-    for name in sites.agents():
-        assert (sites.agent(name).path / "start.sh").is_file()
+    assert {"30b", "80b", "coder", "replay"} <= entries.models().keys()
+    assert entries.models()["80b"].tensor_parallel == 2
+    assert not entries.models()["replay"].is_language_model
+    for name in entries.agents():
+        assert (entries.agent(name).path / "start.sh").is_file()
 
 
 def test_a_site_changes_a_model(write) -> None:
     site = load_site(write("s", "models: {30b: {gpus: 2, tensor_parallel: 2}}\n"))
-    assert sites.model("30b", site).gpus == 2 and sites.model("30b", site).served_name == "qwen3-30b"
+    assert entries.model("30b", site).gpus == 2 and entries.model("30b", site).served_name == "qwen3-30b"
     broken = load_site(write("t", "models: {30b: {gpsu: 2}}\n"))
-    assert "models of site t: 30b.gpsu: unknown key" in problems_of(sites.model, "30b", broken)[0]
+    assert "models of site t: 30b.gpsu: unknown key" in problems_of(entries.model, "30b", broken)[0]
 
 
 def test_unknown_model_and_agent_list_the_known_ones() -> None:
-    assert problems_of(sites.model, "31b")[0].startswith(
+    assert problems_of(entries.model, "31b")[0].startswith(
         "model '31b': not in site-config/models.yaml. Known models: 30b, 80b"
     )
-    assert "Known agents: aide, baseline" in problems_of(sites.agent, "aidee")[0]
+    assert "Known agents: aide, baseline" in problems_of(entries.agent, "aidee")[0]
 
 
 def test_an_external_model_needs_its_variables(monkeypatch) -> None:
-    assert len(problems_of(sites.model, "endpoint")) == 2
+    assert len(problems_of(entries.model, "endpoint")) == 2
     monkeypatch.setenv("MODEL_NAME", "m")
     monkeypatch.setenv("MODEL_BASE_URL", "http://x/v1")
-    assert sites.model("endpoint").base_url == "http://x/v1"
+    assert entries.model("endpoint").base_url == "http://x/v1"
 
 
 def keys_of(kind, prefix: str = "") -> list[str]:
@@ -252,7 +252,7 @@ def keys_of(kind, prefix: str = "") -> list[str]:
     found = []
     for name, field in kind.model_fields.items():
         inner = field.annotation
-        is_section = isinstance(inner, type) and issubclass(inner, sites.Strict)
+        is_section = isinstance(inner, type) and issubclass(inner, schema.Strict)
         found += keys_of(inner, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
     return found
 
@@ -263,7 +263,7 @@ def test_every_key_of_a_site_is_read_by_something() -> None:
     files = [*ROOT.glob("helpers/**/*.py"), *ROOT.glob("templates/**/*.j2"), *ROOT.glob("containers/*.sh")]
     text = "\n".join(path.read_text() for path in files)
     unread = [
-        key for key in keys_of(sites.Site) if key not in told and not re.search(rf"[.\"']{key.split('.')[-1]}\b", text)
+        key for key in keys_of(schema.Site) if key not in told and not re.search(rf"[.\"']{key.split('.')[-1]}\b", text)
     ]
     assert unread == []
 
@@ -272,5 +272,5 @@ def test_every_key_of_a_site_is_read_by_something() -> None:
 def test_a_server_ends_before_the_sites_reaper_would_end_it(write, reaped: str, grace: int) -> None:
     site = load_site(write("here", "{}"), [f"limits.gpu_idle_minutes={reaped}"])
     for name, seconds in (("30b", grace), ("replay", 1800)):
-        script = render.model_script(site, sites.model(name, site))
+        script = render.model_script(site, entries.model(name, site))
         assert f"\nGRACE={seconds}\n" in script and ("GRACE_KEY=limits.gpu_idle_minutes" in script) == (seconds < 1800)

@@ -12,7 +12,8 @@ import yaml
 
 from helpers.cluster import facts, init
 from helpers.cluster.draft import Draft
-from helpers.config import sites as site_config
+from helpers.config import entries, layers
+from helpers.config import sites as sites_module
 from helpers.lib.errors import ConfigError, Infrastructure
 
 FAKES = Path(__file__).parents[1] / "fakes" / "slurm"
@@ -25,10 +26,11 @@ def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "site-config"
     folder.mkdir()
     for name in ("default.yaml", "models.yaml", "agents.yaml"):
-        shutil.copy(site_config.SITE_DIR / name, folder)
-    monkeypatch.setattr(site_config, "SITE_DIR", folder)
+        shutil.copy(layers.SITE_DIR / name, folder)
+    for module in (entries, layers, sites_module):
+        monkeypatch.setattr(module, "SITE_DIR", folder)
     monkeypatch.setattr(init, "SITE_DIR", folder)
-    monkeypatch.setattr(site_config, "host_names", lambda: ["login3.fake.example.org"])
+    monkeypatch.setattr(sites_module, "host_names", lambda: ["login3.fake.example.org"])
     for name in [name for name in os.environ if name.startswith(("HPC_", "FAKE_")) or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     for name in facts.STORAGE:
@@ -64,7 +66,7 @@ def test_a_cluster_without_accounting(sites: Path, tmp_path: Path, capsys: pytes
     # 40 GB, where models.yaml counts with 80
     assert data["models"]["30b"] == {"gpus": 2, "tensor_parallel": 2}
     assert "# models: 80b needs 4 GPUs of 40 GB, and a node has 2." in text
-    site = site_config.load_site("mine")
+    site = sites_module.load_site("mine")
     assert site.paths.runs == str(tmp_path / "scratch/hpc-agent-bench/runs")
     said = capsys.readouterr().out
     assert "wrote " in said and f"{text.count('# a guess')} of them guesses" in said

@@ -132,7 +132,7 @@ def test_a_workflow_tells_programs_too(group: Path) -> None:
 
 
 def test_medals_cost_and_requests_are_added_up(tmp_path: Path) -> None:
-    from helpers.runs.export import rows_of
+    from helpers.runs.collection import rows_of
 
     folder = test_export_results.make_group(tmp_path / "g")
     for job in ("13", "14"):

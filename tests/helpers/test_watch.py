@@ -26,7 +26,7 @@ def sentence(group: Path, **report: Any) -> str:
 
 
 def _say(group: Path) -> str:
-    from helpers.runs.export import rows_of
+    from helpers.runs.collection import rows_of
 
     (row,) = rows_of([group], keep_all=True)
     return watch._sentence(row)

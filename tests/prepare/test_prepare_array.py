@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.config import sites
-from helpers.config.sites import Site
+from helpers.config.schema import Site
 from helpers.jobs import fleet
 from helpers.jobs.kinds.preparation import NEVER_SUBMITTED, Watch
 from helpers.lib import disk
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.rendering import render
+from helpers.scheduler import cluster as cluster_module
 from helpers.scheduler import limits
 from helpers.scheduler.query import Job, Scheduler
 
@@ -73,7 +74,7 @@ def test_nothing_to_do_is_no_array() -> None:
 def test_the_scheduler_is_asked_for_its_largest_array(slurm: Path, said: str, size: int) -> None:
     command(slurm, "scontrol", f"printf 'MaxJobCount = 3\\n{said}\\n'")
     command(slurm, "sinfo", "echo 'cpu*|1|8|64000|(null)'")
-    cluster = limits.Cluster()
+    cluster = cluster_module.Cluster()
     assert limits.array_size(make_site(slurm), cluster) == size
     assert limits.array_size(make_site(slurm, "limits.max_array_size=9"), cluster) == 9
     assert (slurm / "calls").read_text().count("scontrol show config\n") == 1
@@ -83,12 +84,12 @@ def test_without_arrays_or_an_answer_nothing_is_guessed(slurm: Path) -> None:
     command(slurm, "sinfo", "echo 'cpu*|1|8|64000|(null)'")
     command(slurm, "scontrol", "echo MaxArraySize = 0")
     with pytest.raises(ConfigError, match="has no job arrays"):
-        limits.array_size(make_site(slurm), limits.Cluster())
+        limits.array_size(make_site(slurm), cluster_module.Cluster())
     command(slurm, "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(Infrastructure, match="doesn't answer: Unable to contact"):
-        limits.array_size(make_site(slurm), limits.Cluster())
+        limits.array_size(make_site(slurm), cluster_module.Cluster())
     with pytest.raises(Infrastructure, match="doesn't answer: .*no-such-command"):
-        limits.answer("no-such-command")
+        cluster_module.answer("no-such-command")
 
 
 def test_room_is_what_the_queue_leaves(slurm: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from validation import HIDDEN, ROWS, SUMMARY, Place, make_table, make_task
 
 from helpers.tasks.judging.findings import Statistic, Table, check_findings, check_statistics
-from helpers.tasks.judging.pickles import Refused
+from helpers.tasks.judging.pickles import BadFile
 
 
 @pytest.fixture
@@ -70,21 +70,21 @@ WRONG_STATISTICS = {
 
 @pytest.mark.parametrize("name", WRONG_STATISTICS)
 def test_made_up_statistics_are_refused(table: Table, name: str) -> None:
-    with pytest.raises(Refused, match="statistics"):
+    with pytest.raises(BadFile, match="statistics"):
         check_statistics(json.loads(json.dumps(WRONG_STATISTICS[name]), parse_int=float), table)
 
 
 def test_half_right_statistics_are_refused(table: Table) -> None:
     right = described(table)
-    with pytest.raises(Refused, match="the right statistics of 2 of the 4 columns"):
+    with pytest.raises(BadFile, match="the right statistics of 2 of the 4 columns"):
         check_statistics({name: right[name] for name in ("f_0", "f_1")}, table)
-    with pytest.raises(Refused, match="the right statistics of 0 of the 4 columns"):
+    with pytest.raises(BadFile, match="the right statistics of 0 of the 4 columns"):
         check_statistics({name: {"mean": values["mean"]} for name, values in right.items()}, table)
     scaled = {name: {key: value * 1.02 for key, value in values.items()} for name, values in right.items()}
-    with pytest.raises(Refused, match="the right statistics of 0 of the 4 columns"):
+    with pytest.raises(BadFile, match="the right statistics of 0 of the 4 columns"):
         check_statistics(scaled, table)
     many = {"right": right, **{f"wrong_{n}": scaled for n in range(3)}}
-    with pytest.raises(Refused, match="is wrong in most of its"):
+    with pytest.raises(BadFile, match="is wrong in most of its"):
         check_statistics(many, table)
 
 
@@ -131,7 +131,7 @@ def test_a_column_is_named_in_any_case_but_not_by_other_letters(tmp_path: Path) 
 
 def test_reports_of_too_many_findings_or_figures_are_refused(table: Table) -> None:
     for text in ("- f_0 has 12.34 of it\n" * 501, "f_0 has " + "12.34 " * 51):
-        with pytest.raises(Refused, match="has over 500 findings, or one with over 50 figures"):
+        with pytest.raises(BadFile, match="has over 500 findings, or one with over 50 figures"):
             check_findings(text, table)
 
 
@@ -184,14 +184,14 @@ def test_what_is_no_finding_does_not_count(table: Table, name: str) -> None:
     text = UNTRUE[name] or f"The mean of f_1 is {table.summary['f_0']['mean']:.3f}."
     try:
         assert check_findings(report(text), table) == 0
-    except Refused as error:
+    except BadFile as error:
         assert "of which 0 agree" in str(error)
 
 
 def test_a_few_hits_among_many_guesses_do_not_count(table: Table) -> None:
     hits = true_findings(table)
     misses = [f"In row {n} we see f_{n % 4} near {n * 7.77:.2f}." for n in range(20, 40)]
-    with pytest.raises(Refused, match="has 26 findings with figures of columns, of which [67] agree"):
+    with pytest.raises(BadFile, match="has 26 findings with figures of columns, of which [67] agree"):
         check_findings(report(*hits, *misses), table)
     assert check_findings(report(*hits, *misses[:3]), table) == 6
 
@@ -212,7 +212,7 @@ def test_hostile_reports_are_quick(table: Table) -> None:
     ):
         try:
             assert check_findings(text, table) == 0
-        except Refused:
+        except BadFile:
             pass
     assert time.monotonic() - started < 20
 

@@ -17,7 +17,7 @@ from validation import SUMMARY, Place, check_model, make_task, png
 
 from helpers.grading.metrics import Metric
 from helpers.tasks.judging import judge, model_files
-from helpers.tasks.judging.files import Refused
+from helpers.tasks.judging.files import BadFile
 
 MB = 2**20
 
@@ -71,7 +71,7 @@ SLOW: dict[str, tuple[str, Callable[[], bytes], str]] = {
 @pytest.mark.parametrize("name", SLOW)
 def test_what_would_take_hours_is_refused_at_once(tmp_path: Path, name: str) -> None:
     file, make, words = SLOW[name]
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadFile, match=words):
         check_model(tmp_path, file, make())
 
 

@@ -27,7 +27,7 @@ from validation import SUMMARY, Evil, Place, check_model, make_task, png
 
 from helpers.tasks.definitions import Task
 from helpers.tasks.judging import files, pickles
-from helpers.tasks.judging.pickles import Refused, Scan
+from helpers.tasks.judging.pickles import BadFile, Scan
 
 
 @pytest.fixture
@@ -48,13 +48,13 @@ def write_model(path: Path, model: Any = None, **options: Any) -> bytes:
 def test_models_of_scikit_learn_are_accepted(tmp_path: Path, compress: Any) -> None:
     content = write_model(tmp_path / "m.joblib", compress=compress)
     if compress == ("lzma", 3):
-        with pytest.raises(Refused):  # a format without a mark
+        with pytest.raises(BadFile):  # a format without a mark
             check_model(tmp_path, "model.joblib", content)
         return
     check_model(tmp_path, "model.joblib", content)
     check_model(tmp_path, "model.pkl", content)
     for cut in (len(content) // 4, len(content) // 2, len(content) - 2):
-        with pytest.raises(Refused):
+        with pytest.raises(BadFile):
             check_model(tmp_path, "model.joblib", content[:cut])
 
 
@@ -120,15 +120,15 @@ BAD_PICKLES: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.timeout(60)
 def test_pickles_are_neither_trusted_nor_run(tmp_path: Path, name: str) -> None:
     make, words = BAD_PICKLES[name]
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadFile, match=words):
         check_model(tmp_path, "model.pkl", make())
     assert not Path(os.environ["HOME"], "ran").exists()
 
 
 def test_no_part_is_read_beyond_its_bound() -> None:
-    with pytest.raises(Refused, match="has a part of over 10 bytes"):
+    with pytest.raises(BadFile, match="has a part of over 10 bytes"):
         pickles.Bounded(io.BytesIO(bytes(100)), 10).read()
-    with pytest.raises(Refused, match="has a part of over 10 bytes"):
+    with pytest.raises(BadFile, match="has a part of over 10 bytes"):
         pickles.Bounded(io.BytesIO(bytes(100)), 10).read(2**62)
 
 
@@ -139,14 +139,14 @@ def test_the_evil_pickle_would_run_if_it_were_loaded() -> None:
 
 def test_a_pickle_hidden_in_joblibs_arrays_is_found(tmp_path: Path) -> None:
     content = write_model(tmp_path / "m.joblib", np.array([1, Evil(), 2.5], dtype=object))
-    with pytest.raises(Refused, match="imports '(posix|nt).system'"):
+    with pytest.raises(BadFile, match="imports '(posix|nt).system'"):
         check_model(tmp_path, "model.joblib", content)
     assert not Path(os.environ["HOME"], "ran").exists()
 
 
 def test_arrays_of_joblib_must_hold_numbers_that_differ(tmp_path: Path) -> None:
     for values in (np.zeros(50), np.array(["a", "b"]), np.array([True, False])):
-        with pytest.raises(Refused, match="holds no numbers"):
+        with pytest.raises(BadFile, match="holds no numbers"):
             check_model(tmp_path, "model.joblib", write_model(tmp_path / "m.joblib", values))
     content = write_model(tmp_path / "m.joblib", np.array([LogisticRegression(), 2], dtype=object))
     scan = Scan(pickles.Bounded(io.BytesIO(content)), pickles.MODELS, "")
@@ -155,7 +155,7 @@ def test_arrays_of_joblib_must_hold_numbers_that_differ(tmp_path: Path) -> None:
 
 def test_a_pickle_of_too_many_steps_is_not_followed_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickles, "MOST_OPCODES", 1000)
-    with pytest.raises(Refused, match="is a pickle of over 1000 steps"):
+    with pytest.raises(BadFile, match="is a pickle of over 1000 steps"):
         check_model(tmp_path, "model.pkl", b"\x80\x04" + b"N0" * 600 + b".")
 
 
@@ -164,7 +164,7 @@ def test_a_bomb_of_zeros_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pickles, "LARGEST_WHOLE", 4 * 2**20)
     content = write_model(tmp_path / "m.joblib", np.zeros(10**6), compress=3)
     assert len(content) < 50_000
-    with pytest.raises(Refused, match="in all"):
+    with pytest.raises(BadFile, match="in all"):
         check_model(tmp_path, "model.joblib", content)
 
 
@@ -227,7 +227,7 @@ def test_sound_models_are_accepted_and_cut_ones_are_not(tmp_path: Path, name: st
     content = make()
     check_model(tmp_path, file, content)
     for cut in (1, 5, len(content) // 2, len(content) - 1):
-        with pytest.raises(Refused):
+        with pytest.raises(BadFile):
             check_model(tmp_path, file, content[:cut])
 
 
@@ -260,7 +260,7 @@ BAD_MODELS = {
 @pytest.mark.timeout(20)
 def test_unsound_models_are_refused(tmp_path: Path, name: str) -> None:
     file, make, words = BAD_MODELS[name]
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadFile, match=words):
         check_model(tmp_path, file, make())
     assert not Path(os.environ["HOME"], "ran").exists()
 
@@ -326,7 +326,7 @@ def test_state_dicts_of_torch_are_accepted(tmp_path: Path) -> None:
     check_model(tmp_path, "model.pth", content)
     check_model(tmp_path, "model.pt", torch_file({"epoch": 3, "model": STATE, "lr": 0.1}, TENSORS))
     for cut in (30, len(content) // 2, len(content) - 5):
-        with pytest.raises(Refused):
+        with pytest.raises(BadFile):
             check_model(tmp_path, "model.pth", content[:cut])
 
 
@@ -346,7 +346,7 @@ BAD_TORCH = {
 @pytest.mark.parametrize("name", BAD_TORCH)
 def test_unsound_files_of_torch_are_refused(tmp_path: Path, name: str) -> None:
     make, words = BAD_TORCH[name]
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadFile, match=words):
         check_model(tmp_path, "model.pth", make())
     assert not Path(os.environ["HOME"], "ran").exists()
 
@@ -355,12 +355,12 @@ def test_unsound_files_of_torch_are_refused(tmp_path: Path, name: str) -> None:
 def test_zip_bombs_are_not_unpacked(tmp_path: Path) -> None:
     big = archive({f"{n}.npy": bytes(2**20) for n in range(8)}, zipfile.ZIP_DEFLATED)
     at = big.rfind(b"PK\x01\x02")  # the last entry of the directory: unpacked size at 24
-    with pytest.raises(Refused, match="unpacks to more than"):
+    with pytest.raises(BadFile, match="unpacks to more than"):
         check_model(tmp_path, "model.npz", big[: at + 24] + b"\xfe\xff\xff\xff" + big[at + 28 :])
     many = archive({f"{n:0200d}": b"" for n in range(70_000)})
     assert len(many) > 30 * 2**20
     started = time.monotonic()
-    with pytest.raises(Refused, match="has a part of over 16777216 bytes"):
+    with pytest.raises(BadFile, match="has a part of over 16777216 bytes"):
         check_model(tmp_path, "model.npz", many)
     assert time.monotonic() - started < 10
 

@@ -19,7 +19,7 @@ from PIL import Image
 from validation import SUMMARY, Place, check, make_task, plot, png
 
 from helpers.tasks.definitions import Task
-from helpers.tasks.judging.pickles import Refused
+from helpers.tasks.judging.pickles import BadFile
 from helpers.tasks.judging.results import MOST_ENTRIES, Results
 
 
@@ -112,7 +112,7 @@ def test_a_file_replaced_while_it_is_opened_is_not_followed(place: Place, monkey
 
         with Results(place.results, place.results / "hidden") as results:
             monkeypatch.setattr(os, "stat", looked_at)
-            with pytest.raises(Refused):
+            with pytest.raises(BadFile):
                 results.open("a.txt")
             monkeypatch.undo()
         wanted.unlink()
@@ -130,14 +130,14 @@ def test_nothing_behind_a_linked_folder_is_seen(place: Place, tmp_path: Path) ->
     with Results(place.results) as results:
         assert results.names() == ["more", "plots/b.png"]
         for name in ("more/p.png", "../p.png", "none/p.png", "plots"):
-            with pytest.raises(Refused):
+            with pytest.raises(BadFile):
                 results.open(name)
     for name in os.listdir(place.results / "plots"):
         os.unlink(place.results / "plots" / name)
     os.rmdir(place.results / "plots")
     with Results(place.results) as results:
         (place.results / "plots").symlink_to(tmp_path)
-        with pytest.raises(Refused):
+        with pytest.raises(BadFile):
             results.open("plots/p.png")
 
 
@@ -222,7 +222,7 @@ BAD_FILES = [
 
 @pytest.mark.parametrize(("name", "content", "words"), BAD_FILES)
 def test_files_are_refused_for_what_they_are(name: str, content: bytes | str, words: str) -> None:
-    with pytest.raises(Refused, match=words.replace("(", r"\(")):
+    with pytest.raises(BadFile, match=words.replace("(", r"\(")):
         check(name, content)
 
 
@@ -254,7 +254,7 @@ def test_deep_and_long_json_is_quick() -> None:
     ):
         try:
             check("a.json", content)
-        except Refused:
+        except BadFile:
             pass
     assert time.monotonic() - started < 5
 
@@ -264,12 +264,12 @@ def test_a_text_is_about_the_task_in_words_of_its_own() -> None:
         f"Instruction {n} says quite a lot about features." for n in range(9)
     )
     known += " Train a model with every row, look at accuracy and predictions, then write a submission and a summary to a file now 1."
-    with pytest.raises(Refused, match="repeats the task's own description"):
+    with pytest.raises(BadFile, match="repeats the task's own description"):
         check("a.md", known, known)
-    with pytest.raises(Refused, match="repeats the task's own description"):
+    with pytest.raises(BadFile, match="repeats the task's own description"):
         check("a.md", "My Report 2. " + known.upper(), known)
     lorem = "Lorem ipsum dolor sit amet 1 consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore magna"
-    with pytest.raises(Refused, match="isn't about the task"):
+    with pytest.raises(BadFile, match="isn't about the task"):
         check("a.md", lorem + " aliqua enim minim veniam quis nostrud", known)
     check("a.md", SUMMARY, known)
 
@@ -352,7 +352,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_images_that_show_nothing_are_refused(name: str) -> None:
     make, words = BAD_IMAGES[name]
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadFile, match=words):
         check("a.png", make())
 
 
@@ -361,7 +361,7 @@ def test_a_bomb_of_pixels_is_not_unpacked() -> None:
     size = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
 
     chunk = struct.pack(">I", 13) + b"IHDR" + size + struct.pack(">I", zlib.crc32(b"IHDR" + size))
-    with pytest.raises(Refused):
+    with pytest.raises(BadFile):
         check("a.png", head + chunk + png()[33:])
 
 

@@ -17,8 +17,8 @@ from helpers.cluster.doctor import probes as doctor_jobs
 from helpers.cluster.doctor import table as doctor_table
 from helpers.cluster.doctor.findings import Finding
 from helpers.cluster.doctor.probes import Probe
-from helpers.config import sites
-from helpers.config.sites import Site
+from helpers.config import entries, layers, sites
+from helpers.config.schema import Site
 from helpers.jobs.follow import follow
 from helpers.jobs.kinds.doctor import Doctor, Watch
 from helpers.jobs.marks import Marks
@@ -39,7 +39,7 @@ def plan(site: Site, name: str, gpu: bool, wanted: tuple[str, ...], wait: int, o
     """
     here = login.Here(site, wanted)
     for model in wanted:
-        sites.model(model, site)
+        entries.model(model, site)
     if gpu and not (site.gpu.per_node and site.scheduler.kind == "slurm"):
         raise ConfigError(
             [f"--gpu: site {site.name} has no GPUs to ask its scheduler for (gpu.per_node, scheduler.kind)."]
@@ -154,7 +154,7 @@ def _write(record: dict[str, Any], found: list[Finding]) -> list[Finding]:
         return found
     path = sites.site_file(record["given"])
     write.put(path, sure)
-    _say(f"wrote into {sites.shown(path)}: {', '.join(f'{key}: {value}' for key, value in sure.items())}")
+    _say(f"wrote into {layers.shown(path)}: {', '.join(f'{key}: {value}' for key, value in sure.items())}")
     return [findings.written(one) if one.value is not None else one for one in found]
 
 

@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from helpers.cluster.doctor.findings import FAILURE, NOT_CHECKED, OK, WARNING, Finding, check
-from helpers.config import sites
-from helpers.config.sites import Model, Site
+from helpers.config import entries, layers, sites
+from helpers.config.schema import Model, Site
 from helpers.images import build as images
 from helpers.images import mlebench_source, weights
 from helpers.lib import private, room
 from helpers.lib.errors import Infrastructure
-from helpers.scheduler import limits
+from helpers.scheduler import cluster as limits
 
 LEAST_FREE_GB = 0.2  # with less, run_workflow.sh begins nothing
 FEW_GB = 10.0  # a few runs
@@ -56,7 +56,7 @@ class Here:
 
     @cached_property
     def models(self) -> dict[str, Model]:
-        return sites.models(self.site)
+        return entries.models(self.site)
 
     def state(self, model: str) -> str:
         """How bad it is that a model can't be used."""
@@ -217,7 +217,7 @@ def keys(here: Here) -> Iterator[Finding]:
         for name, model in here.models.items()
         if model.engine == "external"
         and model.api_key_variable
-        and not (os.environ.get(model.api_key_variable) or sites.dotenv(model.api_key_variable))
+        and not (os.environ.get(model.api_key_variable) or layers.dotenv(model.api_key_variable))
     }
     for name in (name for name in here.wanted if name in lacking):
         yield Finding(f"model {name}", FAILURE, f"{lacking[name]} is neither in .env nor set", "", "see .env.example")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from helpers.cluster.doctor.findings import FAILURE, NOT_CHECKED, OK, WARNING, Finding, check
-from helpers.config.sites import Site
+from helpers.config.schema import Site
 from helpers.jobs.kinds.doctor import Report
 
 CLOCK_SECONDS = (5.0, 60.0)  # apart: a warning, as logs mislead; a failure, as certificates aren't valid yet

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers.cluster.doctor.login import NEEDED_IMAGES, Here, nearest, proxy_here
 from helpers.cluster.doctor.slurm import accepted
-from helpers.config.sites import Site
+from helpers.config.schema import Site
 from helpers.rendering import render
 from helpers.scheduler.query import SchedulerUnavailable, ask
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from helpers.cluster import facts
 from helpers.cluster.doctor.findings import FAILURE, OK, WARNING, Finding, check
 from helpers.cluster.doctor.login import NEEDED_MODEL, Here
-from helpers.config import sites
+from helpers.config import entries
 from helpers.lib.errors import Infrastructure
 from helpers.rendering import render
-from helpers.scheduler import limits
+from helpers.scheduler import cluster, limits
 from helpers.scheduler.query import SchedulerUnavailable, ask_all
 
 
@@ -58,7 +58,7 @@ def jobs(here: Here) -> Iterator[Finding]:
     if not here.answers:
         return
     served = [model for model in here.models.values() if model.engine != "external"]
-    files = render.site_files(here.site, served, [sites.agent("aide")])
+    files = render.site_files(here.site, served, [entries.agent("aide")])
     needed = (f"vllm_{NEEDED_MODEL}", *(f"vllm_{name}" for name in here.wanted), "grading_server", "agent_aide")
     scripts = {name.removeprefix("slurm_"): text for name, text in files.items() if name.endswith(".sh")}
     good = []
@@ -83,7 +83,7 @@ def accepted(scripts: dict[str, str]) -> dict[str, str | None]:
         for name, text in scripts.items():
             Path(folder, name).write_text(text, encoding="utf-8")
         commands = [("sbatch", "--test-only", str(Path(folder, name))) for name in scripts]
-        answers = ask_all(*commands, seconds=limits.Cluster.SECONDS)
+        answers = ask_all(*commands, seconds=cluster.Cluster.SECONDS)
     found: dict[str, str | None] = {}
     for name, said in zip(scripts, answers, strict=True):
         if isinstance(said, SchedulerUnavailable) and facts.NO_ANSWER.search(str(said)):

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from helpers.config.sites import shown
+from helpers.config.layers import shown
 from helpers.lib.errors import ConfigError
 
 BY = "site.sh doctor --write"

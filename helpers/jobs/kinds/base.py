@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from helpers.config.asked import AskedSite
 from helpers.jobs.fleet import JOB_ID, Fleet, submitted
 from helpers.jobs.summary import Summary
 from helpers.lib import disk
@@ -20,39 +21,6 @@ from helpers.scheduler import reasons
 from helpers.scheduler.query import Job, Scheduler
 
 KINDS = ("workflow.Workflow", "grading.Grading", "preparation.Preparation", "notebook.Notebook", "doctor.Doctor")
-
-
-class Refused(Exception):
-    """A request that can't be met; `code` is the exit code."""
-
-    def __init__(self, message: str, code: int = 2):
-        super().__init__(message)
-        self.code = code
-
-
-class Site:
-    """The site of the person who asks, loaded when first asked for: jobs that name their own need none. Raises Refused."""
-
-    def __init__(self, name: str | None = None, overrides: list[str] | None = None):
-        self.name, self.overrides = name, overrides
-
-    @cached_property
-    def _loaded(self) -> Any:
-        from helpers.config import sites
-        from helpers.lib import errors
-
-        try:
-            return sites.load_site(sites.pick_site(self.name), self.overrides)
-        except errors.ConfigError as error:
-            raise Refused("\n".join(error.problems)) from error
-
-    @property
-    def scheduler(self) -> tuple[str, str]:
-        return self._loaded.scheduler.kind, self._loaded.paths.address_dir
-
-    @property
-    def runs(self) -> Path:
-        return Path(self._loaded.paths.runs)
 
 
 @dataclass(frozen=True)
@@ -84,7 +52,7 @@ class Kind:
     ITEMS = "tasks"  # what `status --json` calls the items
     PARTS: tuple[str, ...] = ()  # of its jobs, in the order in which to read their logs
 
-    def __init__(self, path: Path, site: Site, only: str | None = None):
+    def __init__(self, path: Path, site: AskedSite, only: str | None = None):
         self.path, self.only = path, only
         self.record = disk.read_json(path / self.RECORD) or {}
         self.config = section(self.record, "config")

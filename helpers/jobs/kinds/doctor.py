@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helpers.config.asked import AskedSite
 from helpers.jobs.fleet import DOUBT_SECONDS, submitted
-from helpers.jobs.kinds.base import Entry, Kind, Site, section
+from helpers.jobs.kinds.base import Entry, Kind, section
 from helpers.jobs.marks import Marks
 from helpers.lib import text as text_module
 from helpers.scheduler import reasons
@@ -64,7 +65,7 @@ class Doctor(Kind):
     RECORD, MARK, COMMAND, PARTS = "doctor.json", "-UTC_doctor", "scripts_hpc/site.sh doctor", ("probe",)
     WATCHER = "helpers.cluster.doctor.cli"
 
-    def __init__(self, path: Path, site: Site, only: str | None = None):
+    def __init__(self, path: Path, site: AskedSite, only: str | None = None):
         super().__init__(path, site)
         self.marks = Marks(str(self.record.get("nonce")), section(self.record, "folders"))
         self.probes: dict[str, dict[str, Any]] = section(self.record, "probes")
@@ -95,7 +96,7 @@ class Watch(Doctor):
     PAUSE = 0.15
 
     def __init__(self, path: Path, conclude: Callable[[Watch], int]):
-        super().__init__(path, Site())
+        super().__init__(path, AskedSite())
         self.conclude = conclude
         self.until = time.monotonic() + 60 * float(self.record.get("wait_minutes") or 10)
         self.interrupted, self.beaten = False, 0.0

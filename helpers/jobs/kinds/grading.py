@@ -86,7 +86,7 @@ class Grading(Workflow):
 
     def attach(self, as_json: bool, emit: Any) -> int:
         from helpers.jobs.watch import Watch, watch
-        from helpers.runs.export import rows_of
+        from helpers.runs.collection import rows_of
 
         class Watched(Grading, Watch):
             def rows(self) -> list[dict[str, Any]]:

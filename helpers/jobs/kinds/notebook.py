@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from helpers.config.asked import AskedSite
 from helpers.jobs import fleet
 from helpers.jobs.fleet import submitted
 from helpers.jobs.follow import Never
-from helpers.jobs.kinds.base import Entry, Kind, Refused, Site
+from helpers.jobs.kinds.base import Entry, Kind
 from helpers.lib import text
+from helpers.lib.errors import Refused
 from helpers.scheduler import reasons
 from helpers.scheduler.query import SchedulerUnavailable
 
@@ -22,7 +24,7 @@ class Notebook(Kind):
 
     RECORD, MARK, COMMAND, PARTS = "notebook.json", "-UTC_notebook", "scripts_hpc/run_notebook.sh", ("notebook",)
 
-    def __init__(self, path: Path, site: Site, only: str | None = None):
+    def __init__(self, path: Path, site: AskedSite, only: str | None = None):
         super().__init__(path, site)
         name = f"notebook on {self.record.get('task') or 'a task'}"
         self.entries = [Entry(job, "notebook", name) for _, job in submitted(path)]
@@ -59,7 +61,7 @@ class Notebook(Kind):
 
 def never(folder: Path) -> str | None:
     """Why a notebook's job will never start, from two looks at it; None where it may. Raises SchedulerUnavailable."""
-    one, judge = Notebook(folder, Site()), Never()
+    one, judge = Notebook(folder, AskedSite()), Never()
     for pause in (0.0, fleet.DOUBT_SECONDS):
         time.sleep(pause)
         one.look()

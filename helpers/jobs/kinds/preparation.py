@@ -15,13 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from helpers.config.asked import AskedSite
 from helpers.data import layout
 from helpers.jobs.fleet import submitted
 from helpers.jobs.follow import follow
-from helpers.jobs.kinds.base import Entry, Kind, Refused, Site
+from helpers.jobs.kinds.base import Entry, Kind
 from helpers.lib import disk
 from helpers.lib import text as text_module
-from helpers.lib.errors import ConfigError
+from helpers.lib.errors import ConfigError, Refused
 from helpers.prepare.one import Outcome
 from helpers.prepare.report import Report, log
 from helpers.scheduler import reasons
@@ -54,7 +55,7 @@ class Preparation(Kind):
 
     RECORD, MARK, COMMAND, PARTS = RECORD, "-UTC_prepare", "scripts_hpc/prepare_tasks.sh", ("prepare",)
 
-    def __init__(self, path: Path, site: Site, only: str | None = None):
+    def __init__(self, path: Path, site: AskedSite, only: str | None = None):
         super().__init__(path, site)
         try:
             self.paths: dict[str, Any] = self.config["paths"]
@@ -258,7 +259,7 @@ class Watch(Preparation):
     def __init__(self, folder: Path):
         if not (folder / RECORD).exists():
             raise ConfigError([f"{folder}: no {RECORD} in it: not a preparation of prepare_tasks.sh."])
-        super().__init__(folder, Site())
+        super().__init__(folder, AskedSite())
         self.reachable, self.interrupted = True, False
         self.reasons = set(EVERYDAY)  # that were told, or needn't be
         self.report = self._open_report()

@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from helpers.config.asked import AskedSite
 from helpers.jobs import progress
 from helpers.jobs.fleet import JOB_ID, submitted
-from helpers.jobs.kinds.base import Entry, Kind, Site, section
+from helpers.jobs.kinds.base import Entry, Kind, section
 from helpers.jobs.summary import Result, Summary, summaries
 from helpers.lib import disk, folders, text
 from helpers.runs import metadata
@@ -50,7 +51,7 @@ class Workflow(Kind):
     WATCHER = "helpers.jobs.watch"
     LOG_FOLDERS, OTHER_LOGS = ("logs", "../logs"), "../*/logs"  # beside all runs: a job submitted by hand
 
-    def __init__(self, path: Path, site: Site, only: str | None = None):
+    def __init__(self, path: Path, site: AskedSite, only: str | None = None):
         super().__init__(path, site, only)
         self.jobs = jobs_of(path, self.record)
         self.looks = progress.Looks()
@@ -166,7 +167,7 @@ class Workflow(Kind):
 
     def note_jobs(self) -> None:
         """Put the jobs into the record, and a folder in place for each run that has none."""
-        from helpers.jobs.workflow import submitted as note
+        from helpers.jobs.submitted import submitted as note
 
         pairs = [[role, str(self.jobs[role])] for role in SERVERS if self.jobs.get(role)]
         note(self.path, [*pairs, *(["agent", agent] for agent in self.jobs["agents"])])

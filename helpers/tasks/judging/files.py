@@ -2,7 +2,7 @@
 
 Nothing in a file is ever executed, and what a hostile file can make its reader hold or do is bounded where it can be; libraries
 for images and archives have no such bounds, so the judge calls all of this in a process that may be ended (helpers/lib/bounded.py).
-What doesn't count raises Refused, whose message goes on from the file's name.
+What doesn't count raises BadFile, whose message goes on from the file's name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from helpers.tasks.judging import model_files
-from helpers.tasks.judging.pickles import MB, Refused
+from helpers.tasks.judging.pickles import MB, BadFile
 from helpers.tasks.judging.results import suffix
 
 CSV, JSON, IMAGES, TEXTS = {".csv"}, {".json"}, {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}, {".md", ".txt"}
@@ -27,7 +27,7 @@ FEWEST_WORDS = 20
 
 
 def check_output(file: BinaryIO, name: str, known_text: str = "") -> Any:
-    """Check that an open file is what its name promises. Raises Refused.
+    """Check that an open file is what its name promises. Raises BadFile.
 
     known_text: what the agent was given to read; a text must be about it, but no copy. Returns what another output mustn't
     share: an image's thumbnail, a text's words; None for other kinds.
@@ -45,25 +45,25 @@ def check_output(file: BinaryIO, name: str, known_text: str = "") -> Any:
         if ending in MODELS:
             return model_files.check_model(file, ending)
         return _check_other(file)
-    except (Refused, MemoryError):
+    except (BadFile, MemoryError):
         raise
     except Exception as error:  # what hostile bytes make a parser raise can't be listed
-        raise Refused(f"can't be read as {ending or 'a file'} ({type(error).__name__})") from None
+        raise BadFile(f"can't be read as {ending or 'a file'} ({type(error).__name__})") from None
 
 
 def decoded(content: bytes) -> str:
-    """A text in UTF-8. Raises Refused."""
+    """A text in UTF-8. Raises BadFile."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Refused("is not text in UTF-8") from None
+        raise BadFile("is not text in UTF-8") from None
     if "\0" in text:
-        raise Refused("is not text: it holds NUL characters")
+        raise BadFile("is not text: it holds NUL characters")
     return text
 
 
 def check_csv(file: BinaryIO) -> None:
-    """A table in UTF-8: a header, rows of as many fields, and not the same in all of them. Raises Refused."""
+    """A table in UTF-8: a header, rows of as many fields, and not the same in all of them. Raises BadFile."""
     rows, cells = 0, set()
     try:
         reader = filter(None, csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True))
@@ -72,21 +72,21 @@ def check_csv(file: BinaryIO) -> None:
             rows += 1
             cells.update(row[:100] if len(cells) < 2 else ())
             if len(row) != len(header):
-                raise Refused(f"row {rows} has {len(row)} fields, the header {len(header)}")
+                raise BadFile(f"row {rows} has {len(row)} fields, the header {len(header)}")
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Refused(f"is not a CSV file in UTF-8 ({error})") from None
+        raise BadFile(f"is not a CSV file in UTF-8 ({error})") from None
     if not rows:
-        raise Refused("has no rows")
+        raise BadFile("has no rows")
     if not any(map(str.strip, cells)) or (len(cells) == 1 and rows > 1):
-        raise Refused("holds the same in all rows and columns")
+        raise BadFile("holds the same in all rows and columns")
 
 
 def parse_json(content: bytes) -> Any:
-    """A JSON value; numbers come as floats. Raises Refused."""
+    """A JSON value; numbers come as floats. Raises BadFile."""
     try:
         return json.loads(decoded(content), parse_int=float)  # an integer of a million digits costs hours
     except (ValueError, RecursionError) as error:
-        raise Refused(f"is not valid JSON ({str(error)[:80]})") from None
+        raise BadFile(f"is not valid JSON ({str(error)[:80]})") from None
 
 
 def leaves(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -107,16 +107,16 @@ def leaves(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def check_json(content: bytes, is_log: bool = False) -> None:
-    """An object or a list with something in it; a log of training holds numbers that change. Raises Refused."""
+    """An object or a list with something in it; a log of training holds numbers that change. Raises BadFile."""
     value = parse_json(content)
     if not isinstance(value, (dict, list)):
-        raise Refused("holds neither an object nor a list")
+        raise BadFile("holds neither an object nor a list")
     found = [leaf for _, leaf in leaves(value)]
     numbers = {leaf for leaf in found if isinstance(leaf, float) and math.isfinite(leaf)}
     if not numbers and not any(isinstance(leaf, str) and leaf.strip() for leaf in found):
-        raise Refused("holds nothing: neither a number nor a text")
+        raise BadFile("holds nothing: neither a number nor a text")
     if is_log and len(numbers) < 3:
-        raise Refused("logs fewer than 3 different numbers")
+        raise BadFile("logs fewer than 3 different numbers")
 
 
 def words_of(text: str) -> list[str]:
@@ -125,18 +125,18 @@ def words_of(text: str) -> list[str]:
 
 
 def check_text(content: bytes, known_text: str = "") -> tuple[str, ...]:
-    """Prose with figures, about what the agent was given to read but in words of its own. Raises Refused; returns its words."""
+    """Prose with figures, about what the agent was given to read but in words of its own. Raises BadFile; returns its words."""
     text = decoded(content)
     words, known = words_of(text), words_of(known_text)
     if len(set(words)) < FEWEST_WORDS:
-        raise Refused(f"has {len(set(words))} different words; a report has at least {FEWEST_WORDS}")
+        raise BadFile(f"has {len(set(words))} different words; a report has at least {FEWEST_WORDS}")
     if not re.search(r"\d", text):
-        raise Refused("names no figure")
+        raise BadFile("names no figure")
     if repeats(words, known):
-        raise Refused("repeats the task's own description")
+        raise BadFile("repeats the task's own description")
     topics = {word for word in known if len(word) > 3}
     if topics and len(topics.intersection(words)) < 3:
-        raise Refused("isn't about the task: it shares fewer than 3 words with its description")
+        raise BadFile("isn't about the task: it shares fewer than 3 words with its description")
     return tuple(words)
 
 
@@ -151,16 +151,16 @@ def _phrases(words: Sequence[str], length: int = 4) -> Iterator[tuple[str, ...]]
 
 
 def check_image(file: BinaryIO, kind: str) -> Any:
-    """An image of that format which opens fully and shows something. Raises Refused; returns its thumbnail (grey, uint8)."""
+    """An image of that format which opens fully and shows something. Raises BadFile; returns its thumbnail (grey, uint8)."""
     import numpy as np
     from PIL import Image
 
     with Image.open(file, formats=[kind]) as image:
         width, height = image.size
         if min(width, height) < LEAST_SIDE:
-            raise Refused(f"is {width} x {height} pixels; at least {LEAST_SIDE} x {LEAST_SIDE} are needed")
+            raise BadFile(f"is {width} x {height} pixels; at least {LEAST_SIDE} x {LEAST_SIDE} are needed")
         if width * height > MOST_PIXELS:
-            raise Refused(f"is {width} x {height} pixels, more than the {MOST_PIXELS} that are read")
+            raise BadFile(f"is {width} x {height} pixels, more than the {MOST_PIXELS} that are read")
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.NEAREST)
         if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -182,9 +182,9 @@ def _refuse_blank(pixels: Any) -> None:
     rows, columns = (np.array_split(np.arange(size), 8) for size in drawn.shape)
     cells = sum(drawn[row[0] : row[-1] + 1, column[0] : column[-1] + 1].any() for row in rows for column in columns)
     if drawn.mean() < 0.005 or cells < 16 or np.count_nonzero(counts) < 3:
-        raise Refused("is blank, or nearly so")
+        raise BadFile("is blank, or nearly so")
     if (codes[:, 1:] == codes[:, :-1]).mean() < 0.05 and (codes[1:] == codes[:-1]).mean() < 0.05:
-        raise Refused("is noise")
+        raise BadFile("is noise")
 
 
 def look_alike(one: Any, other: Any) -> bool:
@@ -200,4 +200,4 @@ def _check_other(file: BinaryIO) -> None:
     while piece := file.read(MB):
         if piece.strip(first):
             return
-    raise Refused("holds one byte over and over")
+    raise BadFile("holds one byte over and over")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.tasks.judging.files import leaves, words_of
-from helpers.tasks.judging.pickles import Refused
+from helpers.tasks.judging.pickles import BadFile
 
 ID, TARGET = "id", "target"
 FEW_VALUES = 20  # a column of fewer different values has classes, and its quantiles are no finding
@@ -172,7 +172,7 @@ class Table:
 def check_statistics(content: Any, table: Table) -> None:
     """Parsed JSON must hold {column: {statistic: value}} or {statistic: {column: value}}, at any depth, and be right.
 
-    Raises Refused unless two of mean, std, var, median, min, max and quartiles are right for four of five columns of numbers,
+    Raises BadFile unless two of mean, std, var, median, min, max and quartiles are right for four of five columns of numbers,
     and half of all that is claimed is.
     """
     right: dict[str, set[str]] = {}
@@ -188,11 +188,11 @@ def check_statistics(content: Any, table: Table) -> None:
     moments = {"mean", "std", "var", "median", "min", "max", "q1", "q3"}
     enough = sum(len(right.get(column, set()) & moments) >= 2 for column in wanted)
     if enough < 0.8 * len(wanted):
-        raise Refused(
+        raise BadFile(
             f"has the right statistics of {enough} of the {len(wanted)} columns of train.csv that hold numbers"
         )
     if sum(map(len, right.values())) * 2 < claims:
-        raise Refused(f"is wrong in most of its {claims} statistics of train.csv")
+        raise BadFile(f"is wrong in most of its {claims} statistics of train.csv")
 
 
 def _claims(content: Any, columns: set[str]) -> Iterator[tuple[str, str, float]]:
@@ -208,7 +208,7 @@ def _claims(content: Any, columns: set[str]) -> Iterator[tuple[str, str, float]]
 def check_findings(text: str, table: Table) -> int:
     """How many findings a report holds: list items or paragraphs that name a column and a figure which is true of it.
 
-    Findings that differ in columns and figures only, or rest on the same statistic, count once. Raises Refused where fewer
+    Findings that differ in columns and figures only, or rest on the same statistic, count once. Raises BadFile where fewer
     than half of those with columns and figures are true.
     """
     candidates = true = 0
@@ -221,7 +221,7 @@ def check_findings(text: str, table: Table) -> int:
             continue
         candidates += 1
         if candidates > MOST_FINDINGS or len(figures) > MOST_FIGURES:
-            raise Refused(f"has over {MOST_FINDINGS} findings, or one with over {MOST_FIGURES} figures")
+            raise BadFile(f"has over {MOST_FINDINGS} findings, or one with over {MOST_FIGURES} figures")
         statistics = list(table.statistics(columns))
         matches = [[found.key for found in statistics if found.matches(*figure)] for figure in figures]
         if sum(map(bool, matches)) * 2 < len(figures):
@@ -232,7 +232,7 @@ def check_findings(text: str, table: Table) -> int:
             said.append(words)
             known |= keys
     if true * 2 < candidates:
-        raise Refused(f"has {candidates} findings with figures of columns, of which {true} agree with train.csv")
+        raise BadFile(f"has {candidates} findings with figures of columns, of which {true} agree with train.csv")
     return len(said)
 
 

@@ -20,7 +20,7 @@ from helpers.grading.report import InvalidSubmission
 from helpers.lib import bounded
 from helpers.tasks.judging import files
 from helpers.tasks.judging.findings import Table, check_findings, check_statistics
-from helpers.tasks.judging.pickles import MB, Refused
+from helpers.tasks.judging.pickles import MB, BadFile
 from helpers.tasks.judging.results import Results, printable, same_content, suffix
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ class Judge:
         self._until = time.monotonic() + SECONDS_IN_ALL
 
     def _bounded(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what reads an agent's file, in a process that may be ended. Raises Refused, and what it raises."""
+        """Call what reads an agent's file, in a process that may be ended. Raises BadFile, and what it raises."""
         left = self._until - time.monotonic()
         if left <= 0:
-            raise Refused(f"isn't read: reading those before took over {SECONDS_IN_ALL:g} s")
+            raise BadFile(f"isn't read: reading those before took over {SECONDS_IN_ALL:g} s")
         try:
             return bounded.call(function, *arguments, seconds=min(left, SECONDS_A_FILE), memory=MEMORY)
         except bounded.Exceeded as error:
-            raise Refused(str(error)) from None
+            raise BadFile(str(error)) from None
 
     def judge(self) -> None:
         """Judge all of it. Raises Unevaluable, GradingError and OSError."""
@@ -96,7 +96,7 @@ class Judge:
             self._verdict.scores, self._verdict.criteria, self._verdict.feedback, self._submission_problem = (
                 self._bounded(self._judged_submission, grader, results)
             )
-        except (Refused, InvalidSubmission) as error:
+        except (BadFile, InvalidSubmission) as error:
             self._submission_problem = str(error)
             self._verdict.scores["skill"] = 0.0
             self._verdict.feedback.append(f"{SUBMISSION}: {error}")
@@ -106,7 +106,7 @@ class Judge:
     def _judged_submission(
         self, grader: own_task.OwnTask, results: Results
     ) -> tuple[dict[str, float], dict[str, bool], list[str], str | None]:
-        """Scores, criteria, feedback, and what is wrong with it. Raises Refused, InvalidSubmission and GradingError."""
+        """Scores, criteria, feedback, and what is wrong with it. Raises BadFile, InvalidSubmission and GradingError."""
         content = results.read(SUBMISSION, grader.largest_file)
         truth, predicted = grader.parsed(io.BytesIO(content))
         self._refuse_guesses(grader, predicted)
@@ -127,13 +127,13 @@ class Judge:
 
     def _refuse_guesses(self, grader: own_task.OwnTask, predicted: Any) -> None:
         if (predicted == predicted[0]).all():
-            raise Refused("predicts the same for all rows")
+            raise BadFile("predicts the same for all rows")
         try:
             _, sample = grader.parsed(self._prepared / "public" / "sample_submission.csv")
         except InvalidSubmission:
             return
         if (predicted == sample).all():
-            raise Refused("is the sample submission")
+            raise BadFile("is the sample submission")
 
     def _judge_bound(
         self, grader: own_task.OwnTask, content: bytes, key: str, metric: Metric, is_minimum: bool, bound: float
@@ -190,16 +190,16 @@ class Judge:
                 self._check(results, name, pattern)
                 self._sound.append(name)
                 return printable(name), []
-            except Refused as error:
+            except BadFile as error:
                 problems.append(f"{printable(name)}: {error}")
         return None, problems
 
     def _check(self, results: Results, name: str, pattern: str = "") -> None:
-        """Check one output, and that it isn't another one again. Raises Refused."""
+        """Check one output, and that it isn't another one again. Raises BadFile."""
         if name == SUBMISSION and self._submission_problem:
-            raise Refused("doesn't count, for the reason above")
+            raise BadFile("doesn't count, for the reason above")
         if pattern.startswith("model") and pattern.endswith(".*") and suffix(name) not in files.MODELS:
-            raise Refused(f"is no kind of model file that can be checked: {', '.join(sorted(files.MODELS))}")
+            raise BadFile(f"is no kind of model file that can be checked: {', '.join(sorted(files.MODELS))}")
         self._load_given(name)
         trait = self._bounded(self._examined, results, name)
         if suffix(name) in files.IMAGES:
@@ -212,7 +212,7 @@ class Judge:
         _ = self._known_text, name in (STATISTICS, REPORT) and self._table
 
     def _examined(self, results: Results, name: str) -> Any:
-        """Check the content of one output; returns what no other may share, or None. Raises Refused."""
+        """Check the content of one output; returns what no other may share, or None. Raises BadFile."""
         with results.open(name) as file:
             self._refuse_copies(results, name, file)
             trait = files.check_output(file, name, self._known_text)
@@ -228,11 +228,11 @@ class Judge:
         for path in self._public:
             with open(path, "rb") as public:
                 if same_content(file, public):
-                    raise Refused(f"is a copy of the task's {path.name}")
+                    raise BadFile(f"is a copy of the task's {path.name}")
         for other in self._sound:
             with results.open(other) as found:
                 if same_content(file, found):
-                    raise Refused(f"is a copy of {printable(other)}")
+                    raise BadFile(f"is a copy of {printable(other)}")
 
     @cached_property
     def _public(self) -> list[Path]:
@@ -266,7 +266,7 @@ class Judge:
             if name not in self._images and len(self._images) < wanted and name not in self._criteria.required_outputs:
                 try:
                     self._check(results, name)
-                except Refused as error:
+                except BadFile as error:
                     self._verdict.feedback.append(f"{printable(name)}: {error}")
         count = len(self._images)
         self._verdict.decide(
@@ -281,7 +281,7 @@ class Judge:
             if REPORT not in self._texts:
                 self._check(results, REPORT)
             count = self._bounded(lambda: check_findings(files.decoded(results.read(REPORT)), self._table))
-        except Refused as error:
+        except BadFile as error:
             self._verdict.decide("required_insights", False, f"{REPORT} {error}")
             return
         reason = (
@@ -302,7 +302,7 @@ class Judge:
 def _refuse_alike(trait: Any, known: dict[str, Any], are_alike: Callable[[Any, Any], bool], words: str) -> None:
     twin = next((other for other, seen in known.items() if are_alike(trait, seen)), None)
     if twin is not None:
-        raise Refused(f"{words} {printable(twin)}")
+        raise BadFile(f"{words} {printable(twin)}")
 
 
 def _is_pattern(name: str) -> bool:
@@ -350,5 +350,5 @@ def _recorded_seconds(results_dir: Path, task_id: str) -> float | None:
             datetime.fromisoformat(record[key].replace("Z", "+00:00")) for key in ("agent_started_at", "agent_ended_at")
         )
         return (ended - started).total_seconds()
-    except (Refused, OSError, TypeError, KeyError, ValueError, AttributeError):
+    except (BadFile, OSError, TypeError, KeyError, ValueError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""Files of trained models: whether they are whole and hold numbers, found without loading them. What doesn't count raises Refused."""
+"""Files of trained models: whether they are whole and hold numbers, found without loading them. What doesn't count raises BadFile."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from helpers.tasks.judging.pickles import (
     MB,
     MODELS,
     NUMPY,
+    BadFile,
     Bounded,
     Import,
-    Refused,
     Scan,
     elements,
     varies,
@@ -45,9 +45,9 @@ TENSORS = "|".join(
 
 
 def check_model(file: BinaryIO, ending: str) -> None:
-    """Check an open file by the ending of its name, one of CHECKS. Raises Refused, and what parsers raise."""
+    """Check an open file by the ending of its name, one of CHECKS. Raises BadFile, and what parsers raise."""
     if not CHECKS[ending](file):
-        raise Refused("holds no numbers of a model: no array with different values")
+        raise BadFile("holds no numbers of a model: no array with different values")
 
 
 def _npy(file: Any) -> bool:
@@ -57,12 +57,12 @@ def _npy(file: Any) -> bool:
     try:
         shape, _, kind = readers[format.read_magic(file)](file)
     except (ValueError, KeyError) as error:
-        raise Refused(f"is no array of numpy ({str(error)[:80]})") from None
+        raise BadFile(f"is no array of numpy ({str(error)[:80]})") from None
     if kind.hasobject:
-        raise Refused("holds Python objects, which only pickle reads; save plain numbers")
+        raise BadFile("holds Python objects, which only pickle reads; save plain numbers")
     varied = varies(file, elements(shape) * kind.itemsize, kind.itemsize)
     if file.read(1):
-        raise Refused("goes on after its array")
+        raise BadFile("goes on after its array")
     return varied and kind.kind in "fiuc"
 
 
@@ -76,9 +76,9 @@ def _zip(file: Any) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(_Archive(file))
     except zipfile.BadZipFile as error:
-        raise Refused(f"is no complete zip archive ({error})") from None
+        raise BadFile(f"is no complete zip archive ({error})") from None
     if sum(part.file_size for part in archive.infolist()) > LARGEST_WHOLE:
-        raise Refused(f"unpacks to more than {LARGEST_WHOLE} bytes")
+        raise BadFile(f"unpacks to more than {LARGEST_WHOLE} bytes")
     return archive
 
 
@@ -93,7 +93,7 @@ def _safetensors(file: Any) -> bool:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, LARGEST_HEADER):
-        raise Refused("is no safetensors file: its header's length is impossible")
+        raise BadFile("is no safetensors file: its header's length is impossible")
     header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     end, varied = 0, False
@@ -101,11 +101,11 @@ def _safetensors(file: Any) -> bool:
         start, stop = part["data_offsets"]
         bits = int(re.fullmatch(r"BOOL|[A-Z]+(\d+)(?:_\w+)?", part["dtype"])[1] or 8)
         if start != end or (stop - start) * 8 != elements(part["shape"]) * bits:
-            raise Refused("has tensors whose places or sizes don't fit")
+            raise BadFile("has tensors whose places or sizes don't fit")
         varied |= varies(file, stop - start, max(bits // 8, 1))
         end = stop
     if 8 + length + end != size:
-        raise Refused("is cut off, or goes on after its tensors")
+        raise BadFile("is cut off, or goes on after its tensors")
     return varied
 
 
@@ -114,7 +114,7 @@ def _torch(file: Any) -> bool:
     with _zip(file) as archive:
         index = next((name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)), None)
         if index is None:
-            raise Refused("is not written by torch.save")
+            raise BadFile("is not written by torch.save")
         with archive.open(index) as data:
             scan = Scan(Bounded(data), re.compile(TENSORS), "save the state_dict, which holds tensors only")
         read: dict[str, bool] = {}
@@ -131,13 +131,13 @@ def _read_storage(archive: zipfile.ZipFile, folder: str, pid: Any, read: dict[st
         case _:
             width = None
     if width is None:
-        raise Refused("names a tensor in an unknown way")
+        raise BadFile("names a tensor in an unknown way")
     try:
         part = archive.getinfo(f"{folder}data/{key}")
     except KeyError:
-        raise Refused(f"lacks the bytes of tensor {key[:20]!r}") from None
+        raise BadFile(f"lacks the bytes of tensor {key[:20]!r}") from None
     if part.file_size != count * width:
-        raise Refused(f"has {part.file_size} bytes for tensor {key[:20]!r} instead of {count * width}")
+        raise BadFile(f"has {part.file_size} bytes for tensor {key[:20]!r} instead of {count * width}")
     if key not in read:
         with archive.open(part) as data:
             read[key] = varies(data, part.file_size, width)
@@ -186,11 +186,11 @@ def _onnx(file: Any) -> bool:
     """ModelProto: ir_version 1, graph 7; GraphProto: node 1, initializer 5; TensorProto: float_data 4, raw_data 9."""
     data = file.read(LARGEST_PART + 1)
     if len(data) > LARGEST_PART:
-        raise Refused(f"is an ONNX model of over {LARGEST_PART} bytes, which aren't read")
+        raise BadFile(f"is an ONNX model of over {LARGEST_PART} bytes, which aren't read")
     model = _fields(memoryview(data))
     graph = [field for number, value in model if number == 7 for field in _fields(value)]
     if not {1, 7} <= {number for number, _ in model} or 1 not in {number for number, _ in graph}:
-        raise Refused("is no ONNX model: it has no graph of nodes")
+        raise BadFile("is no ONNX model: it has no graph of nodes")
     tensors = [field for number, value in graph if number == 5 for field in _fields(value)]
     values = [bytes(value) for number, value in tensors if number in (4, 9)]
     return any(value.strip(value[:1]) for value in values)
@@ -203,14 +203,14 @@ def _fields(data: memoryview) -> list[tuple[int, Any]]:
         tag, at = _varint(data, at)
         wire, length = tag & 7, {1: 8, 5: 4}.get(tag & 7, 0)
         if len(found) == MOST_FIELDS:
-            raise Refused(f"is a message of over {MOST_FIELDS} fields")
+            raise BadFile(f"is a message of over {MOST_FIELDS} fields")
         if wire in (0, 2):
             length, at = _varint(data, at)
         if wire == 0:
             found.append((tag >> 3, length))
             continue
         if wire not in (1, 2, 5) or at + length > len(data):
-            raise Refused("is no ONNX model: it is cut off, or not made of protobuf messages")
+            raise BadFile("is no ONNX model: it is cut off, or not made of protobuf messages")
         found.append((tag >> 3, data[at : at + length]))
         at += length
     return found
@@ -223,7 +223,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         at += 1
         if data[at - 1] < 128:
             return value, at
-    raise Refused("is no ONNX model: it is not made of protobuf messages")
+    raise BadFile("is no ONNX model: it is not made of protobuf messages")
 
 
 CHECKS = {

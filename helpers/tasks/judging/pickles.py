@@ -1,7 +1,7 @@
 """What a pickle wants and holds, found without loading it: loading one runs what its author wrote.
 
 `Scan` follows the opcodes (https://docs.python.org/3/library/pickletools.html) and does nothing of what they say. It knows the
-bytes that joblib writes into the midst of a pickle. What doesn't count raises Refused.
+bytes that joblib writes into the midst of a pickle. What doesn't count raises BadFile.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LIBRARIES = (
 MODELS = re.compile("|".join((NUMPY, BUILTINS, LIBRARIES, re.escape(JOBLIB))))
 
 
-class Refused(Exception):
+class BadFile(Exception):
     """A file that doesn't count; the message goes on from its name: `is a link`."""
 
 
@@ -63,27 +63,27 @@ class Bounded:
     def _counted(self, data: bytes) -> bytes:
         self._read += len(data)
         if len(data) > self._largest_part or self._read > LARGEST_WHOLE:
-            raise Refused(f"has a part of over {self._largest_part} bytes, or {LARGEST_WHOLE} in all")
+            raise BadFile(f"has a part of over {self._largest_part} bytes, or {LARGEST_WHOLE} in all")
         return data
 
 
 def elements(shape: Any) -> int:
-    """How many elements an array of that shape has. Raises Refused for one that no array has."""
+    """How many elements an array of that shape has. Raises BadFile for one that no array has."""
     if len(shape) > MOST_DIMENSIONS:  # a product of a million numbers takes hours
-        raise Refused(f"has an array of over {MOST_DIMENSIONS} dimensions")
+        raise BadFile(f"has an array of over {MOST_DIMENSIONS} dimensions")
     return math.prod(shape)
 
 
 def varies(file: Any, count: int, width: int) -> bool:
-    """Read `count` bytes of elements of `width` bytes; whether they differ. Raises Refused where the file ends before."""
+    """Read `count` bytes of elements of `width` bytes; whether they differ. Raises BadFile where the file ends before."""
     if width > MB:  # they are read one by one at least
-        raise Refused("has elements of over a megabyte each")
+        raise BadFile("has elements of over a megabyte each")
     first, varied = b"", False
     step = max(MB // max(width, 1), 1) * width
     while count > 0:
         piece = file.read(min(step, count))
         if not piece:
-            raise Refused("is cut off")
+            raise BadFile("is cut off")
         first = first or piece[:width]
         varied = varied or piece != (first * (len(piece) // width + 1))[: len(piece)]
         count -= len(piece)
@@ -111,7 +111,7 @@ TAKERS = {opcode.name for opcode in pickletools.opcodes if opcode.stack_before}
 
 
 class Scan:
-    """A pickle, followed without executing it. Raises Refused where it is cut off or wants what `allowed` doesn't match.
+    """A pickle, followed without executing it. Raises BadFile where it is cut off or wants what `allowed` doesn't match.
 
     file: has read and readline, and bounds them. advice: ends the message about an import.
     imports: all that it wants. persistent: the ids that it names. has_numbers: whether there is an array with different values.
@@ -127,12 +127,12 @@ class Scan:
         try:
             for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
                 if number > MOST_OPCODES:
-                    raise Refused(f"is a pickle of over {MOST_OPCODES} steps")
+                    raise BadFile(f"is a pickle of over {MOST_OPCODES} steps")
                 self._step(opcode, argument)
-        except (Refused, MemoryError):
+        except (BadFile, MemoryError):
             raise
         except Exception as error:  # an opcode that isn't one, an empty stack, a value of the wrong kind
-            raise Refused(f"is no complete pickle ({str(error)[:60] or type(error).__name__})") from None
+            raise BadFile(f"is no complete pickle ({str(error)[:60] or type(error).__name__})") from None
 
     def _step(self, opcode: Any, argument: Any) -> None:
         name, stack = opcode.name, self._stack
@@ -147,7 +147,7 @@ class Scan:
         elif name.endswith("GET"):
             stack.append(self._memo[argument])
         elif name.startswith("EXT"):
-            raise Refused("is a pickle with extension codes")
+            raise BadFile("is a pickle with extension codes")
         else:
             below, above = self._pop(opcode)
             value = self._result(name, below, above, argument) if name in TAKERS else self._constant(name, argument)
@@ -203,7 +203,7 @@ class Scan:
 
     def _import(self, name: str) -> Import:
         if not self._allowed.fullmatch(name):
-            raise Refused(f"imports {name[:80].replace(' ', '.')!r}, which isn't known to be harmless; {self._advice}")
+            raise BadFile(f"imports {name[:80].replace(' ', '.')!r}, which isn't known to be harmless; {self._advice}")
         self.imports.add(name)
         return Import(name)
 
@@ -232,7 +232,7 @@ class Scan:
         kind, digits = re.fullmatch(r"([?a-zA-Z])(\d*)", state["dtype"].arguments[0]).groups()
         if kind == "O":
             if self._depth == DEEPEST:
-                raise Refused("nests pickles too deep")
+                raise BadFile("nests pickles too deep")
             inner = Scan(self._file, self._allowed, self._advice, self._depth + 1)
             self.imports |= inner.imports
             self.has_numbers |= inner.has_numbers

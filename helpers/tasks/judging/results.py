@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from helpers.tasks.judging.pickles import MB, Refused
+from helpers.tasks.judging.pickles import MB, BadFile
 
 FOLDER_ONLY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LARGEST = {
@@ -70,10 +70,10 @@ class Results:
             os.close(folder)
 
     def open(self, name: str, largest: int | None = None) -> BinaryIO:
-        """Open a file to read. Raises Refused where it is missing, a link, no regular file, hidden, empty or too large."""
+        """Open a file to read. Raises BadFile where it is missing, a link, no regular file, hidden, empty or too large."""
         *folders, last = name.split("/")
         if {"", ".", ".."}.intersection([*folders, last]):
-            raise Refused("is no path inside the results")
+            raise BadFile("is no path inside the results")
         try:
             with self._inside(folders) as folder:
                 self._refuse_special(os.stat(last, dir_fd=folder, follow_symlinks=False))
@@ -81,32 +81,32 @@ class Results:
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
                 file = os.fdopen(os.open(last, flags, dir_fd=folder), "rb")
         except FileNotFoundError:
-            raise Refused("is missing") from None
+            raise BadFile("is missing") from None
         except OSError as error:
-            raise Refused(f"can't be read ({error.strerror})") from None
+            raise BadFile(f"can't be read ({error.strerror})") from None
         try:
             info = os.fstat(file.fileno())
             self._refuse_special(info)
             limit = largest or LARGEST.get(suffix(name), LARGEST_OTHER)
             if info.st_size > limit:
-                raise Refused(f"has {info.st_size} bytes, more than the {limit} that are read")
+                raise BadFile(f"has {info.st_size} bytes, more than the {limit} that are read")
             if info.st_size == 0:
-                raise Refused("is empty")
-        except Refused:
+                raise BadFile("is empty")
+        except BadFile:
             file.close()
             raise
         return file
 
     def _refuse_special(self, info: os.stat_result) -> None:
         if stat.S_ISLNK(info.st_mode):
-            raise Refused("is a link; write the file itself")
+            raise BadFile("is a link; write the file itself")
         if not stat.S_ISREG(info.st_mode):
-            raise Refused("is not a regular file")
+            raise BadFile("is not a regular file")
         if _identity(info) in self._hidden:
-            raise Refused("is a hard link to hidden data")
+            raise BadFile("is a hard link to hidden data")
 
     def read(self, name: str, largest: int | None = None) -> bytes:
-        """The content of a file. Raises Refused as `open` does."""
+        """The content of a file. Raises BadFile as `open` does."""
         limit = largest or LARGEST.get(suffix(name), LARGEST_OTHER)
         with self.open(name, limit) as file:
             return file.read(limit)

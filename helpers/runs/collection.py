@@ -1,0 +1,201 @@
+"""All runs below some folders: which of them are tries of the same, and what each cost."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from helpers.lib import values
+from helpers.runs import costs
+from helpers.runs import metadata as metadata_module
+from helpers.runs.one import DAY, RUN_NAME, STAMP, OneRun, load, services, stamp
+
+TRIED_AGAIN = {"lost", "cancelled"}
+NOT_RUNS = {"jobs", "logs", "services"}
+DEPTH = 4  # folders below a given one that are searched for runs
+
+
+def _folders(path: str) -> dict[str, bool]:
+    """The names in a folder; True for real folders, not for links to one."""
+    with os.scandir(path) as entries:
+        return {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+
+
+def _has(path: str, name: str) -> bool:
+    return os.path.lexists(os.path.join(path, name))
+
+
+class Collection:
+    """All runs below the given folders. broken: a sentence for each file or folder that could not be read; notes: others."""
+
+    def __init__(self, paths: list[Any]):
+        self.broken: list[str] = []
+        self.notes: list[str] = []
+        self.now = time.time()
+        self._others: list[OneRun] = []  # not asked for, but they may share servers with those that are
+        self._wanted: dict[str, set[str] | None] = {}  # workflow's folder: names of the runs wanted, None for all
+        for path in paths:
+            self._search(os.path.realpath(path), DEPTH)
+        self.runs: list[OneRun] = []
+        self._services: dict[tuple[str, str], dict[str, Any]] = {}  # by the workflow's folder and job
+        self._owners: dict[tuple[str, str], str] = {}  # the workflow that has a server, by the folder beside and job
+        for group, names in self._wanted.items():
+            for run in self._read(group, self.broken):
+                if names is None or run.name in names:
+                    self.runs.append(run)
+                    if run.problems:
+                        self.broken.append(f"{run.folder}: {', '.join(run.problems)}")
+                else:
+                    self._others.append(run)
+        for group in self._neighbours():
+            self._others += self._read(group, [])
+        self._settle()
+
+    def _search(self, path: str, depth: int) -> None:
+        try:
+            names = _folders(path)
+        except OSError as error:
+            self.broken.append(f"{path}: {error.strerror}")
+            return
+        parent, name = os.path.split(path)
+        named = depth == DEPTH  # by the user, so it may be a run that has lost its metadata
+        if "workflow.json" in names or "_run-group_" in name:
+            self._wanted[path] = None
+        elif "run_metadata.json" in names or (named and name not in NOT_RUNS and _has(parent, "workflow.json")):
+            if (wanted := self._wanted.setdefault(parent, set())) is not None:
+                wanted.add(name)
+        elif any(is_folder and _has(os.path.join(path, one), "run_metadata.json") for one, is_folder in names.items()):
+            self._wanted[path] = None
+        elif depth:
+            for one in sorted(one for one, is_folder in names.items() if is_folder):
+                self._search(os.path.join(path, one), depth - 1)
+
+    def _read(self, group: str, broken: list[str]) -> list[OneRun]:
+        """The runs of a workflow, and what its servers noted."""
+        problems: list[str] = []
+        workflow = load(group, "workflow.json", problems, needed=True)
+        if problems == ["workflow.json is missing"]:
+            problems[0] += " (a job submitted by hand has none): commit, images and config are not known"
+        found = []
+        try:
+            found = [OneRun(f"{group}/{name}", workflow, self.now) for name in self._names(group, workflow)]
+            for job, record in services(group, problems).items():
+                self._services[group, job] = record
+                self._owners[os.path.dirname(group), job] = group
+        except OSError as error:
+            problems.append(error.strerror or "can't be read")
+        broken += [f"{group}: {problem}" for problem in problems]
+        return found
+
+    def _neighbours(self) -> Iterator[str]:
+        """Other workflows beside those asked for whose agents may have used the same servers: begun while one of these lived."""
+        lives: dict[str, tuple[float, float]] = {}
+        for run in self.runs:
+            for job in run.servers.values():
+                since, until = lives.get(run.place, (math.inf, 0.0))
+                first, last = self._life(run, job)
+                lives[run.place] = min(since, first), max(until, last)
+        for place, life in lives.items():
+            since, until = map(stamp, life)
+            try:
+                names = os.listdir(place)
+            except OSError:
+                continue
+            for name in sorted(names):
+                path = f"{place}/{name}"
+                if "_run-group_" in name and since <= name[: len(STAMP)] <= until and path not in self._wanted:
+                    yield path
+
+    def _life(self, run: OneRun, job: str) -> tuple[float, float]:
+        """When workflows that use a server can have begun: of one that left no note here, some days around this run."""
+        record = self._services.get((self._home(run, job), job))
+        began, ended = (values.seconds_of((record or {}).get(key)) for key in ("started_at", "ended_at"))
+        margin = DAY if record else 7 * DAY  # an agent may have waited in the queue
+        return (began or run.created) - margin, ended or self.now
+
+    def _home(self, run: OneRun, job: str) -> str:
+        """The folder of the workflow that a server belongs to; of one started by hand, the folder of all."""
+        return run.group if run.owns(job) else self._owners.get((run.place, job), run.place)
+
+    def _settle(self) -> None:
+        self.every = every = [*self.runs, *self._others]
+        for run in every:
+            run.homes = {job: self._home(run, job) for job in run.servers.values()}
+        silent = [run for run in every if run.agent_started is not None and not run.metadata.get("agent_ended_at")]
+        self.book = costs.Book([*self.runs, *silent])
+        for run in silent:
+            found = self.book.of(run, run.job_id, values.seconds_of(run.metadata.get("created_at")))
+            run.job_ended = None if found is None or found.start is None else found.start + found.seconds
+        self.notes += dict.fromkeys(self.book.complaints)
+        for run, cost in zip(every, costs.settle(every, self._services, self.book), strict=True):
+            run.cost = cost
+
+    def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
+        """The folders of runs that are there, and of those that should be: of every job that was submitted."""
+        jobs = values.section(workflow, "jobs").get("agents")
+        competition = values.text(workflow.get("competition")) or ""
+        submitted = (
+            {metadata_module.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
+        )
+        found = {name for name in submitted if "/" not in name}
+        for name, is_folder in _folders(group).items():
+            looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))
+            if name not in NOT_RUNS and (looks_so or (is_folder and _has(f"{group}/{name}", "run_metadata.json"))):
+                found.add(name)
+        return sorted(found, key=lambda name: (len(name), name))
+
+    def rows(self, keep_all: bool = False) -> list[dict[str, Any]]:
+        """A row an attempt, in the order in which they were found; with `keep_all` a row a run."""
+        return [row for _, row in self.named_rows(keep_all)]
+
+    def named_rows(self, keep_all: bool = False) -> list[tuple[list[str], dict[str, Any]]]:
+        """The rows, each with the names of the run that it shows and of those that it stands for."""
+        shown = self.attempts()
+        found = []
+        for one in self.runs:
+            run, tries = shown[id(one)]
+            if keep_all:
+                found.append(([one.identity], one.row() | {"attempts": len(tries)}))
+            elif run is one:
+                names = [one.identity, *(other.identity for other in tries if other is not one)]
+                found.append((names, one.row(tries) | {"attempts": len(tries)}))
+        return found
+
+    def attempts(self) -> dict[int, tuple[OneRun, list[OneRun]]]:
+        """For each run, by its id(): the one that stands for it in the table, and all tries of that."""
+        same: dict[tuple[Any, ...], list[OneRun]] = {}
+        for run in self.runs:
+            same.setdefault(run.key, []).append(run)
+        shown: dict[int, tuple[OneRun, list[OneRun]]] = {}  # each run to the one that stands for it
+        for its in same.values():
+            for run, tries in list(_attempts(its)):
+                shown |= {id(one): (run, tries) for one in tries}
+        return shown
+
+    def server(self, run: OneRun, job: str) -> dict[str, Any]:
+        """What a server that a run used noted of itself; empty where that is not here."""
+        return self._services.get((run.homes.get(job, ""), job)) or {}
+
+
+def _attempts(same: list[OneRun]) -> Iterator[tuple[OneRun, list[OneRun]]]:
+    """The attempts among the runs of one key, each with all its tries: itself, and the lost and cancelled ones before it."""
+    tries: list[OneRun] = []
+    last = None
+    for run in sorted(same, key=lambda run: (run.created, run.folder)):
+        tries.append(run)
+        if run.state not in TRIED_AGAIN:
+            last = (run, tries)
+            yield last
+            tries = []
+    if last:
+        last[1].extend(tries)
+    elif tries:
+        yield tries[-1], tries
+
+
+def rows_of(paths: list[Any], keep_all: bool = False) -> list[dict[str, Any]]:
+    """The rows of all runs below some folders, with a value or None for each of COLUMNS."""
+    return Collection(paths).rows(keep_all)
