@@ -54,13 +54,13 @@ started() { compgen -G "$BATS_TEST_TMPDIR/runs/.hab-doctor.*.cpu" >/dev/null; }
   nothing_left
 }
 
-@test "a clock an hour off, an old bash's words for its locale, and no curl on the node" {
+@test "a clock an hour off, and a locale that the node doesn't have" {
   mkdir "$BATS_TEST_TMPDIR/bin"
   printf '#!/bin/bash\n[[ $1 != +%%s.%%N || -z ${HAB_LOCAL_JOB:-} ]] || { echo $(($(/bin/date +%%s) + 3600)).0 && exit; }\nexec /bin/date "$@"\n' >"$BATS_TEST_TMPDIR/bin/date"
   chmod +x "$BATS_TEST_TMPDIR/bin/date"
   PATH=$BATS_TEST_TMPDIR/bin:$PATH doctor --json --set 'environment.variables={LC_ALL: xx_XX}'
   expect_status 3
-  row failure clocks | grep -E "^that of .* is 3(599|600) s or more ahead of this machine's\|scheduler.extra_sbatch\|"
+  row failure clocks | grep -E "^that of .* is 3(5[0-9][0-9]|600) s or more ahead of this machine's\|scheduler.extra_sbatch\|"
   row warning locale | grep -F '|environment.variables|LC_ALL: C.UTF-8'
   nothing_left
 }

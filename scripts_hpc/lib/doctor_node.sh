@@ -37,6 +37,7 @@ node::_facts() {
   for tool in "${NODE_TOOLS[@]}"; do command -v "$tool" >/dev/null || tell lacking "$tool"; done
   ! container::isolated || command -v "$RUNTIME" >/dev/null || tell lacking "$RUNTIME"
   for i in "${!LISTED[@]}"; do
+    # shellcheck disable=SC2012 # as helpers/doctor_jobs.py makes it
     tell listing "${LISTED_KEYS[i]} $(LC_ALL=C ls -A -- "${LISTED[i]}" 2>/dev/null | sha256sum | cut -d' ' -f1)"
   done
   memory=$(node::_memory)
@@ -141,8 +142,12 @@ node::_await() { # node::_await SECONDS: until NODE_PID has ended; code 1 where 
 node::_gpus() { # GPUs that can be opened in a container, as the model server sees them
   local image=mlebench-env
   [[ ! -r $IMAGES/vllm.sif ]] || image=vllm
-  [[ -r $IMAGES/$image.sif ]] && container::isolated || { tell gpus "$GPUS none no image to look from" && return 0; }
+  if [[ ! -r $IMAGES/$image.sif ]] || ! container::isolated; then
+    tell gpus "$GPUS none no image to look from"
+    return 0
+  fi
   set -m
+  # shellcheck disable=SC2034 # container.sh reads it
   (
     [[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[CUDA_VISIBLE_DEVICES]=$CUDA_VISIBLE_DEVICES
     [[ -z ${ROCR_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[ROCR_VISIBLE_DEVICES]=$ROCR_VISIBLE_DEVICES
@@ -190,6 +195,7 @@ node::_listen() { # starts what peers connect to, and tells where
   [[ -n $PEER_IMAGE ]] || PEER_FILE=$file
   node::_run "$PEER_IMAGE" "$JOB_TMP/listen.log" "${PEER[@]}" listen "$NONCE.$PROBE" "${PEER_FILE:-/tmp/listening}" "${PORTS[@]}"
   NODE_SERVER=$NODE_PID
+  # shellcheck disable=SC2016 # a hook
   on_exit 'common::end_group "$NODE_SERVER" 2'
   while [[ ! -s $file ]] && kill -0 "$NODE_SERVER" 2>/dev/null && ((SECONDS < NODE_PATIENCE)); do common::pause 0.1 "$NODE_SERVER"; done
   if [[ -s $file ]]; then
@@ -212,6 +218,7 @@ node::_peers() { # itself first, then those that run at the same time
   local peer
   [[ -n $NODE_SERVER ]] || return 0
   node::_ask "$PROBE"
+  # shellcheck disable=SC2153 # the job script sets it
   for peer in ${PEERS[@]+"${PEERS[@]}"}; do
     while [[ -z $(node::_told "$peer" ports)$(node::_told "$peer" peer)$(node::_told "$peer" end) ]] && ((SECONDS < NODE_PATIENCE)); do node::_pause; done
     [[ -z $(node::_told "$peer" ports) ]] || node::_ask "$peer"
