@@ -17,6 +17,7 @@ from helpers.cluster.facts import Facts, Gpus
 from helpers.config import entries, layers, sites
 from helpers.config.layers import SITE_DIR
 from helpers.config.schema import NAME, Site
+from helpers.lib import private
 from helpers.lib.errors import ConfigError
 from helpers.rendering.render import AGENT_LEAD, SERVER_START_MINUTES
 
@@ -192,7 +193,7 @@ def _environment(draft: Draft) -> None:
         draft.put("environment.modules", modules, told)
     draft.put("container.runtime", program or "apptainer", told if program else f"{GUESS}: {told}")
     proxy = os.environ.get("https_proxy") or os.environ.get("http_proxy")
-    if proxy and not sites.private.is_secret("proxy", proxy):
+    if proxy and not private.is_secret("proxy", proxy):
         draft.put("environment.proxy", proxy, "$https_proxy, $http_proxy")
         direct = os.environ.get("no_proxy", "")
         if direct:

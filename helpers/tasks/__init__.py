@@ -1,4 +1,4 @@
-"""Tasks: definitions, synthetic data with a hidden half, validation, and running them.
+"""Tasks: definitions, synthetic data with a hidden half, validation, and running them. Runs where a person types, in jobs and images.
 
     from helpers.tasks import registry, TaskRunner
     from helpers.tasks.utils import DataGenerator, TaskValidator

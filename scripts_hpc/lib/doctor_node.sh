@@ -37,7 +37,7 @@ node::_facts() {
   for tool in "${NODE_TOOLS[@]}"; do command -v "$tool" >/dev/null || tell lacking "$tool"; done
   ! container::isolated || command -v "$RUNTIME" >/dev/null || tell lacking "$RUNTIME"
   for i in "${!LISTED[@]}"; do
-    # shellcheck disable=SC2012 # as helpers/doctor_jobs.py makes it
+    # shellcheck disable=SC2012 # as helpers/cluster/doctor/probes.py makes it
     tell listing "${LISTED_KEYS[i]} $(LC_ALL=C ls -A -- "${LISTED[i]}" 2>/dev/null | sha256sum | cut -d' ' -f1)"
   done
   memory=$(node::_memory)

@@ -64,7 +64,8 @@ def test_a_command_line_is_masked_too() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sites, "ROOT", tmp_path)
+    for module in (layers, sites):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     for name in ("A_TOKEN", "PROXY_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path

@@ -30,9 +30,10 @@ HOW_TO_START = ([sys.executable, "-m", "helpers.prepare_all_tasks"], [sys.execut
 
 PATCHED = """
 import os, sys
-from helpers.lib import commands, prepare_all_tasks
+from helpers.lib import commands
+from helpers.prepare import main
 {}
-sys.exit(prepare_all_tasks.main())
+sys.exit(main.main())
 """
 
 

@@ -234,9 +234,6 @@ def test_a_task_without_data_runs_too(runner: TaskRunner, tmp_path: Path) -> Non
 def test_without_arguments_the_sites_folders_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: Path
 ) -> None:
-    from helpers import tasks
-
-    monkeypatch.delitem(vars(tasks), "registry", raising=False)
     monkeypatch.chdir(tmp_path)
     runner = TaskRunner()
     assert (runner.work_dir, runner.data_dir) == (tmp_path / "task_workspace", tmp_path / "data")
@@ -244,7 +241,6 @@ def test_without_arguments_the_sites_folders_are_used(
     assert (tmp_path / "task_workspace" / "task_tiny_results.json").is_file()
     monkeypatch.setenv("HPC_SITE", "nowhere")
     assert TaskRunner(tmp_path / "w").data_dir == tmp_path / "w" / "data"
-    monkeypatch.delitem(vars(tasks), "registry")
 
 
 # ---- former runs
