@@ -53,7 +53,9 @@ def test_every_package_is_in_the_plan_and_says_what_it_is_for() -> None:
     assert {folder.parts[0] for folder in folders} == set(PACKAGES) - {""}
     for folder in folders:
         head = ast.get_docstring(ast.parse((HELPERS / folder / "__init__.py").read_text(encoding="utf-8"))) or ""
-        assert head and (len(folder.parts) > 1 or "Runs " in head), f"{folder}/__init__.py: what for, and where it runs?"
+        assert head and (len(folder.parts) > 1 or "Runs " in head), (
+            f"{folder}/__init__.py: what for, and where it runs?"
+        )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -86,7 +88,9 @@ def test_what_runs_without_any_package_imports_none() -> None:
     while bare:
         module = bare.pop()
         seen.add(module)
-        for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:  # what is imported later may be missing
+        for node in ast.parse(
+            MODULES[module].read_text(encoding="utf-8")
+        ).body:  # what is imported later may be missing
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             outside = {name.split(".")[0] for name in names} - {"helpers"} - set(sys.stdlib_module_names)

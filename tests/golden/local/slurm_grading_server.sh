@@ -84,7 +84,7 @@ start_server() {
   )
   container::exec mlebench-env --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$DATA:/data:ro" \
     --bind "$JOB_TMP/tls:/tls:ro" -- \
-    python3 -m helpers.grading_server "${options[@]}" --data-dir "$(container::inside "$DATA" /data)" \
+    python3 -m helpers.serving.grading_server "${options[@]}" --data-dir "$(container::inside "$DATA" /data)" \
     --host "$(service::bind_host)" --port "$PORT" --workers "$CPUS" --max-upload-mb "$UPLOAD_MB" \
     --tls-cert "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --tls-key "$(container::inside "$JOB_TMP/tls" /tls)/key.pem" \
     --judgement-seconds "$JUDGEMENT_SECONDS" --judgement-mb "$JUDGEMENT_MB" \

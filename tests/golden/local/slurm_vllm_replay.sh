@@ -75,7 +75,7 @@ choose_port() { PORT=0 && rm -f "$JOB_TMP/tmp/port"; }
 start_server() {
   CONTAINER_ENV=([MODEL_TOKEN]=$TOKEN [PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
   container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$ROOT/templates:/opt/hab/templates:ro" \
-    --bind "$JOB_TMP/tls:/tls:ro" -- python3 -m helpers.replay_server --host "$(service::bind_host)" --port "$PORT" \
+    --bind "$JOB_TMP/tls:/tls:ro" -- python3 -m helpers.serving.replay_server --host "$(service::bind_host)" --port "$PORT" \
     --tls-cert "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --tls-key "$(container::inside "$JOB_TMP/tls" /tls)/key.pem" \
     --served-name "$SERVED_NAME" --served-name "$INSTANCE" --ready-file "$(container::inside "$JOB_TMP/tmp" /tmp)/port"
 }
