@@ -2,12 +2,12 @@
 SHELL := bash
 TESTS ?=
 
-.PHONY: setup test test-vllm test-experiment lint fmt golden bench clean
+.PHONY: setup test test-vllm test-experiment lint fmt golden bench docs lock clean
 
 setup: ## the virtual environments of the commands, of AIDE and of the tests
 	@tests/run.sh --setup
 
-test: ## all tests; TESTS="tests/helpers/test_render.py tests/jobs.bats" for some
+test: ## all tests; TESTS="tests/helpers/test_jobs.py tests/jobs.bats" for some
 	@tests/run.sh $(TESTS)
 
 test-vllm: ## real vLLM (CPU build, a tiny random model) behind the real job script on the test cluster; needs root, 10 GB, minutes
@@ -27,3 +27,12 @@ golden: ## write the golden texts anew (look at the diff before you commit it)
 
 bench: ## the figures, as ratios
 	@tests/run.sh --bench
+
+docs: ## the picture of the first command in the README, from a run in a fresh clone
+	@tests/run.sh --docs
+
+lock: ## requirements/*.txt anew from requirements/*.in; needs uv
+	@requirements/lock.sh
+
+clean: ## environments, caches and rendered scripts; runs and data stay
+	@rm -rf .venv-* .pytest_cache .ruff_cache rendered

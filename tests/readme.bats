@@ -1,8 +1,8 @@
-# Every command of the README's `sh` blocks runs here, in order, in a copy of the checkout: on the local twin, with replay in 30b's place.
+# Every command of the `sh` blocks of README and docs/ runs here, in order, in a copy of the checkout: on the local twin, with replay in 30b's place.
 # `make test` is what runs this test.
 bats_require_minimum_version 1.5.0
 
-setup_file() { export BATS_TEST_TIMEOUT=240; }
+setup_file() { export BATS_TEST_TIMEOUT=330; }
 
 setup() {
   load common.bash
@@ -24,10 +24,10 @@ setup() {
 }
 
 readme_commands() { # the lines of all sh blocks, without comments
-  sed -n '/^ *```sh$/,/^ *```$/p' "$ROOT/README.md" | sed -E 's/^ *//; /^```/d; s/ +# .*//; /^$/d'
+  sed -n '/^ *```sh$/,/^ *```$/p' "$ROOT/README.md" "$ROOT"/docs/*.md | sed -E 's/^ *//; /^```/d; s/ +# .*//; /^$/d'
 }
 
-@test "every command of the README works as it stands" {
+@test "every command of README and docs works as it stands" {
   cd "$CHECKOUT"
   count=0
   while IFS= read -r command; do
@@ -46,8 +46,8 @@ readme_commands() { # the lines of all sh blocks, without comments
   grep -q '^spaceship-titanic,30b,aide,1,scored,' results.csv
 }
 
-@test "the README's links to files and keys are true" {
-  for path in $(grep -oE '`(scripts_hpc|containers|templates|site-config|tests|helpers)/[A-Za-z0-9_./-]+`' "$ROOT/README.md" | tr -d '`' | sort -u); do
+@test "the links of README and docs to files and keys are true" {
+  for path in $(grep -ohE '`(scripts_hpc|containers|templates|site-config|tests|helpers)/[A-Za-z0-9_./-]+`' "$ROOT/README.md" "$ROOT"/docs/*.md | tr -d '`' | sort -u); do
     [[ -e $ROOT/$path ]] || {
       printf 'README names %s, which is not there\n' "$path"
       return 1

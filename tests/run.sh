@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: tests/run.sh [FILE…]      all tests, or some files; ends with one line "N passed, N failed"
-#        tests/run.sh --setup | --golden | --bench | --bench-quick | --vllm | --experiment
+#        tests/run.sh --setup | --golden | --docs | --bench | --bench-quick | --vllm | --experiment
 #
 # The tests on a real Slurm and Apptainer (tests/cluster/) need root and Debian; elsewhere they say so and are left out.
 set -euo pipefail
@@ -28,6 +28,7 @@ case ${1:-} in
   -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
   --setup) exit 0 ;;
   --golden) exec env HAB_WRITE_GOLDEN=1 "$PYTHON" -m pytest -q tests/test_golden.py ;;
+  --docs) exec "$PYTHON" docs/record.py ;;
   --bench) exec bash tests/performance/run.sh ;;
   --bench-quick) exec bash tests/performance/run.sh --quick ;;
   --vllm) exec bash tests/cluster/vllm.sh ;;

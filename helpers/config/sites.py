@@ -131,7 +131,7 @@ def pick_site(given: str | None) -> str:
     raise ConfigError(
         [
             f"there is Slurm here, but no site file fits host {host}. Choose one with --site NAME or export HPC_SITE=NAME, "
-            "or have one written: scripts_hpc/site.sh init (README, On a cluster). "
+            "or have one written: scripts_hpc/site.sh init (README, A new cluster in five steps). "
             f"Known sites: {', '.join(site_names())}."
         ]
     )

@@ -104,20 +104,21 @@ def test_options_are_known_to_a_command(told) -> None:
 
 def test_a_command_that_is_named_takes_the_options_beside_it(told) -> None:
     """`scripts_hpc/prepare_tasks.sh X --site Y`, in messages and in the README."""
-    readme = [("README.md", line) for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    readme = [(page.name, line) for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
     wrong = set()
     for where, text in [*told, *readme]:
         for script, rest in re.findall(r"((?:scripts_hpc|containers)/\w+\.sh)((?: [^`;,.)(|:]+)?)", text):
             known = header(ROOT / script)
             if script.endswith("prepare_tasks.sh"):
-                known += (ROOT / "helpers/prepare_all_tasks.py").read_text(encoding="utf-8")
+                known += (ROOT / "helpers/prepare/arguments.py").read_text(encoding="utf-8")
             wrong |= {(where, script, option) for option in OPTION.findall(rest) if option not in known}
     assert wrong == set()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_every_command_takes_the_options_that_the_readme_promises(script: Path) -> None:
-    """README, On a cluster: `--site` and `--set section.key=value` override."""
+    """README, A new cluster in five steps: `--site` and `--set section.key=value` override."""
     assert {"--site", "--set"} <= set(OPTION.findall(header(script)))
 
 
