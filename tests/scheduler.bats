@@ -580,3 +580,14 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDR
   grep -qx '10000007|RUNNING|None|5|n1' "$BATS_TEST_TMPDIR/states"
   grep -qx '10029999|COMPLETED||7|n2' "$BATS_TEST_TMPDIR/states"
 }
+
+@test "a local job whose runner is gone before it began is refused, not waited for" {
+  script quick <<<true
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/setsid"
+  chmod +x "$BATS_TEST_TMPDIR/bin/setsid"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH run timeout 20 bash -c 'source "$1/common.sh" && source "$1/scheduler.sh" && SCHEDULER=local sched::submit "$2"' \
+    - "$ROOT/scripts_hpc/lib" "$BATS_TEST_TMPDIR/quick.sh"
+  ((status == 1))
+  expect_in "ended before it began: is $LOCAL_JOBS still there" "$output"
+}

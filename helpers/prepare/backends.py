@@ -54,11 +54,16 @@ class Options(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """program: the command's name in messages. archives: a pattern of what is worth keeping for the next attempt."""
+    """program: the command's name in messages. archives: a pattern of what is worth keeping for the next attempt.
+
+    no_raw: what a task of it is, where it can't be made of raw files that somebody fetched. how_to_get: the program.
+    """
 
     name: str
     program: str
     archives: str = ""
+    no_raw: str = ""
+    how_to_get: str = "install it, or put its folder on the PATH"
 
     def command(
         self, task: str, folder: Path, options: Options, tasks_dir: str | None, raw: Path | None = None
@@ -67,9 +72,9 @@ class Backend(NamedTuple):
 
         Raises Unavailable, which says how to get it.
         """
-        if raw and self.name in KINDS:
+        if raw and self.no_raw:
             raise Unavailable(
-                f"--raw is for competitions of mle-bench and folders with a prepare.py: {task} is {KINDS[self.name]}"
+                f"--raw is for competitions of mle-bench and folders with a prepare.py: {task} is {self.no_raw}"
             )
         if self.name == "own":
             more = ["--tasks-dir", tasks_dir] if tasks_dir else []
@@ -86,7 +91,7 @@ class Backend(NamedTuple):
             return _mlebench_local(task, folder, options, raw_files(raw, task))
         program = shutil.which(self.program)
         if program is None:
-            raise Unavailable(f"there is no command `{self.program}` on the PATH: {HOW_TO_GET[self.name]}")
+            raise Unavailable(f"there is no command `{self.program}` on the PATH: {self.how_to_get}")
         which = "-t" if self.name == "biomlbench" else "-c"
         return [os.path.abspath(program), "prepare", which, task, *options.flags, "--data-dir", str(folder)]
 
@@ -151,17 +156,23 @@ class Backend(NamedTuple):
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("own", "helpers.tasks.cli generate-data"),
+        Backend("own", "helpers.tasks.cli generate-data", no_raw="a task of this project, which makes its data itself"),
         Backend("local", "prepare.py"),
-        Backend("biomlbench", "biomlbench", archives="raw/*.zip"),
-        Backend("mlebench", "mlebench", archives="*.zip"),
+        Backend(
+            "biomlbench",
+            "biomlbench",
+            archives="raw/*.zip",
+            no_raw="BioML-bench's",
+            how_to_get="clone github.com/science-machine/biomlbench and run `pip install .` there",
+        ),
+        Backend(
+            "mlebench",
+            "mlebench",
+            archives="*.zip",
+            how_to_get="clone github.com/openai/mle-bench, run `git lfs pull` and `pip install .` there; "
+            "or prepare it with scripts_hpc/prepare_tasks.sh, whose image has it",
+        ),
     )
-}
-KINDS = {"own": "a task of this project, which makes its data itself", "biomlbench": "BioML-bench's"}
-HOW_TO_GET = {
-    "mlebench": "clone github.com/openai/mle-bench, run `git lfs pull` and `pip install .` there; "
-    "or prepare it with scripts_hpc/prepare_tasks.sh, whose image has it",
-    "biomlbench": "clone github.com/science-machine/biomlbench and run `pip install .` there",
 }
 
 
@@ -229,7 +240,7 @@ def _mlebench_python() -> str:
     """The Python that the command `mlebench` runs in. Raises Unavailable."""
     program = shutil.which("mlebench")
     if program is None:
-        raise Unavailable(f"there is no command `mlebench` on the PATH: {HOW_TO_GET['mlebench']}")
+        raise Unavailable(f"there is no command `mlebench` on the PATH: {BACKENDS['mlebench'].how_to_get}")
     with open(program, encoding="utf-8", errors="replace") as file:
         found = INTERPRETER.search(file.read(4096))
     if found is None:

@@ -266,7 +266,7 @@ sched::slurm_signal() { sched::_call scancel --quiet --batch --signal="$1" "$2";
 # ---- the local twin: a folder a job, LOCAL_JOBS/<id>/{name,state,pid,after,exit_code}
 
 sched::local_submit() {
-  local script=$1 id
+  local script=$1 id runner
   shift
   ((${elements:-1} == 1)) || { printf 'without Slurm there are no job arrays\n' >&2 && return 1; }
   ((BASH_SUBSHELL == 0)) || trap : INT TERM # the id must be told; the job itself must not inherit it
@@ -277,7 +277,14 @@ sched::local_submit() {
   printf 'PENDING\n' >"$LOCAL_JOBS/$id/state"
   LOCAL_JOBS=$LOCAL_JOBS setsid bash "${BASH_SOURCE[0]}" local run "$id" "$script" "$@" </dev/null >/dev/null 2>&1 &
   # the runner writes its process id first of all; until then nobody could tell that the job is alive
-  while [[ ! -s $LOCAL_JOBS/$id/pid ]]; do common::pause 0.01; done
+  runner=$!
+  until [[ -s $LOCAL_JOBS/$id/pid ]]; do
+    kill -0 "$runner" 2>/dev/null || [[ -s $LOCAL_JOBS/$id/pid ]] || {
+      printf 'job %s ended before it began: is %s still there, and can it be written?\n' "$id" "$LOCAL_JOBS" >&2
+      return 1
+    }
+    common::pause 0.01
+  done
   printf '%s\n' "$id"
 }
 
