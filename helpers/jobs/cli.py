@@ -9,6 +9,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,15 @@ QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", 
 # ---- which jobs are meant
 
 
-def _folders(folder: Path) -> list[tuple[Path, type[Kind]]]:
-    """The folders of jobs in a folder, newest first: their names begin with the time."""
+def _folders(folder: Path) -> Iterator[tuple[Path, type[Kind]]]:
+    """The folders of jobs in a folder, newest first: their names begin with the time. None is looked into before it is asked for."""
     try:
         names = sorted(os.listdir(folder), reverse=True)
     except OSError:
-        return []
-    return [(folder / name, kind) for name in names if (kind := kind_of(folder / name))]
+        return
+    for name in names:
+        if kind := kind_of(folder / name):
+            yield folder / name, kind
 
 
 def _from_path(path: Path, site: AskedSite) -> Kind | None:
@@ -57,17 +61,17 @@ def find(word: str | None, site: AskedSite) -> Kind:
     """The jobs that a person means: a path, a name below paths.runs, a job's id, or nothing for the newest."""
     if word and os.path.exists(word) and (found := _from_path(Path(word), site)):
         return found
-    folders = _folders(site.runs)
     if word is None:
-        if not folders:
+        newest = next(_folders(site.runs), None)
+        if newest is None:
             raise Refused(f"no runs yet in {site.runs} (paths.runs); start one with scripts_hpc/run_workflow.sh")
-        return folders[0][1](folders[0][0], site)
+        return newest[1](newest[0], site)
     if not word.startswith("/") and (site.runs / word).exists() and (found := _from_path(site.runs / word, site)):
         return found
-    for folder, kind in folders:
+    for folder, kind in _folders(site.runs):
         if word and "/" not in word and (job := kind.holds(folder, word)) is not None:
             return kind(folder, site, job or None)
-    newest = "".join(f"\n  {folder.name}" for folder, _ in folders[:NEWEST])
+    newest = "".join(f"\n  {folder.name}" for folder, _ in islice(_folders(site.runs), NEWEST))
     raise Refused(
         f"'{word}' is no run: neither a run's folder, nor the name of one or the id of a job of one in {site.runs}. "
         + (f"The newest runs there:{newest}" if newest else "There are no runs in it.")
@@ -255,7 +259,7 @@ def _list(options: argparse.Namespace) -> int:
 
     begin = None if options.since is None else run_list.since(options.since)
     site = AskedSite(options.site, options.overrides)
-    folders = [folder for folder, kind in _folders(site.runs) if kind is Workflow]
+    folders = (folder for folder, kind in _folders(site.runs) if kind is Workflow)
     rows, problem = run_list.listed(folders, site, begin, options.running)
     if problem:
         _say(f"the scheduler doesn't answer ({problem}): this is what the files say")

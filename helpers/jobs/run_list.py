@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def since(text: str, option: str = "--since") -> float:
 
 
 def listed(
-    folders: list[Path], site: AskedSite, begin: float | None, running: bool
+    folders: Iterable[Path], site: AskedSite, begin: float | None, running: bool
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The rows of the newest runs, newest first, and why the scheduler couldn't be asked, if so.
 
@@ -50,7 +50,7 @@ def listed(
     return rows if begin is not None else rows[:SHOWN], next(iter(problems), None)
 
 
-def _chosen(folders: list[Path], begin: float | None, running: bool) -> Iterator[Path]:
+def _chosen(folders: Iterable[Path], begin: float | None, running: bool) -> Iterator[Path]:
     """The workflows whose runs are asked for, newest first."""
     seen = 0
     for number, folder in enumerate(folder for folder in folders if STAMP.match(folder.name)):

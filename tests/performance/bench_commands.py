@@ -1,5 +1,5 @@
-"""Time what a person waits for at the keyboard: --help, rendering a site, a dry run of many rollouts, and the first command
-the second time.
+"""Time what a person waits for at the keyboard: the help and the lists of all commands, completing a word, the newest run among
+10,000, rendering a site, a dry run of many rollouts, and the first command the second time.
 
 Each beside something that anybody can place: one start of Python, or AIDE's own run. Exits 1 above a limit.
 """
@@ -18,7 +18,8 @@ from pathlib import Path
 from figure import figure
 
 ROOT = Path(__file__).resolve().parents[2]
-HELP_LIMIT, RENDER_LIMIT, FIRST_LIMIT, DRY_LIMIT = 0.1, 1.0, 60.0, 3.0
+HELP_LIMIT, LIST_LIMIT, WORD_LIMIT, AMONG_LIMIT = 0.1, 0.4, 0.15, 1.5
+RENDER_LIMIT, FIRST_LIMIT, DRY_LIMIT = 1.0, 60.0, 3.0
 # 28 agents at once on the fake cluster, three hours each, an hour of loading: the servers live for two waves of 36
 WAVES = ["jobs.model_server.time=08:00:00", "jobs.grading_server.time=08:00:00", "models.30b.load_minutes=60"]
 SAID = [
@@ -59,6 +60,72 @@ def agent_seconds(runs: Path) -> float:
     return (ended - began).total_seconds()
 
 
+def make_runs(folder: Path, count: int) -> None:
+    """So many workflows of one run each, all scored."""
+    for number in range(count):
+        when = datetime.fromtimestamp(1.7e9 + 100 * number).strftime("%Y-%m-%dT%H-%M-%S-UTC")
+        group = folder / f"{when}_run-group_aide"
+        run = group / f"toy_{number}"
+        run.mkdir(parents=True)
+        config = {"scheduler": {"kind": "local"}, "paths": {"address_dir": str(folder)}}
+        record = {
+            "competition": "toy",
+            "agent": "aide",
+            "model": "replay",
+            "jobs": {"agents": [str(number)]},
+            "config": config,
+        }
+        (group / "workflow.json").write_text(json.dumps(record))
+        (run / "run_metadata.json").write_text(
+            json.dumps({"state": "scored", "job_id": str(number), "competition": "toy"})
+        )
+        (run / "grading_report.json").write_text('{"total_score": 0.5}')
+
+
+def verbs(work: Path, python: float) -> bool:
+    """The help and the lists of all commands, the slowest of each; a word that bash completes; the newest run among many."""
+    scripts = sorted((ROOT / "scripts_hpc").glob("*.sh"))
+    slowest = max(best(5, script, "--help") for script in scripts)
+    good = told(f"--help, the slowest of {len(scripts)} commands", slowest, python, "python -c pass", HELP_LIMIT)
+    make_runs(work / "few", 10)
+    make_runs(work / "many", 10_000)
+    few, many = (("--site", "local", "--set", f"paths.runs={work / name}") for name in ("few", "many"))
+    lists = [
+        ("site.sh", "list"),
+        ("models.sh", "list", "--site", "local"),
+        ("tasks.sh", "list"),
+        ("jobs.sh", "list", *many),
+    ]
+    slowest = max(best(5, ROOT / "scripts_hpc" / script, *words) for script, *words in lists)
+    good = (
+        told("list, the slowest of site, models, tasks and jobs", slowest, python, "python -c pass", LIST_LIMIT)
+        and good
+    )
+    line = ["scripts_hpc/jobs.sh", "status", "--site", "local", "--set", f"paths.runs={work / 'many'}", "2"]
+    complete = (
+        f"source '{ROOT}/scripts_hpc/completion.bash'; COMP_WORDS=({' '.join(line)}); COMP_CWORD={len(line) - 1}; "
+        f"_hab_complete {line[0]} {line[-1]} {line[-2]}; ((${{#COMPREPLY[@]}} > 9000))"
+    )
+    word = best(5, "bash", "-c", complete)
+    good = told("completing a run's name among 10,000", word, python, "python -c pass", WORD_LIMIT) and good
+    one, other = (
+        best(5, ROOT / "scripts_hpc/jobs.sh", "status", *many),
+        best(5, ROOT / "scripts_hpc/jobs.sh", "status", *few),
+    )
+    enough = one <= AMONG_LIMIT * other
+    return (
+        figure(
+            "jobs.sh status among 10,000 runs",
+            f"{one:.3f} s",
+            f"{other:.3f} s (among ten)",
+            one / other,
+            f"{AMONG_LIMIT:g} x",
+            enough,
+        )
+        and good
+    )
+
+
 def dry_run(work: Path) -> bool:
     """A dry run of 1,000 rollouts, beside one of a single rollout; and whether it says what they would take."""
     for file in ("public/description.md", "private/answers.csv"):
@@ -95,7 +162,7 @@ def main() -> int:
         os.environ |= {"HPC_PATHS__RUNS": str(work / "runs"), "HPC_PATHS__DATA": str(work / "data")}
         os.environ |= {"HPC_PATHS__ADDRESS_DIR": str(work / "addresses")}
         python = best(7, sys.executable, "-c", "pass")
-        good = told("run_workflow.sh --help", best(7, workflow, "--help"), python, "python -c pass", HELP_LIMIT)
+        good = verbs(work, python)
         # what any tool with this configuration must do at least
         libraries = best(5, sys.executable, "-c", "import jinja2, pydantic, yaml")
         render = best(5, ROOT / "scripts_hpc/render.sh", "--site", "local", "--output", work / "rendered")
