@@ -76,7 +76,7 @@ service::request() { # service::request TOKEN CURL_ARGS…
   if command -v curl >/dev/null; then
     curl --disable --silent --show-error --config <(printf 'header = "Authorization: Bearer %s"\n' "$token") "$@"
   elif [[ -x ${VENV:-}/bin/python ]]; then
-    HAB_TOKEN=$token PYTHONPATH=$ROOT "$VENV/bin/python" -m helpers.curl "$@"
+    HAB_TOKEN=$token PYTHONPATH=$ROOT "$VENV/bin/python" -m helpers.lib.curl "$@"
   else
     die 3 "there is no curl on ${HOSTNAME:-this node}: jobs need it (environment.modules of site $SITE may bring it)"
   fi
