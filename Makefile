@@ -16,7 +16,7 @@ test-vllm: ## real vLLM (CPU build, a tiny random model) behind the real job scr
 test-experiment: ## the agent experiment in its image, a notebook and MLflow on the test cluster; needs root, 5 GB, minutes
 	@tests/run.sh --experiment
 
-lint: ## ruff, shellcheck and shfmt, over the rendered scripts of every site too
+lint: ## ruff, shellcheck and shfmt
 	@tests/lint.sh
 
 fmt: ## format Python and shell
