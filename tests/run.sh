@@ -44,7 +44,7 @@ add() { # add PASSED FAILED
 run_pytest() { # run_pytest FILE…
   local report code=0 counts
   report=$(mktemp)
-  "$PYTHON" -m pytest -q --no-header -n 2 --dist loadfile --junitxml="$report" "$@" || code=$?
+  "$PYTHON" -m pytest -q --no-header -n 2 --dist loadfile --durations=12 --junitxml="$report" "$@" || code=$?
   counts=$("$PYTHON" -c '
 import sys, xml.etree.ElementTree
 suite = xml.etree.ElementTree.parse(sys.argv[1]).getroot().find("testsuite")
@@ -102,6 +102,7 @@ for file in "${FILES[@]}"; do
   case $file in
     tests/cluster/*) CLUSTER_FILES+=("$file") ;;
     *.bats) BATS_FILES+=("$file") ;;
+    tests/test_*.py) PYTEST_FILES=("$file" ${PYTEST_FILES[@]+"${PYTEST_FILES[@]}"}) ;; # the long ones first
     *) PYTEST_FILES+=("$file") ;;
   esac
 done
