@@ -333,8 +333,8 @@ SCRATCH=$JOB_TMP; PATH=.:$PATH; container::_clean; [[ ! -e $SCRATCH ]] && mkdir 
     HOSTNAME=n1; run::await_container" 3 lost "the agent's container can't be made on n1: FATAL:   no user [namespace: see the job's log"
   [[ $error == *$'\nFATAL:   no user [namespace\n'* ]]
   # as Apptainer 1.4 says it: in colour, and some of it on stdout
-  mkdir "$WORK/helpers"
-  cp "$ROOT/helpers/scheduler/container_faults.py" "$WORK/helpers/"
+  mkdir -p "$WORK/helpers/scheduler"
+  cp "$ROOT/helpers/scheduler/container_faults.py" "$WORK/helpers/scheduler/"
   finishes "$reach printf 'INFO   : A system administrator may need to enable user namespaces\n' >tmp/reach/said
     (printf '\e[91mERROR  : Failed to create user namespace: maximum number of user namespaces exceeded\n\e[0m' >tmp/reach/problem; exit 1) & REACH_PID=\$!
     ROOT=$WORK HOSTNAME=n1 RUNTIME=apptainer; run::await_container" 3 lost \
