@@ -196,9 +196,11 @@ terminal() { # terminal: start.sh at a terminal; what it showed is in the file `
   : >shown
   local code=0
   # as a person types it, once the line turns
-  { wait_for 40 grep -qF 'downloading and installing' shown && printf '\003'; wait_for 10 grep -q 'code=' shown; } |
-    TERM=xterm timeout 60 script -qfec "bash $CHECKOUT/start.sh $CHECKOUT; echo code=\$?" /dev/null >shown 2>&1 || code=$?
-  grep -qa 'code=130' shown || { cat -v shown && return 1; }
-  [[ $(tail -c 200 shown | tr '\r' '\n' | grep -a 'code=') == $'\e[Kcode=130' ]] || { cat -v shown && return 1; }
+  over() { [[ -z $(pgrep -f "$CHECKOUT/start.sh") ]]; }
+  { wait_for 40 grep -qF 'downloading and installing' shown && printf '\003' && wait_for 10 over; } |
+    TERM=xterm timeout 60 script -qfec "bash $CHECKOUT/start.sh $CHECKOUT" /dev/null >shown 2>&1 || code=$?
+  # by its own word, or by the signal
+  ((code == 130)) || { printf 'code %s\n' "$code" && cat -v shown && return 1; }
+  [[ $(tail -c 20 shown | tr '\r' '\n' | tail -n 1) == $'\e[K' ]] || { cat -v shown && return 1; }
   [[ ! -e $VENV.step && -z $(pgrep -f "$CHECKOUT/start.sh") ]]
 }
