@@ -53,4 +53,5 @@ readme_commands() { # the lines of all sh blocks, without comments
       return 1
     }
   done
+  for path in $(grep -ohE '\]\(docs/[^)]+\)' "$ROOT/README.md" | tr -d '])('); do [[ -e $ROOT/$path ]] || { printf 'README links to %s\n' "$path" && return 1; }; done
 }

@@ -116,7 +116,8 @@ def test_rendered_scripts_are_clean(site: str, tmp_path: Path) -> None:
         for name in names:
             done = subprocess.run([*command, name], cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
-    # following the libraries takes seconds a script: for one of each template, without containers and with; what only they define is excused elsewhere
+    # following the libraries takes seconds a script: for one of each template, without containers and with;
+    # what only they define is excused elsewhere
     first = {name.split("_")[1]: name for name in reversed(names)}.values()
     for options, some in (
         (["--external-sources"], first if site in ("local", "frontier") else []),
