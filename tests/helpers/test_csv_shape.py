@@ -75,4 +75,4 @@ def test_20_mb_of_one_line_are_refused_at_once() -> None:
     began = time.process_time()
     for content in (b"a," * 10_000_000, b'"a",' * 5_000_000, b"a" * 20_000_000, b"a,\r" * 7_000_000):
         Shape(104).problem(io.BytesIO(content))
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 20  # pandas would take hours, by the square of the width
