@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,3 +326,14 @@ def test_every_check_of_nodes_is_registered_once() -> None:
     assert all(any(hasattr(module, name) for module in modules) for name in names) and len(names) >= 14
     with pytest.raises(ValueError, match="two checks probes"):
         findings.check("nodes")(doctor_nodes.probes)
+
+
+def test_the_command_knows_the_checks_of_every_module() -> None:
+    """In a process of its own: here others have imported them."""
+    code = (
+        "import sys; from pathlib import Path; from helpers.cluster.doctor import cli; folder = Path(cli.__file__).parent; "
+        "names = {path.stem for path in folder.glob('*.py') if '\\n@check(' in path.read_text()}; assert len(names) > 3; "
+        "print(*(name for name in names if f'helpers.cluster.doctor.{name}' not in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from helpers.cluster.doctor import findings, login, write
+from helpers.cluster.doctor import equipment, findings, login, network, write
 from helpers.cluster.doctor import nodes as doctor_nodes
 from helpers.cluster.doctor import probes as doctor_jobs
 from helpers.cluster.doctor import table as doctor_table
@@ -29,6 +29,7 @@ from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import doctor_record
 
+CHECKS = (login, doctor_nodes, equipment, network)  # each registers its own when it is imported
 OVERRIDES = "jobs/overrides"  # as given with --set; a value may be a secret
 
 
