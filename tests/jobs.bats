@@ -64,11 +64,8 @@ await() { # await ID STATE
   return 1
 }
 
-@test "--help is the header, anywhere on the line, without Python and in a tenth of a second" {
-  local started
-  started=$(date +%s%N)
+@test "--help is the header, anywhere on the line, without Python (its time: tests/performance/bench_commands.py)" {
   PATH=/usr/bin:/bin HAB_PYTHON=/nonexistent try "$ROOT/scripts_hpc/jobs.sh" status --help
-  (($(date +%s%N) - started < 100000000))
   expect_status 0
   expect_in 'Usage: scripts_hpc/jobs.sh status|logs|stop|why|attach|grade [RUN]' "$output"
   expect_in 'Exit codes: 0 done' "$output"
