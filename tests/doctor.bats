@@ -152,8 +152,8 @@ started() { compgen -G "$BATS_TEST_TMPDIR/runs/.hab-doctor.*.cpu" >/dev/null; }
   [[ $(grep -c 'has never passed its check: `scripts_hpc/site.sh doctor --site here` says' <<<"$error") == 1 ]]
   grep -q '"doctor": null' "$output/workflow.json"
   mkdir "$BATS_TEST_TMPDIR/runs/.doctor"
-  (cd "$ROOT" && python3 -c 'import sys; from helpers.runs import doctor_record, site_config
-doctor_record.write(site_config.load_site(sys.argv[1]), True, {}, False)' "$SITE_FILE")
+  (cd "$ROOT" && python3 -c 'import sys; from helpers.config import sites; from helpers.runs import doctor_record
+doctor_record.write(sites.load_site(sys.argv[1]), True, {}, False)' "$SITE_FILE")
   try "$ROOT/scripts_hpc/run_workflow.sh" toy --agent baseline --detach --site "$SITE_FILE"
   expect_status 0
   [[ $error != *doctor* ]]
