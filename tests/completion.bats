@@ -39,7 +39,7 @@ expect_words() { [[ $output == "$*" ]] || { printf 'expected: %s\nfound:    %s\n
   completed ./scripts_hpc/jobs.sh ''
   expect_in 'status logs stop why attach grade clean list' "$output"
   completed scripts_hpc/site.sh ''
-  expect_in 'init list show validate' "$output"
+  expect_in 'init doctor list show validate' "$output"
   completed scripts_hpc/tasks.sh ''
   expect_words 'list show types create generate-data validate config'
 }
