@@ -332,7 +332,8 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   output=${output//%j/$id}
   output=${output//%x/$(sched::_local_directive "$script" job-name)}
   output=${output//$'\001'/%}
-  limit=$(sched::_seconds "$(sched::_local_directive "$script" time)")
+  limit=$(sched::_local_directive "$script" time)
+  limit=$(sched::_seconds "${limit:-365-00:00:00}") # none was asked for: none
   while IFS= read -r variable; do unset "$variable"; done < <(compgen -e SLURM_)
   # until the script can be found by its environment, a cancellation has to wait, or it would leave it behind
   trap 'cancelled=1' TERM
