@@ -17,10 +17,10 @@ from helpers.config.asked import AskedSite
 from helpers.jobs import progress
 from helpers.jobs.fleet import elapsed
 from helpers.jobs.follow import follow
-from helpers.jobs.kinds.base import section
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.summary import Result, summaries
 from helpers.lib import tables, values
+from helpers.lib.values import section
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler.query import Job, SchedulerUnavailable

@@ -1,3 +1,3 @@
 """What all others stand on: files, folders, processes, signals, words, exit codes.
 
-Runs everywhere, in jobs and images too. Needs nothing but Python (command_line: click). Imports no other package of this project."""
+Runs everywhere, in jobs and images too. Needs nothing but Python (command_line: click; tables: rich), and no other package here."""

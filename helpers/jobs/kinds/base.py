@@ -17,6 +17,7 @@ from helpers.config.asked import AskedSite
 from helpers.jobs.fleet import JOB_ID, Fleet, submitted
 from helpers.jobs.summary import Summary
 from helpers.lib import disk
+from helpers.lib.values import section
 from helpers.scheduler import reasons
 from helpers.scheduler.query import Job, Scheduler
 
@@ -34,12 +35,6 @@ class Entry:
 
     def __str__(self) -> str:
         return f"{self.name} (job {self.id})"
-
-
-def section(data: dict[str, Any], key: str) -> dict[str, Any]:
-    """A part of a record, empty where it is something else."""
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 class Kind:

@@ -13,9 +13,10 @@ from typing import Any
 
 from helpers.config.asked import AskedSite
 from helpers.jobs.fleet import DOUBT_SECONDS, submitted
-from helpers.jobs.kinds.base import Entry, Kind, section
+from helpers.jobs.kinds.base import Entry, Kind
 from helpers.jobs.marks import Marks
 from helpers.lib import text as text_module
+from helpers.lib.values import section
 from helpers.scheduler import reasons
 from helpers.scheduler.query import SchedulerUnavailable
 

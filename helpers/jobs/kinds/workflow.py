@@ -14,9 +14,10 @@ from typing import Any
 from helpers.config.asked import AskedSite
 from helpers.jobs import progress
 from helpers.jobs.fleet import JOB_ID, submitted
-from helpers.jobs.kinds.base import Entry, Kind, section
+from helpers.jobs.kinds.base import Entry, Kind
 from helpers.jobs.summary import Result, Summary, summaries
 from helpers.lib import disk, folders, text
+from helpers.lib.values import section
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler import reasons
