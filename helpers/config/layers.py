@@ -92,6 +92,11 @@ def dotenv(name: str) -> str | None:
     return (value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value) or None
 
 
+def key(name: str) -> str | None:
+    """A key, from the environment, else from .env."""
+    return os.environ.get(name) or dotenv(name)
+
+
 def open_secrets(layers: Layers, value: Any, at: tuple[str, ...] = ()) -> Iterator[str]:
     """A sentence on each value of a file, as written there, that looks like a secret; references to variables are none."""
     if isinstance(value, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,8 +101,22 @@ class Environment(Strict):
 
     def exports(self) -> dict[str, str]:
         """What jobs export of it, by name."""
-        proxies = dict.fromkeys(("http_proxy", "https_proxy"), self.proxy) if self.proxy else {}
-        return dict(sorted(self.variables.items(), key=lambda item: item[0].lower())) | proxies
+        return dict(sorted(self.variables.items(), key=lambda item: item[0].lower())) | self._own_proxies()
+
+    def proxies(self, given: Mapping[str, str]) -> dict[str, str]:
+        """http_proxy, https_proxy and no_proxy for a program that reaches the internet: the site's, else those given."""
+
+        def own(name: str) -> str | None:
+            return given.get(name) or given.get(name.upper())
+
+        proxies = self._own_proxies() or {name: value for name in ("http_proxy", "https_proxy") if (value := own(name))}
+        direct = [*self.no_proxy, *filter(None, (own("no_proxy") or "").split(","))]
+        if not proxies and not direct:
+            return {}
+        return proxies | {"no_proxy": ",".join(dict.fromkeys([*direct, "localhost", "127.0.0.1"]))}
+
+    def _own_proxies(self) -> dict[str, str]:
+        return dict.fromkeys(("http_proxy", "https_proxy"), self.proxy) if self.proxy else {}
 
 
 class Paths(Strict):

@@ -66,15 +66,7 @@ def _local_base(path: Path) -> str:
 
 def host_settings(site: Site) -> dict[str, str]:
     """Variables for the programs that reach the internet: certificates and proxy, the site's, else the caller's."""
-    values = _certificates(site)
-    if site.environment.proxy:
-        values |= dict.fromkeys(("http_proxy", "https_proxy"), site.environment.proxy)
-        values["no_proxy"] = ",".join([*site.environment.no_proxy, "localhost", "127.0.0.1"])
-    else:
-        for name in ("http_proxy", "https_proxy", "no_proxy"):
-            if value := os.environ.get(name) or os.environ.get(name.upper()):
-                values[name] = value
-    return values
+    return _certificates(site) | site.environment.proxies(os.environ)
 
 
 def _certificates(site: Site) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from helpers.config import entries, sites
+from helpers.config import entries, layers, sites
 from helpers.config.schema import Model, Site
 from helpers.config.sites import ROOT
 from helpers.images import weights
@@ -30,24 +29,14 @@ STALE_SECONDS = 3600
 
 def token() -> str | None:
     """The Hub's token, from the environment, else from .env, of which nothing else is read; None: none."""
-    for name in TOKENS:
-        if os.environ.get(name):
-            return os.environ[name]
-    try:
-        text = (ROOT / ".env").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.findall(rf"^(?:export +)?(?:{'|'.join(TOKENS)})=(.*)$", text, re.MULTILINE)
-    return found[-1].strip().strip("\"'") or None if found else None
+    return next(filter(None, map(layers.key, TOKENS)), None)
 
 
 def prepare_environment(site: Site) -> None:
     """Set what huggingface_hub reads when it is imported: proxy, certificates, caches, progress bars."""
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in {"", "0", "false"}:
         raise ConfigError(["HF_HUB_OFFLINE is set, which forbids downloads: unset it and run this again."])
-    if site.environment.proxy:
-        os.environ |= {"http_proxy": site.environment.proxy, "https_proxy": site.environment.proxy}
-        os.environ["no_proxy"] = ",".join([*site.environment.no_proxy, "localhost", "127.0.0.1"])
+    os.environ |= site.environment.proxies(os.environ)
     if site.environment.ca_bundle:
         os.environ |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), site.environment.ca_bundle)
     os.environ.setdefault("HF_XET_CACHE", str(Path(site.paths.models, "xet")))  # homes are small

@@ -188,7 +188,7 @@ class Asked(SiteChecks):
             if (
                 model.engine == "external"
                 and model.api_key_variable
-                and not (os.environ.get(model.api_key_variable) or layers.dotenv(model.api_key_variable))
+                and not layers.key(model.api_key_variable)
             ):
                 self.problems.append(
                     f"model '{model.name}': {model.api_key_variable} is neither in the environment nor in {ROOT}/.env "
@@ -240,10 +240,8 @@ class Asked(SiteChecks):
     def _outside(self) -> dict[str, str]:
         """Variables for a request to the outside as a job of the site makes it; for endpoint.sh."""
         here = self.site.environment
-        variables = {"ROOT": str(ROOT), "VENV": sys.prefix, "SITE": self.site.name, **here.exports()}
-        if here.no_proxy:
-            known = os.environ.get("no_proxy")
-            variables["no_proxy"] = ",".join([*here.no_proxy, *([known] if known else [])])
+        variables = {"ROOT": str(ROOT), "VENV": sys.prefix, "SITE": self.site.name}
+        variables |= here.exports() | here.proxies(os.environ)
         return variables | ({"CA_BUNDLE": here.ca_bundle} if here.ca_bundle else {})
 
     def _check_weights(self, model: Model) -> None:

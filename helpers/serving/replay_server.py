@@ -23,7 +23,7 @@ from helpers.serving.server import CallLog, Rejected, ServerError
 
 SOLUTIONS = ROOT / "templates" / "replay"
 # all solutions call solve() of this module, so it stands at the top of each
-COMMON_PART = ROOT / "templates" / "agents" / "baseline" / "tabular.py"
+COMMON_PART = ROOT / "templates" / "agents" / "common" / "tabular.py"
 OWNER = "replay (not a language model)"
 REVIEW_TOOL = "submit_review"
 LARGEST_REQUEST = 2**26  # bytes

@@ -43,6 +43,13 @@ def make_task(folder: Path) -> Path:
     return folder
 
 
+def lay_out(agent: Path, folder: Path) -> Path:
+    """An agent's files as run.sh lays them into its container: over those that all agents have."""
+    for source in (AGENTS / "common", agent):
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 class AgentWorld:
     """An agent's folders and variables as the host makes them, and its process."""
 
@@ -51,8 +58,7 @@ class AgentWorld:
         self.folder = {name: base / name.lower() for name in ("SUBMISSION", "LOGS", "CODE", "WORKSPACES", "AGENT")}
         for path in self.folder.values():
             path.mkdir(parents=True)
-        for source in (agent, AGENTS / "common"):
-            shutil.copytree(source, self.folder["AGENT"], dirs_exist_ok=True)
+        lay_out(agent, self.folder["AGENT"])
         self.endpoints_file = base / "endpoints" / "env"
         self.endpoints_file.parent.mkdir(mode=0o700)
         self.mark = uuid.uuid4().hex

@@ -37,7 +37,7 @@ def solve(folder, make_model=None, seed=0):
 
 def load(name):
     """One of the agent's modules, which are no package."""
-    spec = importlib.util.spec_from_file_location(name, AGENTS / "baseline" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, AGENTS / "common" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

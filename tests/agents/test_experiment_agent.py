@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from agent_support import AGENTS, USAGE
+from agent_support import AGENTS, USAGE, lay_out
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from helpers.config import entries, layers, sites
@@ -50,7 +50,7 @@ class Local:
             **variables,
         }
         self.process = subprocess.Popen(
-            [sys.executable, *options, FOLDER / "experiment.py"],
+            [sys.executable, *options, lay_out(FOLDER, base / "agent") / "experiment.py"],
             cwd=base,
             env=self.variables,
             stdout=subprocess.PIPE,
@@ -124,7 +124,7 @@ def test_its_workspace_and_all_that_it_leaves(make_world, grading, data, tmp_pat
     assert node["metric"] == {"value": outcome["score"], "maximize": True} and not node["is_buggy"]
     assert 0.7 < outcome["score"] <= 1 and outcome["outputs"] == ["model_summary.txt"]
     assert world.logged("usage.json") == USAGE
-    assert (world.folder["CODE"] / "tabular.py").read_text() == (AGENTS / "baseline" / "tabular.py").read_text()
+    assert (world.folder["CODE"] / "tabular.py").read_text() == (AGENTS / "common" / "tabular.py").read_text()
     assert (world.folder["SUBMISSION"] / "model_summary.txt").is_file()
     assert world.leftovers() == {}
 
@@ -249,7 +249,7 @@ def test_a_script_without_a_submission_says_so(tmp_path, data, script):
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch):
     """Runs the pipeline on a folder; returns its outcome and the folder of its files."""
-    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.syspath_prepend(str(lay_out(FOLDER, tmp_path / "agent")))
     for name in ("pipeline", "reports", "charts", "tabular", "baseline"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import pipeline as module

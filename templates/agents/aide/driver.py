@@ -15,7 +15,7 @@ import time
 import traceback
 from types import ModuleType
 
-from aide_processes import adopt_orphans, die_with, end_descendants
+from agent_processes import adopt_orphans, die_with, end_descendants
 from aide_settings import AgentError, Settings, deadline_of, read_bounded, read_endpoints, write_file
 
 WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}

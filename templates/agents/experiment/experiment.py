@@ -23,7 +23,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from aide_processes import adopt_orphans, end_descendants
+from agent_processes import adopt_orphans, end_descendants
 
 HERE = Path(__file__).parent
 PIPELINE = ("pipeline.py", "reports.py", "charts.py", "tabular.py", "baseline.py")

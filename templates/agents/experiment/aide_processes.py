@@ -1,1 +1,0 @@
-../aide/aide_processes.py

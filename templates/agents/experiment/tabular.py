@@ -1,1 +1,0 @@
-../baseline/tabular.py
