@@ -59,6 +59,8 @@ expect_in() { # expect_in TEXT WHERE
   }
 }
 
+check_records() { python "$ROOT/tests/check_records.py" "$@"; } # check_records FOLDER…: the records of the runs below are as promised
+
 # What a failed test leaves of jobs without Slurm ends with it: their processes carry the test's folder in their environment.
 local_processes() { grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ || true; }
 end_local_jobs() {

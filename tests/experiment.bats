@@ -7,7 +7,10 @@ setup() {
   "$ROOT/.venv-core/bin/python" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
 }
 
-teardown() { end_local_jobs; }
+teardown() {
+  end_local_jobs
+  check_records "$BATS_TEST_TMPDIR/runs"
+}
 
 workflow() { try "$ROOT/scripts_hpc/run_workflow.sh" classification_basic "$@" --site "$SITE_FILE"; }
 run_of() { ls -d "$BATS_TEST_TMPDIR"/runs/*_run-group_"$1"/classification_basic_*; }

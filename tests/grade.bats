@@ -14,7 +14,10 @@ waits: {command: "cp $DATA_DIR/sample_submission.csv $SUBMISSION_DIR/submission.
 YAML
 }
 
-teardown() { end_local_jobs; }
+teardown() {
+  end_local_jobs
+  check_records "$BATS_TEST_TMPDIR/runs"
+}
 
 grade() { try "$COPY/scripts_hpc/jobs.sh" grade "$@" --site "$SITE_FILE"; }
 start() { # start ARGUMENTS…: a workflow in the background; sets PID and GROUP

@@ -9,7 +9,10 @@ setup() {
   "$ROOT/.venv-core/bin/python" -m helpers.tasks.cli generate-data classification_basic "$BATS_TEST_TMPDIR/data" --seed 1 >/dev/null
 }
 
-teardown() { end_local_jobs; }
+teardown() {
+  end_local_jobs
+  check_records "$BATS_TEST_TMPDIR/runs"
+}
 
 workflow() { try "$ROOT/scripts_hpc/run_workflow.sh" "$@" --site "$SITE_FILE"; }
 nothing_left() { [[ -z $(local_processes) ]] && [[ -z $(find "$BATS_TEST_TMPDIR/addresses" -maxdepth 1 -type f) ]]; }

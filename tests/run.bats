@@ -1,6 +1,8 @@
 # The end of a run, from the job's side: whatever an agent did to its submission is its own result, and only the job says `lost`.
 bats_require_minimum_version 1.5.0
 
+RECORDS=0
+
 setup() {
   load common.bash
   # rights mean nothing to root: the job runs as somebody else, in a folder that both reach
@@ -56,6 +58,7 @@ JOB
 }
 
 teardown() {
+  check_records "$WORK/records" || return
   [[ ! -s $WORK/server ]] || kill "$(<"$WORK/server")" 2>/dev/null || true
   chmod -R u+rwX "$WORK"
   rm -rf "$WORK"
@@ -73,6 +76,8 @@ finishes() { # finishes WHAT_THE_AGENT_DID CODE STATE REASON
   WORK=$WORK DO=$1 LIMIT=${LIMIT:-} try "${AS[@]}" bash "$WORK/job"
   expect_status "$2"
   expect_in "\"state\": \"$3\"" "$(<"$WORK/run/run_metadata.json")"
+  mkdir -p "$WORK/records/$((RECORDS += 1))"
+  cp "$WORK/run/run_metadata.json" "$WORK/records/$RECORDS/"
   # shellcheck disable=SC2053 # a pattern
   [[ $(<"$WORK/run/run_metadata.json") == *"\"reason\": \""$4* ]] || expect_in "\"reason\": \"$4" "$(<"$WORK/run/run_metadata.json")"
 }

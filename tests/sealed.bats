@@ -16,7 +16,10 @@ setup() {
   SCHEDULER=local LOCAL_JOBS=$BATS_TEST_TMPDIR/addresses/local_jobs
 }
 
-teardown() { end_local_jobs; }
+teardown() {
+  end_local_jobs
+  check_records "$BATS_TEST_TMPDIR/runs"
+}
 
 pull() { # all that a job could read of the checkout is different from now on
   find "$CHECKOUT/scripts_hpc/lib" "$CHECKOUT/templates" -type f -name '*.sh' -exec sed -i '1s/.*/echo EDITED; exit 9/' {} +

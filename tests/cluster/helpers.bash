@@ -42,6 +42,7 @@ cluster_teardown() { # whatever a failed test left; a failure shows the logs
   local pid
   for pid in $(user_processes | awk '{print $1}'); do kill -KILL "$pid" 2>/dev/null || true; done
   rm -rf "$ADDRESSES"
+  python "$CHECKOUT/tests/check_records.py" "$WORK/runs"
 }
 
 as_owner() { # COMMAND…: as the user, here and in this environment
