@@ -25,7 +25,6 @@ from helpers.jobs.fleet import Fleet
 from helpers.jobs.kinds.base import Kind, kind_of
 from helpers.jobs.kinds.workflow import AGENT_LOG, Workflow
 from helpers.lib import disk, values
-from helpers.lib import values as values_module
 from helpers.lib.errors import Refused
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
@@ -80,7 +79,7 @@ class Plan:
             begun = known.pop().get("items")
             items = {str(item.get("path")): item for item in begun or [] if isinstance(item, dict)} | items
         told = {
-            "at": values_module.now(),
+            "at": values.now(),
             "by": "jobs.sh clean",
             "is_done": is_done,
             "kept": KEPT,
@@ -261,7 +260,7 @@ def _cut(log: Path) -> None:
             if left_out <= 0:
                 return
             to.write(file.read(LOG_HEAD))
-            to.write(f"\n[{left_out} bytes are left out here: jobs.sh clean, {values_module.now()}]\n".encode())
+            to.write(f"\n[{left_out} bytes are left out here: jobs.sh clean, {values.now()}]\n".encode())
             file.seek(length - LOG_TAIL)
             to.write(file.read(LOG_TAIL))
         shutil.copystat(log, short)

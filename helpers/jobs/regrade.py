@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from helpers.lib import disk, values
-from helpers.lib import values as values_module
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 
@@ -44,7 +43,7 @@ class AgainRun(Run):
         if self.is_open:
             grade = {
                 "job": self.job,
-                "at": values_module.now(),
+                "at": values.now(),
                 "state": state,
                 "reason": reason,
                 "score": None,

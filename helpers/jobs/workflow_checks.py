@@ -185,11 +185,7 @@ class Asked(SiteChecks):
 
     def _check_models(self) -> None:
         for model in self.models:
-            if (
-                model.engine == "external"
-                and model.api_key_variable
-                and not layers.key(model.api_key_variable)
-            ):
+            if model.engine == "external" and model.api_key_variable and not layers.key(model.api_key_variable):
                 self.problems.append(
                     f"model '{model.name}': {model.api_key_variable} is neither in the environment nor in {ROOT}/.env "
                     "(see .env.example)."

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from helpers.lib import values
-from helpers.runs import costs
-from helpers.runs import metadata as metadata_module
+from helpers.runs import costs, metadata
 from helpers.runs.one import DAY, RUN_NAME, STAMP, OneRun, load, services, stamp
 
 TRIED_AGAIN = {"lost", "cancelled"}
@@ -137,9 +136,7 @@ class Collection:
         """The folders of runs that are there, and of those that should be: of every job that was submitted."""
         jobs = values.section(workflow, "jobs").get("agents")
         competition = values.text(workflow.get("competition")) or ""
-        submitted = (
-            {metadata_module.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
-        )
+        submitted = {metadata.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
         found = {name for name in submitted if "/" not in name}
         for name, is_folder in _folders(group).items():
             looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))

@@ -10,7 +10,6 @@ from typing import Any
 
 from helpers.config.schema import Site
 from helpers.lib import disk, private, values
-from helpers.lib import values as values_module
 
 FOLDER = ".doctor"
 SECTIONS = ("scheduler", "partitions", "gpu", "environment", "paths", "container", "network")
@@ -30,7 +29,7 @@ def write(site: Site, passed: bool, counts: dict[str, int], gpu: bool) -> None:
     """Note a result. Raises OSError."""
     path = path_of(site)
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"schema": 1, "site": site.name, "config": config_of(site), "at": values_module.now(), "passed": passed}
+    record = {"schema": 1, "site": site.name, "config": config_of(site), "at": values.now(), "passed": passed}
     disk.write_json(path, record | {"gpu": gpu, "counts": counts})
 
 

@@ -215,9 +215,7 @@ def keys(here: Here) -> Iterator[Finding]:
     lacking = {
         name: model.api_key_variable
         for name, model in here.models.items()
-        if model.engine == "external"
-        and model.api_key_variable
-        and not layers.key(model.api_key_variable)
+        if model.engine == "external" and model.api_key_variable and not layers.key(model.api_key_variable)
     }
     for name in (name for name in here.wanted if name in lacking):
         yield Finding(f"model {name}", FAILURE, f"{lacking[name]} is neither in .env nor set", "", "see .env.example")
