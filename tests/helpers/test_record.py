@@ -18,7 +18,14 @@ def group(tmp_path):
     folder = tmp_path / "2026-11-27T00-00-00-UTC_run-group_aide"
     folder.mkdir()
     config = {"container": {"runtime": "apptainer"}, "jobs": {"agent": {"cpus": 2}}}
-    record = {"competition": "toy", "agent": "aide", "model": "replay", "seed": 3, "data_fingerprint": "ab", "config": config}
+    record = {
+        "competition": "toy",
+        "agent": "aide",
+        "model": "replay",
+        "seed": 3,
+        "data_fingerprint": "ab",
+        "config": config,
+    }
     disk.write_json(folder / "workflow.json", record)
     return folder
 
@@ -32,7 +39,10 @@ def test_what_waits_what_was_broken_off_and_what_died(group):
     assert [faults(read(group, job)) for job in ("7", "8_1")] == [[], []]
     metadata.runs_of(group)[0].settle("lost", "the node died")
     submitted.abandoned(group, [["grading_server", "5"], ["agent", "7"], ["agent", "8_1"]])
-    assert [(read(group, job)["state"], faults(read(group, job))) for job in ("7", "8_1")] == [("lost", []), ("cancelled", [])]
+    assert [(read(group, job)["state"], faults(read(group, job))) for job in ("7", "8_1")] == [
+        ("lost", []),
+        ("cancelled", []),
+    ]
 
 
 def test_what_is_graded_later_and_again(group):

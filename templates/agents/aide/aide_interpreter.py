@@ -6,9 +6,9 @@ import signal
 import threading
 import time
 
+from agent_processes import die_with, end_descendants, kill_descendants
 from aide.interpreter import ExecutionResult
 from aide.interpreter import Interpreter as AideInterpreter
-from agent_processes import die_with, end_descendants, kill_descendants
 
 # AIDE interrupts at the time limit, kills 5 s later and reads the output for 5 s more: by then it hangs
 LAST_RESORT = 12.0
