@@ -180,6 +180,9 @@ SUBMISSIONS: dict[str, Submission] = {
 
 @pytest.mark.parametrize("name", SUBMISSIONS)
 def test_no_submission_without_work_passes(world: World, results: Path, name: str) -> None:
+    for path in results.iterdir():  # the other outputs have tests of their own, and take their time
+        if path.name != "submission.csv":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     frame = pd.read_csv(results / "submission.csv")
     made = SUBMISSIONS[name](world, frame)
     content = made.to_csv(index=False).encode() if isinstance(made, pd.DataFrame) else made
