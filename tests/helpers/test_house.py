@@ -26,6 +26,7 @@ PACKAGES = (
     "",
 )
 MOST_LINES = 360
+MOST_LINES_OF_A_FUNCTION = 45
 MODULES = {
     ".".join(path.relative_to(HELPERS.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(HELPERS.rglob("*.py"))
@@ -76,6 +77,15 @@ def test_no_circles() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_can_be_read_in_one_go(module: str) -> None:
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_is_longer_than_a_screen(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name != "parser":  # a list of options
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= MOST_LINES_OF_A_FUNCTION, f"{module}: {node.name} has {lines} lines"
 
 
 def test_what_runs_without_any_package_imports_none() -> None:

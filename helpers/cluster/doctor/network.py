@@ -49,58 +49,47 @@ def network(nodes: Nodes) -> Iterator[Finding]:
         yield Finding("network", NOT_CHECKED, f"{report.one('node')}: {report.one('peer')}")
     if not tries:
         return
-    key = "network.interface"
     nameless = [report for report in nodes.whole if report.one("nohost")]
     named = [one for one in tries if one.by == "name"]
     bad = [one for one in named if one.answer != "yes"]
     ports = [one for one in tries if one.by == "name:range" and one.answer != "yes" and one.apart]
     if nameless or bad:
-        measured = (
-            re.split("[.:;] [Ss]et network", nameless[0].one("nohost"))[0] if nameless else "; ".join(map(str, bad[:2]))
-        )
-        working = candidates(tries)
-        if working and working[0] != nodes.site.network.interface:
-            others = f" (and {', '.join(working[1:])})" if working[1:] else ""
-            yield Finding(
-                "network",
-                FAILURE,
-                measured,
-                key,
-                f"{working[0]}: all nodes reach one another so{others}",
-                working[0],
-                True,
-            )
-        else:
-            seen = ", ".join(
-                dict.fromkeys(line.split()[0] for report in nodes.whole for line in report.lines.get("interface", ()))
-            )
-            yield Finding(
-                "network", FAILURE, measured, key, f"no interface was seen to work; there are {seen or 'none'}"
-            )
+        told = re.split("[.:;] [Ss]et network", nameless[0].one("nohost"))[0] if nameless else ""
+        yield _unreached(nodes, told or "; ".join(map(str, bad[:2])), candidates(tries))
     elif ports:
         lowest, highest = nodes.site.network.ports
         said = f"at ports {lowest} to {highest}, {ports[0]}"
-        yield Finding(
-            "network", FAILURE, said, "network.ports", "a range that nodes let through to one another; ask the support"
-        )
-    elif any(one.apart for one in named):
+        advice = "a range that nodes let through to one another; ask the support"
+        yield Finding("network", FAILURE, said, "network.ports", advice)
+    else:
+        yield from _reached(nodes, named)
+    if not nodes.gpu and nodes.site.partitions.gpu.name and nodes.site.scheduler.kind == "slurm":
+        yield Finding("network, GPU nodes", NOT_CHECKED, "--gpu asks whether CPU and GPU nodes reach one another")
+
+
+def _unreached(nodes: Nodes, measured: str, working: list[str]) -> Finding:
+    """Names that don't lead to their nodes. working: the interfaces that would do, best first."""
+    key = "network.interface"
+    if working and working[0] != nodes.site.network.interface:
+        others = f" (and {', '.join(working[1:])})" if working[1:] else ""
+        advice = f"{working[0]}: all nodes reach one another so{others}"
+        return Finding("network", FAILURE, measured, key, advice, working[0], True)
+    lines = (line for report in nodes.whole for line in report.lines.get("interface", ()))
+    seen = ", ".join(dict.fromkeys(line.split()[0] for line in lines))
+    return Finding("network", FAILURE, measured, key, f"no interface was seen to work; there are {seen or 'none'}")
+
+
+def _reached(nodes: Nodes, named: list[Reach]) -> Iterator[Finding]:
+    if any(one.apart for one in named):
         how = f"interface {nodes.site.network.interface}" if nodes.site.network.interface else "name"
-        yield Finding(
-            "network",
-            OK,
-            f"{names_of([one.source for one in named])} reach one another by {how}, both ways{_inside(nodes)}",
-        )
+        whose = names_of([one.source for one in named])
+        yield Finding("network", OK, f"{whose} reach one another by {how}, both ways{_inside(nodes)}")
     elif nodes.site.scheduler.kind == "local":
         yield Finding("network", OK, f"servers of this machine are reached{_inside(nodes)}")
     else:
-        yield Finding(
-            "network",
-            OK,
-            f"{named[0].source.one('node')} reaches itself by {named[0].address.partition(':')[0]}{_inside(nodes)}",
-        )
+        node, address = named[0].source.one("node"), named[0].address.partition(":")[0]
+        yield Finding("network", OK, f"{node} reaches itself by {address}{_inside(nodes)}")
         yield Finding("network, two nodes", NOT_CHECKED, "the probes had one node, or didn't run at the same time")
-    if not nodes.gpu and nodes.site.partitions.gpu.name and nodes.site.scheduler.kind == "slurm":
-        yield Finding("network, GPU nodes", NOT_CHECKED, "--gpu asks whether CPU and GPU nodes reach one another")
 
 
 def _inside(nodes: Nodes) -> str:
