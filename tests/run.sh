@@ -44,7 +44,8 @@ add() { # add PASSED FAILED
 run_pytest() { # run_pytest FILE…
   local report code=0 counts
   report=$(mktemp)
-  "$PYTHON" -m pytest -q --no-header -n 2 --dist loadfile --durations=12 --junitxml="$report" "$@" || code=$?
+  ${LEAVING[@]+"${LEAVING[@]}"} "$PYTHON" -m pytest -q --no-header -n 2 --dist loadfile --durations=12 --junitxml="$report" "$@" ||
+    code=$?
   counts=$("$PYTHON" -c '
 import sys, xml.etree.ElementTree
 suite = xml.etree.ElementTree.parse(sys.argv[1]).getroot().find("testsuite")
@@ -68,18 +69,31 @@ run_bats() { # run_bats COMMAND…: one that runs bats; counts what it says
   add "$ok" "$bad"
 }
 
-two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file. The long ones first
+by_size() { stat --printf '%s %n\n' "$@" | sort -rn | cut -d' ' -f2-; } # by_size FILE…: the long ones first
+
+two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file
   # shellcheck disable=SC2016 # for the inner shell
-  stat --printf '%s %n\n' "$@" | sort -rn | cut -d' ' -f2- | tr '\n' '\0' | BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 \
-    bash -c 'set -o pipefail; bats --tap "$0" 2>&1 | sed -u "s|^|${0##*/}: |"'
+  by_size "$@" | tr '\n' '\0' |
+    BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 ${LEAVING[@]+"${LEAVING[@]}"} bash -c 'set -o pipefail; bats --tap "$0" 2>&1 | sed -u "s|^|${0##*/}: |"'
 }
 
-# Its packages and images are made while tests run that wait more than they work. What fails is told by its own tests.
-cluster_ahead() {
-  local pid
-  setsid bash tests/cluster/with.sh true >/dev/null 2>&1 &
-  pid=$!
-  on_exit "kill -TERM -- -$pid 2>/dev/null && wait $pid"
+# The cluster's tests mostly wait, one after the other, and take longest: they run beside the others, which are to leave them the
+# processor when they want it. Their lines begin with "cluster: ".
+cluster_beside() { # cluster_beside FILE…: sets CLUSTER, a process, and CLUSTER_LOG
+  CLUSTER_LOG=$(mktemp)
+  setsid env --default-signal=INT,QUIT bash tests/run.sh "$@" >"$CLUSTER_LOG" 2>&1 &
+  CLUSTER=$!
+  tail -f -s 0.5 --pid="$CLUSTER" "$CLUSTER_LOG" | sed -u 's/^/cluster: /' &
+  on_exit "kill -INT -- -$CLUSTER 2>/dev/null && wait $CLUSTER; rm -f $CLUSTER_LOG"
+  LEAVING=(nice -n 5)
+}
+
+await_cluster() {
+  local counts
+  wait || true
+  counts=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$CLUSTER_LOG" | tail -n 1)
+  read -r -a counts <<<"${counts:-0 1}" # one that broke down is a failure
+  add "${counts[@]}"
 }
 
 run_cluster() { # run_cluster SITE OPTIONS OF bats, FILE…: on the cluster as one of its two sites, if any test is for it
@@ -91,7 +105,8 @@ run_cluster() { # run_cluster SITE OPTIONS OF bats, FILE…: on the cluster as o
 
 FILES=("$@")
 if ((${#FILES[@]} == 0)); then
-  mapfile -t FILES < <(find tests -name 'test_*.py' -o -name '*.bats' | grep -v '^tests/cluster/' | sort)
+  mapfile -t FILES < <(find tests -name 'test_*.py' -o -name '*.bats' | grep -v '^tests/cluster/')
+  mapfile -t FILES < <(by_size "${FILES[@]}")
   # one set that never needs root first; then the real cluster
   if bash tests/cluster/up.sh --check; then
     mapfile -t -O "${#FILES[@]}" FILES < <(find tests/cluster -name '*.bats' | sort)
@@ -106,11 +121,16 @@ for file in "${FILES[@]}"; do
     *) PYTEST_FILES+=("$file") ;;
   esac
 done
+OTHERS=$((${#PYTEST_FILES[@]} + ${#BATS_FILES[@]}))
+LEAVING=()
+if ((OTHERS && ${#CLUSTER_FILES[@]})); then cluster_beside "${CLUSTER_FILES[@]}"; fi
 if ((${#PYTEST_FILES[@]})); then run_pytest "${PYTEST_FILES[@]}"; fi
-if ((${#BATS_FILES[@]} && ${#CLUSTER_FILES[@]})); then cluster_ahead; fi
 if ((${#BATS_FILES[@]})); then run_bats two_at_a_time "${BATS_FILES[@]}"; fi
-if ((${#CLUSTER_FILES[@]})); then
-  wait || true
+if ((OTHERS && ${#CLUSTER_FILES[@]})); then
+  await_cluster
+elif ((${#CLUSTER_FILES[@]})); then
+  # packages and images, which take the whole processor for minutes; what fails is told by the tests
+  nice -n 5 bash tests/cluster/with.sh true >/dev/null 2>&1 || true
   # tests without a tag are for the first site alone
   run_cluster loopback --filter-tags '!site:hosts' "${CLUSTER_FILES[@]}"
   run_cluster hosts --filter-tags site:both --filter-tags site:hosts "${CLUSTER_FILES[@]}"
