@@ -204,3 +204,13 @@ terminal() { # terminal: start.sh at a terminal; what it showed is in the file `
   [[ $(tail -c 20 shown | tr '\r' '\n' | tail -n 1) == $'\e[K' ]] || { cat -v shown && return 1; }
   [[ ! -e $VENV.step && -z $(pgrep -f "$CHECKOUT/start.sh") ]]
 }
+
+@test "who waits for another command that makes the environment is told so" {
+  exec {lock}>"$VENV.lock"
+  flock "$lock"
+  bash "$CHECKOUT/start.sh" "$CHECKOUT" >/dev/null 2>"$BATS_TEST_TMPDIR/said" {lock}>&- &
+  wait_for 20 grep -qF "another command is setting up $VENV: waiting for it" "$BATS_TEST_TMPDIR/said"
+  [[ ! -e $VENV ]]
+  kill $!
+  exec {lock}>&-
+}

@@ -21,10 +21,11 @@ def tail(path: Path | None) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return ""
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return ""
         file.seek(max(0, status.st_size - LOG_BYTES))
         return clean(file.read(LOG_BYTES).decode("utf-8", "replace"))
 

@@ -91,7 +91,10 @@ python::_make() { # python::_make NAME VENV STAMP, one at a time
     die 2 "can't create the virtual environment $venv: no permission. Set HAB_VENV_DIR to a folder that you can write"
   lacking=$(common::room "${venv%/*}") || die 3 "setting up $venv failed: $lacking. Or set HAB_VENV_DIR to a folder with room"
   exec {VENV_LOCK}>"$venv.lock" || die 2 "can't write $venv.lock. Set HAB_VENV_DIR to a folder that you can write"
-  flock "$VENV_LOCK"
+  flock --nonblock "$VENV_LOCK" || {
+    log "another command is setting up $venv: waiting for it"
+    flock "$VENV_LOCK"
+  }
   if python::_whole "$venv" "$stamp"; then
     exec {VENV_LOCK}>&-
     return 0
