@@ -138,7 +138,8 @@ class Never:
 
 
 def _leave(one: Followed, caught: Caught) -> int:
-    _say(f"{caught}: nobody watches any more, and nothing more is ended. To watch again: {one.again}")
+    left = getattr(one, "LEFT", "nothing more is ended")
+    _say(f"{caught}: nobody watches any more, and {left}. To watch again: {one.again}")
     return 128 + caught.number
 
 
