@@ -65,16 +65,23 @@ def _problems_of(load: Callable[[], Any]) -> list[str]:
 
 @site.command("list")
 @SITE
-def site_list(site: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def site_list(site: str | None, as_json: bool) -> None:
     """List the sites, with the one that would be used."""
     try:
         here = sites.pick_site(site)
     except ConfigError:
         here = None
+    rows = []
     for name in sites.site_names():
-        data = layers.read_yaml(layers.SITE_DIR / f"{name}.yaml")
-        mark = "*" if name == here else " "
-        click.echo(f"{mark} {name:<14} {data.get('description', '')}")
+        said = layers.read_yaml(layers.SITE_DIR / f"{name}.yaml").get("description")
+        rows.append({"name": name, "used_here": name == here, "description": said})
+    if as_json:
+        return click.echo(json.dumps(rows, indent=2))
+    from helpers.lib import tables
+
+    cells = [("*" if row["used_here"] else "", row["name"], str(row["description"] or "")) for row in rows]
+    click.echo("\n".join(tables.lines(cells)))
 
 
 @site.command("init")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: scripts_hpc/site.sh init [NAME] [--yes]
 #        scripts_hpc/site.sh doctor [NAME] [--gpu] [--write] [--json] [--model NAME]… [--wait MINUTES] [--site NAME] [--set KEY=VALUE]…
-#        scripts_hpc/site.sh list
+#        scripts_hpc/site.sh list [--json]
 #        scripts_hpc/site.sh show|validate [NAME] [--site NAME] [--set KEY=VALUE]…
 #
 #   init       writes site-config/<name>.yaml from what this cluster says of itself, and says of each value who told it, or that it is a
@@ -22,7 +22,7 @@
 #   --model NAME       doctor: a model that runs need, beside replay; what it lacks is a failure then, not a warning
 #   --wait MINUTES     doctor: how long a probe may wait in the queue (10)
 #   --write            doctor: put the values that were measured, and are sure, into the site's own file
-#   --json             doctor: for programs
+#   --json             doctor, list: for programs
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key, e.g. --set paths.data=/scratch/me
 #   -h, --help         this text

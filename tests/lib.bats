@@ -307,6 +307,10 @@ words() { grep -v ' runs the code of ' <<<"$error"; } # what a job by hand says,
   try "$ROOT/scripts_hpc/models.sh" list --site "$SITE_FILE" --set models.30b.gpus=7
   expect_status 0
   [[ $(grep '^30b ' <<<"$output") == '30b           vllm         7    32768  Qwen/'*' (weights not here)' ]]
+  try "$ROOT/scripts_hpc/site.sh" list --site della
+  [[ $(grep '^[*]' <<<"$output") == '*  della '* ]]
+  try "$ROOT/scripts_hpc/site.sh" list --site della --json
+  [[ $(python3 -c 'import json, sys; print(*(one["name"] for one in json.load(sys.stdin) if one["used_here"]))' <<<"$output") == della ]]
   mkdir "$BATS_TEST_TMPDIR/tasks"
   sed 's/"classification_basic"/"mine"/' "$ROOT/templates/tasks/classification_basic.json" >"$BATS_TEST_TMPDIR/tasks/mine.json"
   try "$ROOT/scripts_hpc/tasks.sh" show mine --json --site "$SITE_FILE" --set "paths.tasks=$BATS_TEST_TMPDIR/tasks"
