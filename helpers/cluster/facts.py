@@ -25,6 +25,8 @@ GPU_MEMORY: dict[str, tuple[int, ...]] = {
     "rtx6000": (24, 48), "a6000": (48,), "rtx3090": (24,), "rtx4090": (24,), "b200": (180, 192), "mi300x": (192,), "mi300a": (128,),
     "mi250x": (64, 128), "mi250": (64, 128), "mi210": (64,), "mi100": (32,),
 }  # fmt: skip
+# a slice of a GPU, by its profile: https://docs.nvidia.com/datacenter/tesla/mig-user-guide
+MIG = re.compile(r"(?<![^\W_])\d+g\.(\d+)gb", re.IGNORECASE)
 NO_ANSWER = re.compile(
     "gave no answer|Socket timed out|Unable to contact slurm controller|Connection refused|temporarily unable"
 )
@@ -118,11 +120,12 @@ class Facts:
         best, most = Gpus(0, "", None, False), 0
         for line in self._told.get("features", "").splitlines():
             name, count, gres, features = (line + "|||").split("|")[:4]
-            found = re.search(r"\bgpu(?::([^:,(]+))?:(\d+)", gres)
-            if name.rstrip("*") != partition or not found or int(count) <= most:
+            kinds = re.findall(r"\bgpu(?::([^:,(]+))?:(\d+)", gres)
+            if name.rstrip("*") != partition or not kinds or int(count) <= most:
                 continue
-            kind, memory, certain = _known(found[1] or "", features)
-            most, best = int(count), Gpus(int(found[2]), kind, memory, certain)
+            # whole ones before slices of some, then the kind that there is most of
+            gpu, number = max(kinds, key=lambda one: (not MIG.search(one[0]), int(one[1])))
+            most, best = int(count), Gpus(int(number), *_known(gpu, features))
         return best
 
     @property
@@ -176,6 +179,9 @@ class Facts:
 
 def _known(gres: str, features: str) -> tuple[str, int | None, bool]:
     """A GPU's type, GB, and whether these were told: by Slurm's type of it, else by its node's features, which tell other things too."""
+    if slice_ := MIG.search(gres):
+        whole, *_ = _known(gres[: slice_.start()], "")
+        return whole or slice_[0], int(slice_[1]), True
     words = re.findall(r"[a-z0-9]+", f"{gres} {features}".lower())
     words += [first + second for first, second in zip(words, words[1:], strict=False)]  # rtx_6000
     kind = next((word for word in words if word in GPU_MEMORY), gres)

@@ -190,6 +190,13 @@ def test_memory_and_gpus_that_cannot_be_asked_for(sites: Path, monkeypatch: pyte
         # a node's memory and processor are none of its GPUs'
         ("gpu:4", "a100,512gb,192gb", "A100 40GB", None),
         ("gpu:v:2", "intel4416,ft4x", "V", None),
+        # https://github.com/basnijholt/slurm-usage/issues/11, https://github.com/DataDog/integrations-core/pull/24513
+        ("gpu:8(S:0-3)", "h100", "H100 80GB", None),
+        ("gpu:v100:1(S:0),gpu:a100:3(S:0-1)", "", "A100 40GB", None),
+        # slices of a GPU
+        ("gpu:a100_1g.5gb:14,gpu:a100:2(S:0-1)", "", "A100 40GB", None),
+        ("gpu:a100_3g.20gb:4", "a100", "A100 20GB", None),
+        ("gpu:1g.10gb:7", "", "1G.10GB 10GB", None),
     ],
 )
 def test_kinds_of_gpus(
