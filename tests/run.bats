@@ -458,7 +458,7 @@ WORDS
 }
 
 @test "a job near its time limit: what is there is graded, else it timed out; while it waited for its servers, it is lost" {
-  local near='LEAD=180 RUN_STATE=running AGENT_STARTED=x; trap run::asked_to_end TERM; on_exit run::close; sched::left() { echo 170; }'
+  local near='LEAD=180 RUN_STATE=running AGENT_STARTED=2026-11-27T00:00:00Z; trap run::asked_to_end TERM; on_exit run::close; sched::left() { echo 170; }'
   finishes "$near; work 'sleep 600'; kill -TERM \$\$; run::supervise" 0 scored 'graded'
   finishes "$near; rm \$S; work 'sleep 600'; kill -TERM \$\$; run::supervise" 4 timed_out 'no submission when job 7 reached its time limit"'
   finishes "$near; RUN_STATE=waiting AGENT_STARTED=''; kill -TERM \$\$" 3 lost 'job 7 reached its time limit while it waited for its servers'
@@ -467,20 +467,20 @@ WORDS
 @test "what a run that is lost had submitted is kept, as it was then: its checksum, a copy, and the command that grades it" {
   local kept='; the submission is kept: scripts_hpc/jobs.sh grade ' sum
   sum=$(echo id,1 | sha256sum)
-  finishes 'AGENT_STARTED=x; work "sleep 600"; on_exit run::stop_agent; run::lose "a server is gone"' 3 lost "a server is gone$kept$WORK/run\""
+  finishes 'AGENT_STARTED=2026-11-27T00:00:00Z; work "sleep 600"; on_exit run::stop_agent; run::lose "a server is gone"' 3 lost "a server is gone$kept$WORK/run\""
   expect_in "\"submission_sha256\": \"${sum%% *}\"" "$(<"$WORK/run/run_metadata.json")"
   [[ $(<"$WORK/run/kept_submission.csv") == id,1 ]]
   # what counted at the deadline, not what lies there
-  LIMIT=1 finishes 'AGENT_STARTED=x; work "sleep 2.5; echo id,3 >\$S"; run::supervise; run::lose gone' 3 lost "gone$kept"
+  LIMIT=1 finishes 'AGENT_STARTED=2026-11-27T00:00:00Z; work "sleep 2.5; echo id,3 >\$S"; run::supervise; run::lose gone' 3 lost "gone$kept"
   [[ $(<"$WORK/run/kept_submission.csv") == id,1 ]]
   # nothing that counts
-  finishes 'AGENT_STARTED=x; rm $S; run::lose gone' 3 lost 'gone"'
+  finishes 'AGENT_STARTED=2026-11-27T00:00:00Z; rm $S; run::lose gone' 3 lost 'gone"'
   finishes 'run::lose gone' 3 lost 'gone"'
-  finishes 'on_exit run::close; AGENT_STARTED=x RUN_STATE=running; die 3 "no room"' 3 lost "no room$kept"
+  finishes 'on_exit run::close; AGENT_STARTED=2026-11-27T00:00:00Z RUN_STATE=running; die 3 "no room"' 3 lost "no room$kept"
 }
 
 @test "a job that is asked to end before its time leaves the word to the scheduler" {
-  local early='LEAD=180 RUN_STATE=running AGENT_STARTED=x; trap run::asked_to_end TERM; on_exit run::close' left
+  local early='LEAD=180 RUN_STATE=running AGENT_STARTED=2026-11-27T00:00:00Z; trap run::asked_to_end TERM; on_exit run::close' left
   for left in 'echo 9000' : 'return 3'; do
     finishes "$early; sched::left() { $left; }; kill -TERM \$\$" 130 running 'asked to end by the scheduler or a person (SIGTERM)"'
     expect_in '"asked_to_end": true' "$(<"$WORK/run/run_metadata.json")"

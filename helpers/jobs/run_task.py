@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from helpers.tasks.cli import JSON, TASKS_DIR, emit, report
 from helpers.tasks.definitions import Task
 
 NAME = "python -m helpers.run_task"
+AGENTS = ROOT / "templates" / "agents"
 WORKFLOW = ROOT / "scripts_hpc" / "run_workflow.sh"
 DEFAULT_AGENT = "experiment"
 INVALID, FAILED = 1, 4  # exit codes: results that aren't good enough; a run that failed
@@ -86,12 +88,25 @@ def _folders(options: dict[str, Any]) -> tuple[Path, str | None]:
 def _locally(
     registry: TaskRegistry, task: Task, data_dir: Path, entry: schema.AgentEntry, options: dict[str, Any]
 ) -> int:
-    from helpers.tasks.runner import TaskRunner
-
     if options["model"] or not entry.takes_script:
         wrong = f"--model {options['model']}" if options["model"] else f"--agent {entry.name}"
         raise ConfigError([f"{wrong}: --local runs a script without a model server; leave one of the two out."])
-    command, variables = _command(options["script"], entry)
+    with tempfile.TemporaryDirectory(prefix="hab-agent-") as folder:
+        command, variables = _command(options["script"], entry, Path(folder))
+        return _run_here(registry, task, data_dir, command, variables, entry, options)
+
+
+def _run_here(
+    registry: TaskRegistry,
+    task: Task,
+    data_dir: Path,
+    command: list[str],
+    variables: dict[str, str],
+    entry: schema.AgentEntry,
+    options: dict[str, Any],
+) -> int:
+    from helpers.tasks.runner import TaskRunner
+
     limit = options["time_limit"] or entry.time_limit or task.estimated_time
     log.warning("--local isn't isolated: the program runs as you and could read the answers. Don't publish its scores.")
     log.info("running %s on %s, at most %s s", " ".join(command), task.id, limit)
@@ -102,16 +117,20 @@ def _locally(
     return FAILED if not record["success"] else _verdict([evaluation] if evaluation else [])
 
 
-def _command(script: Path | None, entry: schema.AgentEntry) -> tuple[list[str], dict[str, str]]:
-    """How to start a script on this machine, and the variables that it needs. Raises ConfigError."""
+def _command(script: Path | None, entry: schema.AgentEntry, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """How to start a script on this machine, and the variables that it needs. Raises ConfigError.
+
+    folder: for the agent's own files, as scripts_hpc/lib/run.sh lays them out for its container.
+    """
     if script and not (script.is_file() and os.access(script, os.R_OK)):
         raise ConfigError([f"--script {script}: there is no such file that you can read."])
     if script is None or script.suffix == ".ipynb":
-        own = entry.path / "experiment.py"
-        if not own.is_file():
+        if not (entry.path / "experiment.py").is_file():
             raise ConfigError([f"agent '{entry.name}' has nothing of its own that --local could run: give --script."])
+        for source in (AGENTS / "common", entry.path):
+            shutil.copytree(source, folder, dirs_exist_ok=True)
         given = {"AGENT_SCRIPT": str(script.absolute())} if script else {}
-        return [sys.executable, "-u", str(own)], entry.variables | given
+        return [sys.executable, "-u", str(folder / "experiment.py")], entry.variables | given
     starts = {".py": [sys.executable, "-u"], ".sh": ["bash"]}.get(script.suffix)
     if starts is None and not os.access(script, os.X_OK):
         raise ConfigError([f"--script {script}: must end in .py, .sh or .ipynb, or be executable (chmod +x)."])
