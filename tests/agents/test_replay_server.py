@@ -212,7 +212,7 @@ def test_the_server_starts_quickly_says_so_and_ends_on_sigterm(tmp_path):
     assert process.returncode == 0
     assert time.monotonic() - ended < 2
     idle.close()
-    assert took < 3  # 0.2 s on an idle machine
+    assert took < 20  # 0.2 s on an idle machine
 
 
 def test_many_at_once_each_get_their_own_answer(tmp_path):

@@ -61,6 +61,11 @@ def family(session: int) -> list[int]:
     return members
 
 
+def started(process: int) -> int:
+    """When a process started, in ticks."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+
+
 def gone(session: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while family(session) and time.monotonic() < deadline:
@@ -94,8 +99,8 @@ class Server:
 
     @property
     def front(self) -> int:
-        """The process that holds the clients: the first that the server forked."""
-        return min(pid for pid in family(self.process.pid) if pid != self.process.pid)
+        """The process that holds the clients: the first that the server forked. (Its number may be high, and theirs low again.)"""
+        return min((pid for pid in family(self.process.pid) if pid != self.process.pid), key=started)
 
     def judges(self) -> list[int]:
         """The judges, once those that knew less are gone and whoever announced the server too."""
