@@ -94,7 +94,8 @@ teardown() {
 @test "proxy variables of the person who submits: containers get what we wrote, and the run's servers are reached directly" {
   local name run
   for name in http_proxy HTTP_PROXY all_proxy ALL_PROXY; do
-    run=$(as_user env "$name=http://127.0.0.1:9" bash -c '
+    # in a session of its own: the guard of a script that has ended ends its process group, a second later
+    run=$(as_user env "$name=http://127.0.0.1:9" setsid --wait bash -c '
       source scripts_hpc/lib/common.sh && source scripts_hpc/lib/container.sh
       RUNTIME=apptainer IMAGES=$HAB_CLUSTER_STATE/shared/containers SITE=here JOB_ID=1
       container::scratch /tmp
