@@ -191,6 +191,7 @@ class Workflow(Kind):
                     self.fleet.scheduler.dismiss(unused)
                     told = True
                 if time.monotonic() > until:
+                    self.fleet.ask_again(job for one in unused for job in self.users(one))
                     self.fleet.cancel([job for job in unused if not self.users(job)])
                     return
                 with self.fleet.waiting():
