@@ -23,6 +23,7 @@ PACKAGES = (
     "jobs",
     "cluster",
     "explain",
+    "benchmarks",
     "",
 )
 MOST_LINES = 360
