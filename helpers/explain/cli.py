@@ -28,6 +28,7 @@ from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError, Infrastructure, Refused
 from helpers.lib.signals import catch_signals
 from helpers.runs import metadata
+from helpers.runs.cells import cells
 from helpers.runs.collection import Collection
 from helpers.runs.columns import COLUMNS as MEANINGS
 from helpers.scheduler.query import SchedulerUnavailable
@@ -59,17 +60,19 @@ COUNTED = {
 
 def kin(group: Path) -> list[Path]:
     """The workflows whose runs may be tries at one of this one's, itself among them: of the same agent, task and configuration."""
-    mine = disk.read_json(group / "workflow.json") or {}
-    if not isinstance(mine.get("config_hash"), str) or MARK not in group.name:
-        return [group]
 
-    def is_same(folder: Path) -> bool:
-        other = disk.read_json(folder / "workflow.json") or {}
-        return all(other.get(key) == mine.get(key) for key in ("config_hash", "competition"))
+    def of(folder: Path) -> set[tuple[str, str]]:
+        told = cells(disk.read_json(folder / "workflow.json") or {})
+        found = ((values.text(cell.get("config_hash")), values.text(cell.get("competition"))) for cell in told)
+        return {(config, task) for config, task in found if config and task}
+
+    mine = of(group)
+    if not mine or MARK not in group.name:
+        return [group]
 
     end = group.name[group.name.index(MARK) :]
     beside = sorted(name for name in os.listdir(group.parent) if name.endswith(end) and name != group.name)
-    return [group, *(folder for folder in (group.parent / name for name in beside) if is_same(folder))]
+    return [group, *(folder for folder in (group.parent / name for name in beside) if mine & of(folder))]
 
 
 def cases(jobs: Workflow) -> tuple[list[Case], list[str]]:

@@ -13,6 +13,7 @@ from helpers.explain.files import DIFFERS, FITS, META, REPORT, SAME, UNKNOWN, WO
 from helpers.lib import values
 from helpers.lib.values import seconds_of, section
 from helpers.runs import metadata
+from helpers.runs.cells import rollout
 
 
 def seed(case: Case, column: str) -> Derived:
@@ -22,7 +23,9 @@ def seed(case: Case, column: str) -> Derived:
     if first is None or case.run.job_id not in jobs:
         return Derived(source, UNKNOWN, BY_HAND if not case.workflow else f"its job isn't in {WORKFLOW}")
     number = jobs.index(case.run.job_id)
-    return compared(case, column, source, first + number, f"{WORKFLOW}: seed {first}, and this is rollout {number}")
+    _, value = rollout(case.run.record, number)
+    how = f"{WORKFLOW}: {case.run.where('seed')} {first}, and this is rollout {number}"
+    return compared(case, column, source, value, how)
 
 
 def state(case: Case, column: str) -> Derived:
@@ -207,9 +210,10 @@ def isolated(case: Case, column: str) -> Derived:
 def language_model(case: Case, column: str) -> Derived:
     engine = section(case.workflow, "model_config").get("engine")
     if not case.workflow:
-        return Derived(f"{WORKFLOW}: language_model", UNKNOWN, BY_HAND)
+        return Derived(f"{WORKFLOW}: {case.run.where('language_model')}", UNKNOWN, BY_HAND)
     value = None if engine is None else engine != "replay"
-    return compared(case, column, f"{WORKFLOW}: language_model", value, f"{WORKFLOW}: model_config.engine {engine}")
+    source, how = f"{case.run.where('language_model')}", f"{case.run.where('model_config')}.engine {engine}"
+    return compared(case, column, f"{WORKFLOW}: {source}", value, f"{WORKFLOW}: {how}")
 
 
 def checked(case: Case, column: str) -> Derived:

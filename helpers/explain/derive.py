@@ -96,7 +96,7 @@ def of_workflow(key: str, what: str = META) -> Column:
         if not case.workflow:
             return Derived(f"{what}: {key}", UNKNOWN, BY_HAND)
         value = values.text(case.workflow.get(key))
-        return compared(case, column, f"{what}: {key}", value, f"{WORKFLOW}: {key}")
+        return compared(case, column, f"{what}: {key}", value, f"{WORKFLOW}: {case.run.where(key)}")
 
     return derive
 

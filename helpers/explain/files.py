@@ -140,7 +140,11 @@ class Files:
 
     def image_digest(self) -> Found:
         image = section(section(self.workflow, "images"), "agent")
-        source, noted, path = f"{WORKFLOW}: images.agent.sha256", image.get("sha256"), Path(str(image.get("path")))
+        source, noted, path = (
+            f"{WORKFLOW}: {self.run.where('images')}.agent.sha256",
+            image.get("sha256"),
+            Path(str(image.get("path"))),
+        )
         if noted is None:
             return source, UNKNOWN, "no image, or none whose build noted a checksum", None
         try:
@@ -156,7 +160,7 @@ class Files:
     def config_hash(self) -> Found:
         from helpers.runs.provenance import config_hash
 
-        source = f"{WORKFLOW}: config_hash"
+        source = f"{WORKFLOW}: {self.run.where('config_hash')}"
         agent, own = section(self.workflow, "agent_config"), self.workflow.get("agent_limits")
         images = section(self.workflow, "images")
         if not agent or not isinstance(own, dict):

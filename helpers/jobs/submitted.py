@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.lib import disk, values
-from helpers.runs import metadata
+from helpers.runs import cells, metadata
 
 
 def submitted(group: Path, jobs: list[list[str]]) -> None:
@@ -24,10 +24,13 @@ def submitted(group: Path, jobs: list[list[str]]) -> None:
     record["jobs"] = ids
     disk.write_json(group / "workflow.json", record)
     for rollout, job in enumerate(ids["agents"]):
-        folder = group / metadata.run_name(record["competition"], job)
+        cell, seed = cells.rollout(record, rollout)
+        its = cells.view(record, cell)
+        folder = group / metadata.run_name(its["competition"], job)
         folder.mkdir(exist_ok=True)
         if not (folder / "run_metadata.json").exists():
-            disk.write_json(folder / "run_metadata.json", _waiting(record, ids, job, rollout))
+            told = {"cell": cell, "seed": seed, "rollout": rollout, "job_id": job}
+            disk.write_json(folder / "run_metadata.json", _waiting(its, ids, told))
 
 
 def abandoned(group: Path, jobs: list[list[str]]) -> None:
@@ -38,18 +41,16 @@ def abandoned(group: Path, jobs: list[list[str]]) -> None:
     metadata.tell_aggregate(group)
 
 
-def _waiting(record: dict[str, Any], ids: dict[str, Any], job: str, rollout: int) -> dict[str, Any]:
+def _waiting(record: dict[str, Any], ids: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     return {
         "schema": 1,
-        "run_id": metadata.run_name(record["competition"], job),
+        "run_id": metadata.run_name(record["competition"], told["job_id"]),
         "competition": record["competition"],
         "agent": record["agent"],
         "model": record["model"],
-        "seed": record["seed"] + rollout,
-        "rollout": rollout,
+        **told,
         "state": "waiting",
         "reason": "in the queue",
-        "job_id": job,
         "grading_job": ids.get("grading_server"),
         "model_job": ids.get("model_server"),
         "data_fingerprint": record.get("data_fingerprint"),

@@ -25,6 +25,7 @@ from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import doctor_record
+from helpers.runs.cells import SCHEMA
 from helpers.runs.provenance import config_hash, image_digest
 from helpers.scheduler import limits
 from helpers.tasks.catalogue import open_registry
@@ -240,47 +241,50 @@ class _Planned(Asked):
         return "external" if model and model.engine == "external" else ""
 
     def _record(self, group: Path) -> dict[str, Any]:
-        config = self.site.model_dump(mode="json")
-        chosen = {
-            "site": config,
-            "model": self.model.model_dump() if self.model else None,
-            "feedback_model": self.feedback.model_dump() if self.feedback else None,
-            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
-            "script": hashlib.sha256(self.options["script"].read_bytes()).hexdigest()
-            if self.options["script"]
-            else None,
-            "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
-            "time_limit": self._time_limit,
-            "images": {role: image_digest(path) for role, path in self.images.items()},
-        }
         return {
-            "schema": 1,
+            "schema": SCHEMA,
             "run": group.name,
             "created_at": values.now(),
             "command": shlex.split(self.options["command_line"]),
             "site": self.site.name,
+            "cleanup": self.options["cleanup"],
+            "doctor": doctor_record.last(self.site),
+            **sealing.seal(group, self.agent.path),
+            "config": self.site.model_dump(mode="json"),
+            "cells": [self._cell()],
+            "jobs": {"agents": []},
+            "reused": {"grading": bool(self.options["reuse_grading"]), "model": bool(self.options["reuse_model"])},
+        }
+
+    def _cell(self) -> dict[str, Any]:
+        script = self.options["script"]
+        chosen = {
+            "site": self.site.model_dump(mode="json"),
+            "model": self.model.model_dump() if self.model else None,
+            "feedback_model": self.feedback.model_dump() if self.feedback else None,
+            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
+            "script": hashlib.sha256(script.read_bytes()).hexdigest() if script else None,
+            "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
+            "time_limit": self._time_limit,
+            "images": {role: image_digest(path) for role, path in self.images.items()},
+        }
+        limits_of_agent = {key: chosen["agent"][key] for key in ("steps", "time_limit")}
+        return {
             "competition": self.competition,
             "agent": self.agent.name,
             "model": self.model.name if self.model else None,
             "language_model": self.model.is_language_model if self.model else None,
             "rollouts": self.options["rollouts"],
             "seed": self.options["seed"],
-            "cleanup": self.options["cleanup"],
-            "doctor": doctor_record.last(self.site),
-            **sealing.seal(group, self.agent.path),
             "config_hash": config_hash(chosen),
             "data_fingerprint": self.data_fingerprint,
-            "config": config,
             "model_config": chosen["model"],
             "feedback_model_config": chosen["feedback_model"],
             "agent_config": {**chosen["agent"], "steps": chosen["steps"], "time_limit": chosen["time_limit"]},
-            # what the hash was made of, where the line above says it otherwise
-            "agent_limits": {key: chosen["agent"][key] for key in ("steps", "time_limit")},
+            "agent_limits": limits_of_agent,  # what the hash was made of, where the line above says it otherwise
             "images": {
                 role: {"path": str(path), "sha256": chosen["images"][role]} for role, path in self.images.items()
             },
-            "jobs": {"agents": []},
-            "reused": {"grading": bool(self.options["reuse_grading"]), "model": bool(self.options["reuse_model"])},
         }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.lib import disk, values
+from helpers.runs import cells
 from helpers.scheduler.query import Job
 
 SUBMISSION = "submission/submission.csv"  # in a run's folder
@@ -171,10 +172,10 @@ def latest_data(folder: Path, competition: str) -> tuple[str, str] | None:
     except OSError:
         return None
     for name in names[:MOST_LOOKED_AT]:
-        record = disk.read_json(folder / name / "workflow.json") or {}
-        data = record.get("data_fingerprint")
-        if record.get("competition") == competition and isinstance(data, str):
-            return name, data
+        for cell in cells.cells(disk.read_json(folder / name / "workflow.json") or {}):
+            data = cell.get("data_fingerprint")
+            if cell.get("competition") == competition and isinstance(data, str):
+                return name, data
     return None
 
 

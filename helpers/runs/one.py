@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from helpers.lib import disk, values
-from helpers.runs import costs
+from helpers.runs import cells, costs
 from helpers.runs import metadata as metadata_module
 from helpers.runs.columns import COUNTS, FLAGS
 
@@ -57,10 +57,10 @@ def load(
 
 @dataclass
 class OneRun:
-    """One run as its folder tells it. workflow: the workflow.json above it; problems: what could not be read; damaged: what nearly."""
+    """One run as its folder tells it. record: the workflow.json above it; problems: what could not be read; damaged: what nearly."""
 
     folder: str
-    workflow: dict[str, Any]
+    record: dict[str, Any]
     now: float
     problems: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
@@ -84,6 +84,15 @@ class OneRun:
         else:
             name = "logs/usage.json"
             self.usage = load(self.folder, name, self.problems, needed=False, limit=USAGE_BYTES, damaged=self.damaged)
+
+    @cached_property
+    def workflow(self) -> dict[str, Any]:
+        """What its workflow's record says of it."""
+        return cells.view(self.record, self.metadata.get("cell"))
+
+    def where(self, key: str) -> str:
+        """Where in workflow.json that stands."""
+        return cells.place(self.record, key, self.metadata.get("cell"))
 
     @property
     def name(self) -> str:

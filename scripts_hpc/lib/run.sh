@@ -27,7 +27,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
   [[ -z $EARLIER_RECORD ]] || { run::_record_later && return || return; }
   case $RUN_STATE in waiting | running) ;; *) ended=$(common::now) ;; esac
   json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
-    seed: "$SEED" rollout: "$ROLLOUT" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
+    seed: "$SEED" rollout: "$ROLLOUT" cell: "$CELL" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
     time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" cut_short "$CUT_SHORT" step_limit: "$STEP_LIMIT" \
     asked_to_end: "$ASKED_TO_END" data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
     grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" feedback_job "${FEEDBACK_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \

@@ -23,6 +23,7 @@ def group(tmp_path):
         "agent": "aide",
         "model": "replay",
         "seed": 3,
+        "rollouts": 2,
         "data_fingerprint": "ab",
         "config": config,
     }

@@ -18,7 +18,7 @@ from helpers.jobs.kinds.base import Entry, Kind
 from helpers.jobs.summary import Result, Summary, summaries
 from helpers.lib import disk, folders, text
 from helpers.lib.values import section
-from helpers.runs import metadata
+from helpers.runs import cells, metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler import reasons
 from helpers.scheduler.query import SchedulerUnavailable
@@ -91,7 +91,8 @@ class Workflow(Kind):
             if JOB_ID.fullmatch(str(job)):
                 found.setdefault(str(job), Entry(str(job), part, name, own))
 
-        model = f"model {self.record.get('model') or ''}".strip()
+        cell = cells.view(self.record)
+        model = f"model {cell.get('model') or ''}".strip()
         add(self.jobs.get("grading_server"), "grading", "grading server", reused.get("grading") is not True)
         add(self.jobs.get("model_server"), "model", model, reused.get("model") is not True)
         add(self.jobs.get("feedback_server"), "model", "feedback model", True)
@@ -100,7 +101,7 @@ class Workflow(Kind):
             add(run.metadata.get("model_job"), "model", f"model {run.metadata.get('model') or ''}".strip(), False)
         agents = dict.fromkeys([*self.jobs["agents"], *self.runs])
         for number, job in enumerate(agents):
-            name = self.record.get("agent") or (job in self.runs and self.runs[job].metadata.get("agent")) or ""
+            name = cell.get("agent") or (job in self.runs and self.runs[job].metadata.get("agent")) or ""
             add(job, "agent", f"agent {name}".strip() + (f" #{number}" if len(agents) > 1 else ""), True)
         return list(found.values())
 

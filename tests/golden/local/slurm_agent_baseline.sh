@@ -11,7 +11,7 @@
 #
 # Agent baseline on one competition; GRADING is auto:JOB or a URL, MODEL auto:JOB, a URL, or auto (your newest model server).
 #
-#   sbatch slurm_agent_baseline.sh COMPETITION GRADING [MODEL [FEEDBACK_MODEL [SEED [ROLLOUT]]]]
+#   sbatch slurm_agent_baseline.sh COMPETITION GRADING [MODEL [FEEDBACK_MODEL [SEED [ROLLOUT [CELL]]]]]
 #
 # Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
 set -euo pipefail
@@ -85,7 +85,7 @@ source "$ROOT/scripts_hpc/lib/agent.sh"
 source "$ROOT/scripts_hpc/lib/endpoint.sh"
 
 (($# >= 2)) || die 2 "usage: sbatch slurm_agent_$AGENT.sh COMPETITION auto:GRADING_JOB|URL [MODEL …]"
-COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0}
+COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0} CELL=${7:-0}
 [[ -n $FEEDBACK ]] || FEEDBACK=$MODEL
 PUBLIC=$DATA/$COMPETITION/prepared/public
 common::check_prepared "$COMPETITION" public
