@@ -237,7 +237,7 @@ class Asked(SiteChecks):
         """Variables for a request to the outside as a job of the site makes it; for endpoint.sh."""
         here = self.site.environment
         variables = {"ROOT": str(ROOT), "VENV": sys.prefix, "SITE": self.site.name}
-        variables |= here.exports() | here.proxies(os.environ)
+        variables |= here.exports() | here.proxies({**os.environ, **here.exports()})
         return variables | ({"CA_BUNDLE": here.ca_bundle} if here.ca_bundle else {})
 
     def _check_weights(self, model: Model) -> None:

@@ -274,3 +274,25 @@ def test_a_server_ends_before_the_sites_reaper_would_end_it(write, reaped: str, 
     for name, seconds in (("30b", grace), ("replay", 1800)):
         script = render.model_script(site, entries.model(name, site))
         assert f"\nGRACE={seconds}\n" in script and ("GRACE_KEY=limits.gpu_idle_minutes" in script) == (seconds < 1800)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "found"),
+    [
+        ("", {}, {}),
+        (
+            "proxy: 'http://p:1'\n  no_proxy: [.here]",
+            {"https_proxy": "http://q:2", "no_proxy": "x"},
+            {"http_proxy": "http://p:1", "https_proxy": "http://p:1", "no_proxy": ".here,x,localhost,127.0.0.1"},
+        ),
+        (
+            "offline: false",
+            {"HTTPS_PROXY": "http://q:2", "NO_PROXY": "localhost,y"},
+            {"https_proxy": "http://q:2", "no_proxy": "localhost,y,127.0.0.1"},
+        ),
+        ("no_proxy: [.here]", {}, {"no_proxy": ".here,localhost,127.0.0.1"}),
+    ],
+)
+def test_the_way_to_the_internet(write, own: str, given: dict[str, str], found: dict[str, str]) -> None:
+    site = load_site(write("s", f"environment:\n  {own}\n" if own else "limits: {grace_seconds: 1}\n"))
+    assert site.environment.proxies(given) == found
