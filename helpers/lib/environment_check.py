@@ -17,9 +17,19 @@ def asked_for(path: Path) -> list[str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("-r "):
             names += asked_for(path.parent / line[3:].strip())
-        elif found := NAME.match(line):
+        elif (found := NAME.match(line)) and _applies(line):
             names.append(found[0])
     return names
+
+
+def _applies(line: str) -> bool:
+    """Whether a requirement is one for this Python and this machine."""
+    if ";" not in line:
+        return True
+    from packaging.requirements import Requirement  # every environment of ours has it
+
+    marker = Requirement(line).marker
+    return marker is None or marker.evaluate()
 
 
 def modules_of(name: str) -> list[str]:
