@@ -18,6 +18,7 @@ import yaml
 
 from helpers.cluster.doctor.probes import Probe
 from helpers.config import entries, layers, sites
+from helpers.lib import durations
 from helpers.rendering import render
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -162,7 +163,7 @@ def test_servers_outlast_agents(site: str) -> None:
     resolved = sites.load_site(site)
     models = [model for model in entries.models(resolved).values() if model.engine == "vllm"]
     for limit in (resolved.jobs.model_server.time, resolved.jobs.grading_server.time):
-        assert render.agent_seconds(resolved.jobs.agent.time_limit, models) <= render.seconds(limit)
+        assert render.agent_seconds(resolved.jobs.agent.time_limit, models) <= durations.seconds(limit)
 
 
 def test_every_job_has_directives_first_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 
+from helpers.lib import durations
 from helpers.lib.checkout import ROOT
 from helpers.lib.errors import Infrastructure
 from helpers.scheduler import cluster
-from helpers.scheduler.cluster import Cluster, duration
+from helpers.scheduler.cluster import Cluster
 from helpers.scheduler.query import SchedulerUnavailable, ask_all
 
 FOREVER = 10**9  # seconds, of a partition without a limit
@@ -69,7 +70,7 @@ class Facts:
 
     def seconds(self, partition: str) -> int:
         """The longest time that a partition allows a job."""
-        return duration(self.cluster.partitions.get(partition, {}).get("MaxTime", "")) or FOREVER
+        return durations.seconds(self.cluster.partitions.get(partition, {}).get("MaxTime", "")) or FOREVER
 
     def _open(self, partition: str) -> bool:
         """Whether it is up, and open to this user's groups and to one of the accounts, as far as that is told."""
@@ -166,7 +167,7 @@ class Facts:
         """The longest time that a QOS allows."""
         own = self.cluster.qualities.get(qos or "", {})
         binding = self.cluster.enforces("limits") or self.cluster.enforces("qos")
-        return (duration(own.get("maxwall", "")) or FOREVER) if binding else FOREVER
+        return (durations.seconds(own.get("maxwall", "")) or FOREVER) if binding else FOREVER
 
     @property
     def array_size(self) -> int:

@@ -15,7 +15,7 @@ from helpers.config.sites import ROOT, load_site, pick_site
 from helpers.data import layout
 from helpers.jobs.kinds.notebook import Notebook
 from helpers.jobs.site_checks import SiteChecks
-from helpers.lib import disk, folders, private, values
+from helpers.lib import disk, durations, folders, private, values
 from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing
@@ -52,7 +52,7 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
         "ADDRESS_DIR": site.paths.address_dir,
         "ISOLATED": str(int(site.isolated)),
         "IDLE_MINUTES": str(site.limits.idle_server_minutes),
-        "LIMIT": render.clock(time_limit or site.jobs.agent.time_limit),
+        "LIMIT": durations.clock(time_limit or site.jobs.agent.time_limit),
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from helpers.lib import bounded, disk, values
+from helpers.lib import bounded, disk, durations, values
 from helpers.lib import text as reasons
 from helpers.runs.metadata import Run
 
@@ -55,24 +55,13 @@ class Progress:
         if self.best is not None:
             parts.append(f"best {self.best:.5g} by its own measure")
         if self.ends is not None:
-            parts.append(f"{duration(self.ends - now)} left" if self.ends > now else "its time is up")
+            parts.append(f"{durations.words(self.ends - now)} left" if self.ends > now else "its time is up")
         return ", ".join(parts)
 
     def data(self, now: float) -> dict[str, Any]:
         """The same for programs."""
         left = None if self.ends is None else max(0, round(self.ends - now))
         return {"step": self.step, "steps": self.steps, "best_metric": self.best, "seconds_left": left}
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it: 50 s, 12 min, 3 h 20 min, 2 d 5 h."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds) // 60
-    for unit, name, small, smaller in ((1440, "d", 60, "h"), (60, "h", 1, "min")):
-        if minutes >= unit:
-            return f"{minutes // unit} {name}" + (f" {rest} {smaller}" if (rest := minutes % unit // small) else "")
-    return f"{minutes} min"
 
 
 def loading(text: str) -> str:

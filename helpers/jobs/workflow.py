@@ -20,7 +20,7 @@ from helpers.config.schema import Model, Site
 from helpers.config.sites import ROOT
 from helpers.jobs import model_set
 from helpers.jobs.workflow_checks import JOB, Asked
-from helpers.lib import disk, folders, private, values
+from helpers.lib import disk, durations, folders, private, values
 from helpers.lib.errors import ConfigError, Infrastructure
 from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
@@ -78,7 +78,7 @@ class _Planned(Asked):
     @property
     def gpu_hours(self) -> float:
         """The most GPU-hours that the model servers can take: GPUs times the time limit of their jobs."""
-        hours = render.seconds(self.site.jobs.model_server.time) / 3600
+        hours = durations.seconds(self.site.jobs.model_server.time) / 3600
         return self._gpus * hours
 
     @cached_property
@@ -102,24 +102,24 @@ class _Planned(Asked):
         kinds = [] if self.options["reuse_grading"] else ["grading_server"]
         kinds += ["model_server"] if self.served else []
         keys = {f"jobs.{kind}.time": getattr(self.site.jobs, kind).time for kind in kinds}
-        short = {key: limit for key, limit in keys.items() if render.seconds(limit) < self._seconds(waves)}
+        short = {key: limit for key, limit in keys.items() if durations.seconds(limit) < self._seconds(waves)}
         if waves == 1 or not short:
             return None
-        life = min(map(render.seconds, short.values()))
+        life = min(map(durations.seconds, short.values()))
         lived = next(number for number in range(waves, 0, -1) if number == 1 or self._seconds(number) <= life)
         all_of_them = self._seconds(waves)
         longer = f"set {' and '.join(short)} to that, or"
         return (
             f"{self.options['rollouts']} rollouts are {waves} waves, as partition {self.site.partitions.cpu.name or '(default)'} runs "
             f"{at_once} of them at once, and the servers live for {lived} ({', '.join(f'{key} {limit}' for key, limit in short.items())}): "
-            f"what begins later would be lost. All of them take up to {render.clock(all_of_them)} and "
+            f"what begins later would be lost. All of them take up to {durations.clock(all_of_them)} and "
             f"{self._gpus * all_of_them / 3600:.1f} GPU-hours: "
             f"{longer if self._may_take(all_of_them) else 'no server may live for so long here: set'} --rollouts to {at_once * lived}."
         )
 
     def _may_take(self, seconds: int) -> bool:
         """Whether the cluster would take servers that live for so long."""
-        time = f"#SBATCH --time={render.clock(seconds)}"
+        time = f"#SBATCH --time={durations.clock(seconds)}"
         servers = {name: text for name, text in self.scripts().items() if name != "agent.sh"}
         longer = {name: re.sub(r"^#SBATCH --time=.*", time, text, flags=re.MULTILINE) for name, text in servers.items()}
         return self.site.scheduler.kind != "slurm" or not limits.problems(self.site, longer, self.cluster)

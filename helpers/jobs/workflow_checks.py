@@ -18,7 +18,7 @@ from helpers.config.sites import ROOT
 from helpers.data import fingerprint, layout
 from helpers.images import weights
 from helpers.jobs.site_checks import SiteChecks
-from helpers.lib import private
+from helpers.lib import durations, private
 from helpers.lib.errors import ConfigError
 from helpers.rendering import render
 from helpers.runs import metadata
@@ -255,9 +255,9 @@ class Asked(SiteChecks):
         servers = [] if self.options["reuse_grading"] else ["grading_server"]
         for kind in servers + (["model_server"] if self.served else []):
             limit = getattr(self.site.jobs, kind).time
-            if agent > render.seconds(limit):
+            if agent > durations.seconds(limit):
                 self.problems.append(
-                    f"the agent's job may take {render.clock(agent)} (its time limit, loading the model, and a margin), "
+                    f"the agent's job may take {durations.clock(agent)} (its time limit, loading the model, and a margin), "
                     f"but jobs.{kind}.time of site {self.site.name} is {limit}: lower --time-limit, or raise that key."
                 )
 

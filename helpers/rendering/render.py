@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from helpers.config.layers import VARIABLE
 from helpers.config.schema import AgentEntry, Model, Site
 from helpers.config.sites import ROOT
+from helpers.lib import durations
 from helpers.lib.private import is_secret
 from helpers.rendering import sealing
 
@@ -51,20 +52,6 @@ AGENT_LEAD = 180  # seconds before its time limit at which an agent's job is tol
 def directive(value: str) -> str:
     """A value for a #SBATCH line, which has the quotes of a shell, and comments, and none of its other characters."""
     return shlex.quote(value) if re.search(r"[\s'\"#]", value) else value
-
-
-def clock(seconds: int) -> str:
-    """Seconds as Slurm's D-HH:MM:SS or HH:MM:SS."""
-    days, rest = divmod(int(seconds), 86400)
-    text = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-    return f"{days}-{text}" if days else text
-
-
-def seconds(text: str) -> int:
-    """Slurm's [D-]HH:MM:SS in seconds."""
-    days, _, rest = text.rpartition("-")
-    hours, minutes, secs = (int(part) for part in rest.split(":"))
-    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + secs
 
 
 def sbatch_options(site: Site, role: str, gpus: int = 0) -> list[str]:
@@ -215,7 +202,7 @@ def agent_script(
         workflow,
         script=f"agent_{agent.file_name}",
         # a job of its own can't know how long its model takes to load
-        time=clock(agent_seconds(limit, models) if models or not agent.needs_model else limit + 3600),
+        time=durations.clock(agent_seconds(limit, models) if models or not agent.needs_model else limit + 3600),
         cpus=wants.cpus,
         memory_gb=wants.memory_gb,
         options=sbatch_options(site, "cpu"),
@@ -251,7 +238,7 @@ def grade_script(site: Site, workflow: Workflow) -> str:
         site,
         workflow,
         script="grade",
-        time=clock(min(3600, seconds(wants.time))),
+        time=durations.clock(min(3600, durations.seconds(wants.time))),
         cpus=1,
         memory_gb=wants.memory_gb,
         options=sbatch_options(site, "cpu"),
@@ -267,7 +254,7 @@ def notebook_script(site: Site, time_limit: int | None = None, workflow: Workflo
         site,
         workflow,
         script="notebook",
-        time=clock(limit),
+        time=durations.clock(limit),
         cpus=wants.cpus,
         memory_gb=wants.memory_gb,
         options=sbatch_options(site, "cpu"),
@@ -294,7 +281,7 @@ def prepare_script(
         memory_gb=wants.memory_gb,
         options=sbatch_options(site, "cpu"),
     )
-    extra = {"threads": threads or wants.cpus, "options": options, "seconds": seconds(wants.time), "raw": raw}
+    extra = {"threads": threads or wants.cpus, "options": options, "seconds": durations.seconds(wants.time), "raw": raw}
     return _fill("prepare.sh.j2", site, workflow, job, **extra)
 
 
@@ -304,7 +291,7 @@ def doctor_script(site: Site, workflow: Workflow, probe: Any) -> str:
         site,
         workflow,
         script=f"doctor_{probe.name}",
-        time=clock(probe.SECONDS),
+        time=durations.clock(probe.SECONDS),
         cpus=1,
         memory_gb=1,
         gpus=probe.gpus,

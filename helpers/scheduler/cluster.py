@@ -104,14 +104,3 @@ class Cluster:
     @cached_property
     def qualities(self) -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in self._rows("qos")}
-
-
-def duration(text: str) -> int | None:
-    """Seconds of a time as Slurm writes it, [D-]HH:MM:SS, D-HH[:MM], MM[:SS]; None for UNLIMITED and whatever is no time."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
-    if found is None:
-        return None
-    days, *parts = (int(part or 0) for part in found.groups())
-    if found[1] is None and found[4] is None:  # minutes come first
-        parts = [0, *parts[:2]]
-    return days * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2]

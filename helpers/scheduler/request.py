@@ -6,8 +6,9 @@ import re
 import sys
 
 from helpers.config.schema import Site
+from helpers.lib import durations
 from helpers.scheduler import reasons
-from helpers.scheduler.cluster import Cluster, duration
+from helpers.scheduler.cluster import Cluster
 
 
 class Request:
@@ -26,7 +27,7 @@ class Request:
         gpus = re.search(r"^(?:gpu:)?(?:[^:,=]+:)?(\d+)$", asked)
         self.sizes = {"cpu": count(self.options.get("cpus-per-task")), "mem": _megabytes(self.options.get("mem"))}
         self.sizes["gres/gpu"] = int(gpus[1]) if gpus else 0
-        self.seconds = duration(self.options.get("time", ""))
+        self.seconds = durations.seconds(self.options.get("time", ""))
         self.keys = reasons.keys(
             "agent" if job == "notebook" else job, "gpu" if self.sizes["gres/gpu"] else "cpu", site.name
         )
@@ -45,7 +46,7 @@ class Request:
         self.account, self.qos, associations = self._who(partition, cluster)
         own = cluster.qualities.get(self.qos, {}) if cluster.enforces("qos") or cluster.enforces("limits") else {}
         found = [*self._denied(partition, values), *self._not_mine(associations, cluster)]
-        most = duration(values.get("MaxTime", ""))
+        most = durations.seconds(values.get("MaxTime", ""))
         if "PartitionTimeLimit" not in own.get("flags", "") and most is not None and (self.seconds or 0) > most:
             found.append(self._too_long(values["MaxTime"], f"partition '{partition}' allows", "MaxTime"))
         found += self._too_large(partition, values, cluster)
@@ -116,7 +117,7 @@ class Request:
         """order: what may hold limits; of each limit the first that has one counts. https://slurm.schedmd.com/resource_limits.html"""
         found = []
         wall = next((row for row in order if row.get("maxwall")), None)
-        if wall and (self.seconds or 0) > (duration(wall["maxwall"]) or sys.maxsize):
+        if wall and (self.seconds or 0) > (durations.seconds(wall["maxwall"]) or sys.maxsize):
             found.append(self._too_long(wall["maxwall"], f"{_holder(wall)} allows", "MaxWall"))
         for key, size in self.sizes.items():
             for kind in ("maxtres", "grptres", "maxtrespu"):

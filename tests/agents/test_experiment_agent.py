@@ -16,6 +16,7 @@ from agent_support import AGENTS, USAGE, lay_out
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from helpers.config import entries, layers, sites
+from helpers.lib import durations
 from helpers.lib.errors import ConfigError
 from helpers.rendering import render
 
@@ -414,7 +415,7 @@ def test_whose_time_limit_counts(name, given, limit):
     site = sites.load_site("local")
     text = render.agent_script(site, entries.agent(name), time_limit=given)
     assert f"\nTIME_LIMIT={limit}\n" in text
-    job = render.seconds(text.partition("#SBATCH --time=")[2].split()[0])
+    job = durations.seconds(text.partition("#SBATCH --time=")[2].split()[0])
     assert job == render.agent_seconds(limit, [])
 
 

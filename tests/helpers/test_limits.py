@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from helpers.config.sites import load_site
+from helpers.lib import durations
 from helpers.scheduler import limits
-from helpers.scheduler.cluster import Cluster, duration
+from helpers.scheduler.cluster import Cluster
 
 # as Slurm 22.05 prints them
 NODES = "long|2|8|64000|(null)\nshort*|2|8|64000|(null)\naccel|1|64|128000|gpu:a100:2(S:0-1),tmp:1\naccel|1|8|512000|(null)\n"
@@ -161,4 +162,4 @@ def test_a_qos_may_outlast_its_partition(site: Any) -> None:
 
 def test_times_as_slurm_writes_them() -> None:
     times = ("UNLIMITED", "", "2-00:00:00", "12:00:01", "90", "90:30", "1-12", "1-12:30")
-    assert [duration(text) for text in times] == [None, None, 172800, 43201, 5400, 5430, 129600, 131400]
+    assert [durations.seconds(text) for text in times] == [None, None, 172800, 43201, 5400, 5430, 129600, 131400]

@@ -14,7 +14,7 @@ from test_jobs import call, lines_of, make_group, make_run, put, quick, schedule
 from helpers.jobs import progress
 from helpers.jobs.progress import Looks, Progress, loading
 from helpers.jobs.watch import Watch, _plain
-from helpers.lib import disk
+from helpers.lib import disk, durations
 from helpers.runs.metadata import Run
 
 VLLM = """\
@@ -70,7 +70,7 @@ def test_time_that_is_up_is_not_told_as_negative() -> None:
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3600, "1 h"), (12_000, "3 h 20 min"), (190_800, "2 d 5 h")],
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert progress.duration(seconds) == said
+    assert durations.words(seconds) == said
 
 
 def test_of_an_agent_that_tells_nothing_only_the_time_is_known(tmp_path: Path) -> None:
