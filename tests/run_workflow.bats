@@ -513,7 +513,7 @@ PY
   expect_in '--max-model-len 16384' "$(<"$output/jobs/vllm_30b.sh")"
   expect_in '  --max-num-seqs
   64' "$(<"$output/jobs/vllm_30b.sh")"
-  [[ $(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["model_config"]["context_length"])' "$output/workflow.json") == 16384 ]]
+  [[ $(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["cells"][0]["model_config"]["context_length"])' "$output/workflow.json") == 16384 ]]
   hash=$(grep '"config_hash"' "$output/workflow.json")
   [[ -n $hash && $hash != "$(grep '"config_hash"' "$plain/workflow.json")" ]]
 }

@@ -21,7 +21,7 @@ from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.summary import Result, summaries
 from helpers.lib import tables, values
 from helpers.lib.values import section
-from helpers.runs import metadata
+from helpers.runs import cells, metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler.query import Job, SchedulerUnavailable
 
@@ -140,7 +140,7 @@ class Watch(Workflow):
             print(line)
         if not rows:
             print("no agent was submitted: the submission was broken off before.")
-        if self.record.get("language_model") is False:
+        if cells.view(self.record).get("language_model") is False:
             print(
                 "model 'replay' is not a language model: this run shows that everything works, not what an agent can do."
             )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from helpers.lib import values
-from helpers.runs import costs, metadata
+from helpers.runs import cells, costs, metadata
 from helpers.runs.one import DAY, RUN_NAME, STAMP, OneRun, load, services, stamp
 
 TRIED_AGAIN = {"lost", "cancelled"}
@@ -135,9 +135,12 @@ class Collection:
     def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
         """The folders of runs that are there, and of those that should be: of every job that was submitted."""
         jobs = values.section(workflow, "jobs").get("agents")
-        competition = values.text(workflow.get("competition")) or ""
-        submitted = {metadata.run_name(competition, str(job)) for job in jobs} if isinstance(jobs, list) else set()
-        found = {name for name in submitted if "/" not in name}
+        tasks = [values.text(cell.get("competition")) or "" for cell in cells.cells(workflow)]
+        found = set()
+        for number, job in enumerate(jobs if isinstance(jobs, list) else ()):
+            at, _ = cells.rollout(workflow, number)
+            name = metadata.run_name(tasks[at] if at < len(tasks) else "", str(job))
+            found |= {name} if "/" not in name else set()
         for name, is_folder in _folders(group).items():
             looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))
             if name not in NOT_RUNS and (looks_so or (is_folder and _has(f"{group}/{name}", "run_metadata.json"))):

@@ -34,8 +34,8 @@ cell() { # cell ROW COLUMN: of results.csv; rows count from 0
   run=$(run_of whole)
   expect_state whole scored
   [[ $(pick "$run/run_metadata.json" "d['isolated']") == True ]]
-  [[ $(pick "$record" "d['images']['agent']['sha256']") == "$(sha256sum <"$HAB_CLUSTER_STATE/shared/containers/aide.sif" | cut -d' ' -f1)" ]]
-  [[ $(pick "$record" "d['images']['grading']['sha256']") =~ ^[0-9a-f]{64}$ ]]
+  [[ $(pick "$record" "d['cells'][0]['images']['agent']['sha256']") == "$(sha256sum <"$HAB_CLUSTER_STATE/shared/containers/aide.sif" | cut -d' ' -f1)" ]]
+  [[ $(pick "$record" "d['cells'][0]['images']['grading']['sha256']") =~ ^[0-9a-f]{64}$ ]]
   [[ $(pick "$run/grading_report.json" "d['valid_submission'] and d['score'] == d['total_score'] > 0.5") == True ]]
   [[ $(pick "$run/logs/journal.json" "len(d['nodes'])") == 2 ]]
 

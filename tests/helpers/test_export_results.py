@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import in_cells
 
 from helpers.runs import export as export_results
 from helpers.runs.collection import Collection, rows_of
@@ -21,7 +22,14 @@ from helpers.runs.export import main
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTE = 60
+SCHEMA = 1
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture(autouse=True, params=[1, 2])
+def schema(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both forms of workflow.json are read alike."""
+    monkeypatch.setitem(globals(), "SCHEMA", request.param)
 
 
 def at(minutes: float) -> str:
@@ -53,7 +61,8 @@ def make_group(folder: Path, **changes: Any) -> Path:
         "jobs": {"grading_server": "11", "model_server": "12", "agents": []},
         "reused": {"grading": False, "model": False},
     }
-    put(folder / "workflow.json", {key: value for key, value in (record | changes).items() if value is not ...})
+    told = {key: value for key, value in (record | changes).items() if value is not ...}
+    put(folder / "workflow.json", in_cells(told) if SCHEMA == 2 else told)
     return folder
 
 
