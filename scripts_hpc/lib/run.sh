@@ -58,8 +58,10 @@ run::close() { # the last word of a job script that died on the way, and of ever
 # was cancelled or had to make room, and whoever asks it settles the run (helpers/runs/metadata.py, verdict).
 run::asked_to_end() {
   local left
-  left=$(sched::left "$JOB_ID") || left=''
-  if [[ -z $left ]] || ((left > LEAD + 90)); then # Slurm may be a minute early
+  # bash may lose a child's exit code where a signal comes: an answer counts whatever that says, and silence is asked a second time
+  left=$(sched::left "$JOB_ID") || true
+  [[ $left =~ ^[0-9]+$ ]] || left=$(sched::left "$JOB_ID") || true
+  if [[ ! $left =~ ^[0-9]+$ ]] || ((left > LEAD + 90)); then # Slurm may be a minute early
     ASKED_TO_END=true
     # at once: what makes room for another job is given few seconds
     run::_take_submission
