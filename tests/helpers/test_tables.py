@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from helpers.lib import tables
 from helpers.lib.tables import Safe, lines, shown
@@ -112,3 +113,13 @@ def test_every_state_has_its_colour(word: str, colour: str) -> None:
 
     assert tables.style_of(word) == colour
     assert all(tables.style_of(state) for state in (*metadata.END_STATES, *metadata.OPEN_STATES))
+
+
+def test_a_pipe_gets_what_rich_would_lay_out() -> None:
+    rows = [("a", "12", "x" * 90), ("日本", "3"), ("c d", "", "e\tf\ng")]
+    for head, right in (((), ()), (("NAME", "N", "WORDS"), (1,))):
+        console = Console(file=io.StringIO(), width=1000, color_system=None, _environ={})
+        console.print(tables.build(rows, head, right=right))
+        assert tables.lines(rows, head, right=right, to=io.StringIO()) == [
+            line.rstrip() for line in console.file.getvalue().splitlines()
+        ]
