@@ -64,11 +64,11 @@ def test_a_key_that_is_new_in_its_section(file: Path) -> None:
 
 
 def test_a_section_that_is_new(file: Path) -> None:
-    write.put(file, {"paths.address_dir": "/work/a b/runs/.addresses"})
+    write.put(file, {"paths.address_dir": "/site/a b/runs/.addresses"})
     assert changes(file) == [
         "+ ",
         "+ paths:",
-        '+   address_dir: "/work/a b/runs/.addresses"  # site.sh doctor --write: measured',
+        '+   address_dir: "/site/a b/runs/.addresses"  # site.sh doctor --write: measured',
     ]
 
 
