@@ -22,8 +22,9 @@ found = [one for one in rows if (one["state"], one["check"]) == tuple(sys.argv[1
 print("\n".join("|".join((one["measured"], one["key"], one["advice"])) for one in found) or sys.exit(f"no such row in {rows}"))' "$1" "$2" <<<"$output"
 }
 
-nothing_left() { # of a doctor, but its result
-  [[ -z $(local_processes) && -z $(find "$BATS_TEST_TMPDIR" -name '.hab-doctor.*' -o -name '*_doctor' -o -name 'hab-*' -o -name '.here.yaml.*') ]]
+no_processes() { [[ -z $(local_processes) ]]; }
+nothing_left() { # of a doctor, but its result; a probe ends a moment after its last word
+  wait_for 5 no_processes && [[ -z $(find "$BATS_TEST_TMPDIR" -name '.hab-doctor.*' -o -name '*_doctor' -o -name 'hab-*' -o -name '.here.yaml.*') ]]
 }
 
 started() { compgen -G "$BATS_TEST_TMPDIR/runs/.hab-doctor.*.cpu" >/dev/null; }
