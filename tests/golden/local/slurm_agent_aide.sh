@@ -11,7 +11,7 @@
 #
 # Agent aide on one competition; GRADING is auto:JOB or a URL, MODEL auto:JOB, a URL, or auto (your newest model server).
 #
-#   sbatch slurm_agent_aide.sh COMPETITION GRADING [MODEL [FEEDBACK_MODEL [SEED [ROLLOUT [CELL]]]]]
+#   sbatch slurm_agent_aide.sh COMPETITION GRADING [MODEL [FEEDBACK_MODEL [SEED [ROLLOUT]]]]
 #
 # Rendered by hpc-agent-bench for site local; edit the site file and render again, not this.
 set -euo pipefail
@@ -63,7 +63,9 @@ declare -A CONTAINER_ENV=(
 declare -A EXTERNAL=(
 )
 
-JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+# as squeue's %i says it: an element of an array is ARRAY_INDEX
+JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}
+JOB_ID=${JOB_ID:-${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}}
 
 # shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"
@@ -85,22 +87,17 @@ source "$ROOT/scripts_hpc/lib/agent.sh"
 source "$ROOT/scripts_hpc/lib/endpoint.sh"
 
 (($# >= 2)) || die 2 "usage: sbatch slurm_agent_$AGENT.sh COMPETITION auto:GRADING_JOB|URL [MODEL …]"
-COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0} CELL=${7:-0}
+COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0}
 [[ -n $FEEDBACK ]] || FEEDBACK=$MODEL
 PUBLIC=$DATA/$COMPETITION/prepared/public
 common::check_prepared "$COMPETITION" public
 container::check "$IMAGE"
-GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
 run::create
 on_exit 'run::close'
 trap run::asked_to_end TERM INT
 container::scratch "$SCRATCH"
 
-GRADING_JOB=$(run::server grading_server "$GRADING")
-if ((NEEDS_MODEL)); then
-  MODEL_JOB=$(run::server 'vllm_*' "$MODEL")
-  FEEDBACK_JOB=$(run::server 'vllm_*' "$FEEDBACK")
-fi
+run::find_servers
 run::enlist
 run::record waiting
 

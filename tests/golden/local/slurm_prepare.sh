@@ -51,7 +51,9 @@ OPTIONS=()
 RAW=''
 SECONDS_GIVEN=3600
 
-JOB_ID=${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}
+# as squeue's %i says it: an element of an array is ARRAY_INDEX
+JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}
+JOB_ID=${JOB_ID:-${SLURM_JOB_ID:-${HAB_LOCAL_JOB_ID:-$$}}}
 
 # shellcheck source=scripts_hpc/lib/python.sh
 source "$ROOT/scripts_hpc/lib/python.sh"
@@ -71,7 +73,7 @@ container::scratch "$SCRATCH"
 BINDS=(--bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$ROOT/templates:/opt/hab/templates:ro"
   --bind "$ROOT/site-config:/opt/hab/site-config:ro" --bind "$DATA:/data")
 if [[ -n $RUN_GROUP ]]; then
-  PART=$((${1:-0} + ${SLURM_ARRAY_TASK_ID:-0}))
+  PART=$((${1:-0} + ${SLURM_ARRAY_TASK_ID:-${HAB_LOCAL_ELEMENT:-0}}))
   : >>"$RUN_GROUP/events/$PART" # it has started
   cp "$RUN_GROUP/parts/$PART" "$JOB_TMP/tmp/tasks"
   BINDS+=(--bind "$RUN_GROUP/events:/events")
