@@ -88,7 +88,7 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   local lent
   workflow classification_basic --agent baseline --cleanup off
   expect_status 0
-  lent=$(sed -n 's/^grading_server=//p' "$BATS_TEST_TMPDIR"/runs/*/jobs/submitted)
+  lent=$(sed -n 's/^grading_server=\([0-9]*\) .*/\1/p' "$BATS_TEST_TMPDIR"/runs/*/jobs/submitted)
   workflow classification_basic --agent baseline --reuse-grading "$lent" --seed 2
   expect_status 0
   [[ $(<"$BATS_TEST_TMPDIR/addresses/local_jobs/$lent/state") == RUNNING && -s $BATS_TEST_TMPDIR/addresses/grading_server_$lent ]]

@@ -18,13 +18,13 @@ alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
 @test "the note of what was submitted: a line ROLE=JOB each, in order" {
   workflow --detach --rollouts 2
   expect_status 0
-  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103\nagent=104' ]]
+  [[ $(cut -d" " -f1 "$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103\nagent=104' ]]
 }
 
 @test "a banner around the id is no id" {
   FAKE_BANNER=$'Welcome to cluster 7\n2 jobs are waiting\n12 ;x' workflow --detach
   expect_status 0
-  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103' ]]
+  [[ $(cut -d" " -f1 "$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103' ]]
 }
 
 @test "a sbatch that says nothing: what it printed, 3, and all is cancelled, the job that it took too" {
@@ -41,7 +41,7 @@ alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
   expect_status 0
   expect_in "the scheduler didn't take the model_server job: Socket timed out on send/recv operation; trying again in 0 s" "$error"
   expect_in 'it had taken it: job 103' "$error"
-  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103' ]]
+  [[ $(cut -d" " -f1 "$output/jobs/submitted") == $'model_server=101\ngrading_server=102\nagent=103' ]]
   [[ $(calls | grep -c sbatch) == 3 ]]
 }
 
@@ -49,7 +49,7 @@ alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
   touch "$FAKE_SLURM/blind"
   FAKE_BLIND=$FAKE_SLURM/blind FAKE_LATE=2 workflow --detach
   expect_status 0
-  [[ $(<"$output/jobs/submitted") == $'model_server=101\ngrading_server=103\nagent=104' ]]
+  [[ $(cut -d" " -f1 "$output/jobs/submitted") == $'model_server=101\ngrading_server=103\nagent=104' ]]
   expect_in 'cancelling what the scheduler took twice: 102' "$error"
   [[ $(grep CANCELLED "$FAKE_SLURM/jobs") == '102 CANCELLED' ]]
 }
@@ -57,7 +57,7 @@ alive() { grep -vc CANCELLED "$FAKE_SLURM/jobs"; }
 @test "a controller that is away comes back, or doesn't" {
   FAKE_DOWN='1 2 3' workflow --detach
   expect_status 0
-  [[ $(<"$output/jobs/submitted") == $'model_server=104\ngrading_server=105\nagent=106' ]]
+  [[ $(cut -d" " -f1 "$output/jobs/submitted") == $'model_server=104\ngrading_server=105\nagent=106' ]]
   FAKE_DOWN='8 9 10 11 12 13' workflow
   expect_status 3
   expect_in "the scheduler didn't take the grading_server job in 6 tries: Unable to contact slurm controller (connect failure). Try again later" "$error"

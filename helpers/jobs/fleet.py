@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.lib import disk
 from helpers.scheduler.query import Job, Scheduler, SchedulerUnavailable
 
 JOB_ID = re.compile(r"\d+(_\d+)?")
-NOTED = re.compile(r"^([a-z_]+)=(\d+(?:_\d+)?)$", re.MULTILINE)
+NOTED = re.compile(r"^([a-z_]+)=(\d+(?:_\d+)?)(?:_\[0-(\d+)\])?(?: (\S.*))?$", re.MULTILINE)
 DOUBT_SECONDS = (
     4.0  # how far two looks must be apart to be believed that a job is gone: a shared file system shows last words late
 )
@@ -26,16 +28,44 @@ ASK_SECONDS = {
 QUIET = 4.0  # what has been quiet for so many seconds is asked about after one
 
 
-def submitted(folder: Path) -> list[tuple[str, str]]:
-    """Role and job of all that was submitted from a folder, in that order; what is no line of the note is passed over.
+@dataclass(frozen=True)
+class Noted:
+    """What was submitted: a job, or an array, whose elements it has. command: its script's name and arguments."""
 
-    Written by scripts_hpc/lib/submit.sh alone. The job is the whole array where it is one.
+    role: str
+    job: str
+    elements: int | None
+    command: list[str]
+
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs that it is, as squeue calls them."""
+        return [self.job] if self.elements is None else [f"{self.job}_{index}" for index in range(self.elements)]
+
+
+def noted(folder: Path) -> list[Noted]:
+    """All that was submitted from a folder, in that order; what is no line of the note is passed over.
+
+    Written by scripts_hpc/lib/submit.sh alone.
     """
     try:
         text = disk.read_file(folder / "jobs" / "submitted").decode("utf-8", "replace")
     except (OSError, ValueError):
         return []
-    return NOTED.findall(text[: text.rfind("\n") + 1])  # the last line may be half written
+    found = NOTED.findall(text[: text.rfind("\n") + 1])  # the last line may be half written
+    return [Noted(role, job, int(last) + 1 if last else None, _words(said)) for role, job, last, said in found]
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
+def submitted(folder: Path) -> list[tuple[str, str]]:
+    """Role and job of all that was submitted from a folder; the job is the whole array where it is one."""
+    return [(one.role, one.job) for one in noted(folder)]
 
 
 class Fleet:

@@ -2,8 +2,8 @@
 # submit.sh: the way of every kind of job into the queue. What is asked for together is submitted as a whole, or nothing is left of it.
 # Sourced by run_workflow.sh, prepare_tasks.sh and run_notebook.sh; needs common.sh, and scheduler.sh from submit::open on.
 #
-# The note of what was submitted, FOLDER/jobs/submitted: a line ROLE=JOB for each job or array (JOB: the id of the whole array), in the
-# order of submission, written as soon as the scheduler has taken it. Nobody else writes it.
+# The note of what was submitted, FOLDER/jobs/submitted: a line ROLE=JOB SCRIPT ARGS… for each job, ROLE=JOB_[0-LAST] SCRIPT ARGS… for each
+# array, in the order of submission, written as soon as the scheduler has taken it. Nobody else writes it.
 #
 # Ctrl-C: from submit::begin on this script decides what it means. Children that could leave something behind are deaf to it
 # (bash starts what is in the background so); they are told by USR1, of which they die as long as they don't listen.
@@ -113,10 +113,13 @@ submit::array() {                                   # submit::array ROLE ELEMENT
 }
 
 submit::_submit() { # submit::_submit ROLE WHAT ARGUMENTS OF sched::submit…
-  local role=$1 what="the $1 job$2" said code command pause=${HAB_SUBMIT_PAUSE:-2} try
+  local role=$1 what="the $1 job$2" said code command elements='' pause=${HAB_SUBMIT_PAUSE:-2} try
   shift 2
   command=("$@")
-  while [[ ${command[0]} == --* ]]; do command=("${command[@]:2}"); done
+  while [[ ${command[0]} == --* ]]; do
+    [[ ${command[0]} != --array ]] || elements=_[0-$((command[1] - 1))]
+    command=("${command[@]:2}")
+  done
   for ((try = 1; ; try++)); do
     submit::check
     code=0
@@ -141,7 +144,7 @@ submit::_submit() { # submit::_submit ROLE WHAT ARGUMENTS OF sched::submit…
     [[ -z $JOB ]] || { log "it had taken it: job $JOB" && said='' && break; }
   done
   SUBMITTED+=("$role=$JOB")
-  printf '%s\n' "$role=$JOB" >>"$SUBMIT_NOTE"
+  printf '%s=%s%s%s\n' "$role" "$JOB" "$elements" "$(printf ' %q' "${command[0]##*/}" "${command[@]:1}")" >>"$SUBMIT_NOTE"
   [[ -z $said ]] || printf '%s' "$said" >&2
   submit::check
 }

@@ -34,7 +34,7 @@ begin() { # begin NAME ARGUMENT…: in the background, in a session of its own
   STARTED[$1]=$!
 }
 folder() { printf '%s\n' "$WORK"/runs/*_prepare; }
-array() { sed -n s/^prepare=//p "$(folder)/jobs/submitted"; }
+array() { sed -n 's/^prepare=\([0-9]*\)_.*/\1/p' "$(folder)/jobs/submitted"; }
 said() { grep -q "$2" "$WORK/$1.out"; } # said NAME TEXT
 left() { cat "$WORK/here/failed_tasks.txt"; }
 prepared() { find "$WORK/data" -path '*/prepared/manifest.json' | wc -l; }

@@ -16,7 +16,7 @@ import pytest
 
 from helpers.config.asked import AskedSite
 from helpers.jobs import cli, fleet, follow
-from helpers.jobs.fleet import Fleet, submitted
+from helpers.jobs.fleet import Fleet, noted, submitted
 from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.watch import Watch, watch
 from helpers.lib import disk
@@ -114,6 +114,16 @@ def test_the_note_is_read_past_whatever_is_no_line_of_it(tmp_path: Path) -> None
     note = "model_server=12\nWelcome to the cluster!\n=7\nagent=13 \nagent=x\nprepare=14_3\n\xff\nagent=15\nagent=1"
     (tmp_path / "jobs" / "submitted").write_bytes(note.encode("latin-1"))
     assert submitted(tmp_path) == [("model_server", "12"), ("prepare", "14_3"), ("agent", "15")]
+
+
+def test_an_array_is_noted_with_its_elements_and_a_job_with_its_command(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    note = "agent=7_[0-2] agent_1.sh 0 5 3 auto:5 ''\nagent=8 agent.sh 0 8 \\\nagent=9_[0-0]\n"
+    (tmp_path / "jobs" / "submitted").write_text(note)
+    one, other, last = noted(tmp_path)
+    assert one.jobs == ["7_0", "7_1", "7_2"] and one.command == ["agent_1.sh", "0", "5", "3", "auto:5", ""]
+    assert (other.jobs, other.command, last.jobs) == (["8"], [], ["9_0"])
+    assert submitted(tmp_path) == [("agent", "7"), ("agent", "8"), ("agent", "9")]
 
 
 # ---- doubt
