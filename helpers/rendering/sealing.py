@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from helpers.config.sites import ROOT
 
 CODE = "jobs/code"  # in a folder of jobs: what they run, laid out as in the checkout
 AGENTS = Path("templates", "agents")
+OWN_AGENTS = "agents"
 # what jobs use of the checkout; all else on a node is in its image, or in the environments outside containers
 SEALED = (
     "scripts_hpc/lib",
@@ -26,17 +27,15 @@ SEALED = (
 )
 
 
-def seal(folder: Path, agent: Path | None = None) -> dict[str, Any]:
+def seal(folder: Path, agents: Iterable[Path] = ()) -> dict[str, Any]:
     """Copy what jobs run into their folder; what it is, for its record: commit, whether it differs from that, sha256 of the copy.
 
-    agent: the folder of an agent's files, where it isn't one of the checkout's. Raises OSError.
+    agents: the folders of agents' files; those of the checkout are copied anyway. Raises OSError.
     """
     commit, dirty = git_state()
     digest = hashlib.sha256()
-    sources = {part: ROOT / part for part in SEALED}
-    if agent and own_agent(agent):
-        sources["agent"] = agent
-    for part, source in sources.items():
+    own = {place: path for path in agents if (place := place_of(path))}
+    for part, source in [*((part, ROOT / part) for part in SEALED), *sorted(own.items())]:
         for name, path in _files(source):
             target = folder / CODE / part / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +48,7 @@ def seal(folder: Path, agent: Path | None = None) -> dict[str, Any]:
 def digest_of(code: Path) -> str | None:
     """The sha256 of a sealed copy, as `seal` makes it; None where it holds what this version doesn't seal. Raises OSError."""
     digest, seen = hashlib.sha256(), 0
-    for part in (*SEALED, "agent"):
+    for part in (*SEALED, OWN_AGENTS):
         for name, path in _files(code / part):
             digest.update(f"{Path(part, name)}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
             digest.update(path.read_bytes())
@@ -83,9 +82,12 @@ def beside_commit(code: Path, commit: str) -> tuple[list[str], list[str], list[s
     return same, others, new
 
 
-def own_agent(path: Path) -> bool:
-    """Whether an agent's files are a person's own, outside the checkout's agents."""
-    return not path.resolve().is_relative_to((ROOT / AGENTS).resolve())
+def place_of(path: Path) -> str | None:
+    """Where in a sealed copy an agent's files lie that are a person's own; None for those of the checkout."""
+    whole = path.resolve()
+    if whole.is_relative_to((ROOT / AGENTS).resolve()):
+        return None
+    return f"{OWN_AGENTS}/{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}-{whole.name}"
 
 
 def _files(source: Path) -> Iterator[tuple[str, Path]]:

@@ -50,11 +50,16 @@ def test_a_persons_own_agent_is_sealed_too(checkout: Path, tmp_path: Path) -> No
     own = tmp_path / "mine"
     own.mkdir()
     (own / "start.sh").write_text("echo\n")
-    told = sealing.seal(tmp_path / "run", own)
-    assert (tmp_path / "run" / sealing.CODE / "agent/start.sh").read_text() == "echo\n"
+    told = sealing.seal(tmp_path / "run", [own])
+    place = sealing.place_of(own)
+    assert place and (tmp_path / "run" / sealing.CODE / place / "start.sh").read_text() == "echo\n"
+    assert sealing.digest_of(tmp_path / "run" / sealing.CODE) == told["code"]["sha256"]
     assert told["code"]["sha256"] != sealing.seal(tmp_path / "other")["code"]["sha256"]
     inside = checkout / sealing.AGENTS / "one"
-    assert not sealing.own_agent(inside) and sealing.own_agent(own)
+    assert sealing.place_of(inside) is None
+    namesake = tmp_path / "other" / "mine"
+    namesake.mkdir(parents=True)
+    assert sealing.place_of(namesake) not in (None, place)
 
 
 def test_scripts_of_a_folder_use_its_code_and_those_by_themselves_the_checkout() -> None:
