@@ -199,22 +199,20 @@ def workflow_plan(**options: Any) -> None:
 
 @workflow.command("submitted")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("jobs", nargs=-1)
-def workflow_submitted(run: Path, jobs: tuple[str, ...]) -> None:
-    """Note the job ids (ROLE=ID) in workflow.json."""
+def workflow_submitted(run: Path) -> None:
+    """Note the ids of the jobs that were submitted in workflow.json."""
     from helpers.jobs.submitted import submitted
 
-    submitted(run, [job.split("=", 1) for job in jobs])
+    submitted(run)
 
 
 @workflow.command("abandoned", hidden=True)
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("jobs", nargs=-1)
-def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
+def workflow_abandoned(run: Path) -> None:
     """Note that the submission was broken off."""
     from helpers.jobs.submitted import abandoned
 
-    abandoned(run, [job.split("=", 1) for job in jobs])
+    abandoned(run)
 
 
 @workflow.command("watch")

@@ -2,57 +2,95 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from helpers.jobs import parts
+from helpers.jobs.fleet import Noted, noted
 from helpers.lib import disk, values
-from helpers.runs import cells, metadata
+from helpers.lib.values import section
+from helpers.runs import cells, claims, metadata
+
+LISTS = ("agents", "rollouts", "attempts")
+MODEL_SCRIPT = re.compile(r"vllm_(.+)\.sh")
 
 
-def submitted(group: Path, jobs: list[list[str]]) -> None:
-    """Put the job ids into workflow.json, and a waiting run's folder in place for each agent job.
+def jobs_of(group: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The job ids by role; `models` those of the servers by their model's name; `agents` a list, and which try (`attempts`) at which
+    rollout (`rollouts`) each of them was submitted for.
 
-    jobs: [role, id] pairs; roles grading_server, model_server, feedback_server, agent (once a rollout, in order).
+    By the note of what was submitted, which grows while the record stands still; by the record where there is none.
     """
-    record = disk.read_json(group / "workflow.json") or {}
-    ids: dict[str, Any] = {"agents": []}
-    for role, job in jobs:
-        if role == "agent":
-            ids["agents"].append(job)
+    jobs: dict[str, Any] = {"agents": [], "rollouts": [], "attempts": []}
+    models: dict[str, str] = {}
+    for one in noted(group):
+        if one.role == "agent":
+            for rollout, attempt in _taken(group, one, len(jobs["agents"])):
+                jobs["rollouts"].append(rollout)
+                jobs["attempts"].append(attempt)
+            jobs["agents"] += one.jobs
         else:
-            ids[role] = job
-    record["jobs"] = ids
+            jobs.setdefault(one.role, one.job)
+            if model := MODEL_SCRIPT.fullmatch(one.command[0] if one.command else ""):
+                models.setdefault(model[1], one.job)
+    if models:
+        jobs["models"] = models
+    if jobs["agents"] or len(jobs) > len(LISTS):
+        return jobs
+    listed = cells.agents(record)
+    told = ([one.job for one in listed], [one.rollout for one in listed], [one.attempt for one in listed])
+    return section(record, "jobs") | dict(zip(LISTS, told, strict=True))
+
+
+def _taken(group: Path, one: Noted, before: int) -> list[tuple[int, int]]:
+    """Rollout and attempt of jobs that were submitted together: PARTS and FIRST are the first arguments of their script."""
+    count = len(one.jobs)
+    if len(one.command) > 2 and one.command[1].isdecimal() and one.command[2].isdecimal():
+        first = int(one.command[2])
+        found = parts.read(group, one.command[1])[first : first + count]
+        if len(found) == count:
+            return found
+    return [(before + place, 0) for place in range(count)]
+
+
+def submitted(group: Path) -> None:
+    """Put the job ids into workflow.json, and a waiting run's folder in place for each agent job that has none."""
+    record = disk.read_json(group / "workflow.json") or {}
+    ids = record["jobs"] = jobs_of(group, record)
     disk.write_json(group / "workflow.json", record)
-    for rollout, job in enumerate(ids["agents"]):
-        cell, seed = cells.rollout(record, rollout)
-        its = cells.view(record, cell)
-        folder = group / metadata.run_name(its["competition"], job)
+    views: dict[int, dict[str, Any]] = {}
+    taken = claims.owners(group)
+    for one in cells.agents(record):
+        if taken.get((one.rollout, one.attempt), one.job) != one.job:
+            continue  # another job has it: this one has ended, or will
+        its = views.setdefault(one.cell, cells.view(record, one.cell))
+        folder = group / metadata.run_name(its["competition"], one.job)
         folder.mkdir(exist_ok=True)
         if not (folder / "run_metadata.json").exists():
-            told = {"cell": cell, "seed": seed, "rollout": rollout, "job_id": job}
-            disk.write_json(folder / "run_metadata.json", _waiting(its, ids, told))
+            disk.write_json(folder / "run_metadata.json", _waiting(its, ids, one))
 
 
-def abandoned(group: Path, jobs: list[list[str]]) -> None:
+def abandoned(group: Path) -> None:
     """Note that the submission was broken off, its jobs cancelled; the runs that were submitted end as cancelled."""
-    submitted(group, jobs)
+    submitted(group)
     for run in metadata.runs_of(group):
         run.settle("cancelled", "the submission was broken off: a job was refused, or Ctrl-C")
     metadata.tell_aggregate(group)
 
 
-def _waiting(record: dict[str, Any], ids: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+def _waiting(record: dict[str, Any], ids: dict[str, Any], one: cells.Agent) -> dict[str, Any]:
     return {
         "schema": 1,
-        "run_id": metadata.run_name(record["competition"], told["job_id"]),
+        "run_id": metadata.run_name(record["competition"], one.job),
         "competition": record["competition"],
         "agent": record["agent"],
         "model": record["model"],
-        **told,
+        **{"cell": one.cell, "seed": one.seed, "rollout": one.rollout, "attempt": one.attempt, "job_id": one.job},
         "state": "waiting",
         "reason": "in the queue",
         "grading_job": ids.get("grading_server"),
-        "model_job": ids.get("model_server"),
+        "model_job": section(ids, "models").get(record["model"], ids.get("model_server")),
         "data_fingerprint": record.get("data_fingerprint"),
         "isolated": record["config"]["container"]["runtime"] != "none",
         "cpus": record["config"]["jobs"]["agent"]["cpus"],

@@ -26,10 +26,11 @@ SERVER_START_MINUTES = 15  # containers, imports and the last grading, on top of
 
 @dataclass(frozen=True)
 class Workflow:
-    """What a workflow adds to a script. run_group: its directory; cleanup: "on" or "off"."""
+    """What a workflow adds to a script. run_group: its directory; cleanup: "on" or "off"; arrays: whether agents are elements of arrays."""
 
     run_group: str
     cleanup: str = "on"
+    arrays: bool = False
 
 
 def environment(folder: str) -> Environment:
@@ -187,11 +188,10 @@ def agent_script(
     steps: int | None = None,
     time_limit: int | None = None,
     script: str | None = None,
-    task_type: str | None = None,
 ) -> str:
     """The job script of an agent. steps, time_limit (seconds): instead of the agent's and the site's own.
 
-    script: path of a file that the agent is to run, for agents that take one. task_type: of the task, where it is known.
+    script: path of a file that the agent is to run, for agents that take one.
     """
     wants = site.jobs.agent
     limit = agent_time_limit(site, agent, time_limit)
@@ -221,14 +221,13 @@ def agent_script(
         step_limit=steps or (code_model and code_model.steps) or agent.steps,
         time_limit=limit,
         script=script,
-        task_type=task_type,
     )
 
 
 def _agent_files(agent: AgentEntry, job: dict[str, Any]) -> str:
     if not job["sealed"]:
         return str(agent.path)
-    return f"{job['root']}/agent" if sealing.own_agent(agent.path) else f"{job['root']}/{sealing.AGENTS}/{agent.folder}"
+    return f"{job['root']}/{sealing.place_of(agent.path) or Path(sealing.AGENTS, agent.folder)}"
 
 
 def grade_script(site: Site, workflow: Workflow) -> str:

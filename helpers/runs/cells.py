@@ -5,11 +5,13 @@ Schema 2 has a list of them. A record of schema 1 is of one cell, whose keys sta
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from helpers.lib import values
 
 SCHEMA = 2
+MOST = 1_000_000  # rollouts of a cell; a record may be damaged
 # what a cell says for itself
 KEYS = (
     *(
@@ -19,6 +21,7 @@ KEYS = (
         "language_model",
         "seed",
         "rollouts",
+        "seeds",
         "variables",
         "config_hash",
         "data_fingerprint",
@@ -46,12 +49,59 @@ def place(record: dict[str, Any], key: str, number: Any = 0) -> str:
     return f"cells[{values.count(number) or 0}].{key}" if key in KEYS and "cells" in record else key
 
 
+def seeds(cell: dict[str, Any]) -> list[int]:
+    """The seeds of a cell's rollouts: those that it lists, else as many as it says, from the first on."""
+    if isinstance(cell.get("seeds"), list):
+        return [values.count(seed) or 0 for seed in cell["seeds"]]
+    first = values.count(cell.get("seed")) or 0
+    return list(range(first, first + min(values.count(cell.get("rollouts")) or 0, MOST)))
+
+
+def rollouts(record: dict[str, Any]) -> list[tuple[int, int]]:
+    """Cell and seed of every rollout of a workflow, by its number: all of the first cell, then all of the next."""
+    return [(at, seed) for at, cell in enumerate(cells(record)) for seed in seeds(cell)]
+
+
 def rollout(record: dict[str, Any], number: int) -> tuple[int, int]:
-    """The cell and the seed of a rollout, counted over all cells."""
+    """The cell and the seed of a rollout; of one that was never asked for, as if the last cell had more of them."""
+    return _rollout(record, rollouts(record), number)
+
+
+def _rollout(record: dict[str, Any], every: list[tuple[int, int]], number: int) -> tuple[int, int]:
+    if number < len(every):
+        return every[number]
     told = cells(record)
-    for at, cell in enumerate(told):
-        count = values.count(cell.get("rollouts"))
-        if count is None or number < count or at == len(told) - 1:
-            return at, (values.count(cell.get("seed")) or 0) + number
-        number -= count
-    return 0, number
+    first = values.count(told[-1].get("seed")) if told else None
+    return max(len(told) - 1, 0), (first or 0) + number - sum(at < len(told) - 1 for at, _ in every)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A job that was submitted for a rollout. attempt: which try at it; cell: which of the record's it is of."""
+
+    job: str
+    rollout: int
+    attempt: int
+    cell: int
+    seed: int
+
+
+def agents(record: dict[str, Any]) -> list[Agent]:
+    """The jobs that were submitted for rollouts, in that order: as the record's `jobs` lists them, else one for each rollout."""
+    told = values.section(record, "jobs")
+    listed = told.get("agents")
+    jobs = [str(job) for job in listed] if isinstance(listed, list) else []
+    rollout_of, attempt_of = (_numbers(told.get(key), len(jobs)) for key in ("rollouts", "attempts"))
+    every = rollouts(record)
+    found = []
+    for place, job in enumerate(jobs):
+        number = rollout_of[place] if rollout_of else place
+        attempt = attempt_of[place] if attempt_of else 0
+        found.append(Agent(job, number, attempt, *_rollout(record, every, number)))
+    return found
+
+
+def _numbers(told: Any, most: int) -> list[int]:
+    """A list of so many numbers; empty where it is none."""
+    found = [values.count(number) for number in told] if isinstance(told, list) else []
+    return [number for number in found if number is not None] if len(found) == most and None not in found else []

@@ -13,7 +13,7 @@ from helpers.runs import cells, costs, metadata
 from helpers.runs.one import DAY, RUN_NAME, STAMP, OneRun, load, services, stamp
 
 TRIED_AGAIN = {"lost", "cancelled"}
-NOT_RUNS = {"jobs", "logs", "services"}
+NOT_RUNS = {"jobs", "logs", "services", "parts", "claims", "left"}
 DEPTH = 4  # folders below a given one that are searched for runs
 
 
@@ -134,12 +134,10 @@ class Collection:
 
     def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
         """The folders of runs that are there, and of those that should be: of every job that was submitted."""
-        jobs = values.section(workflow, "jobs").get("agents")
         tasks = [values.text(cell.get("competition")) or "" for cell in cells.cells(workflow)]
         found = set()
-        for number, job in enumerate(jobs if isinstance(jobs, list) else ()):
-            at, _ = cells.rollout(workflow, number)
-            name = metadata.run_name(tasks[at] if at < len(tasks) else "", str(job))
+        for one in cells.agents(workflow):
+            name = metadata.run_name(tasks[one.cell] if one.cell < len(tasks) else "", one.job)
             found |= {name} if "/" not in name else set()
         for name, is_folder in _folders(group).items():
             looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))

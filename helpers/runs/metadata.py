@@ -199,10 +199,3 @@ def verdict(job: Job, metadata: dict[str, Any]) -> tuple[str, str] | None:
         return "agent_failed", f"job {job.id} needed more memory than jobs.agent.memory_gb"
     said = "the scheduler no longer knows it" if word == "GONE" else f"the scheduler says {word}"
     return "lost", f"job {job.id} ended without a result ({said}): see its log"
-
-
-def job_ids(workflow: dict[str, Any]) -> list[str]:
-    """All job ids of a workflow, servers first."""
-    jobs = workflow.get("jobs", {})
-    servers = [jobs.get("grading_server"), jobs.get("model_server"), jobs.get("feedback_server")]
-    return [str(one) for one in servers if one] + [str(one) for one in jobs.get("agents", [])]

@@ -171,7 +171,8 @@ class OneRun:
 
     def owns(self, job: str) -> bool:
         """Whether a server was submitted with it."""
-        return job in values.section(self.workflow, "jobs").values()
+        jobs = values.section(self.workflow, "jobs")
+        return job in [*jobs.values(), *values.section(jobs, "models").values()]
 
     @cached_property
     def servers(self) -> dict[str, str]:

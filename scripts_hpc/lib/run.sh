@@ -3,7 +3,7 @@
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
-SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 EARLIER_RECORD='' EARLIER_GRADES='' REPORT=grading_report.json CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 CELL=0 ATTEMPT=0 ELEMENTS=1 GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB='' EARLIER_RECORD='' EARLIER_GRADES='' REPORT=grading_report.json CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
 declare -gA EXTERNAL # the job script has filled it, for models whose endpoint is somebody else's
 
 run::create() {
@@ -27,7 +27,7 @@ run::record() { # run::record STATE [REASON]: run_metadata.json, rewritten atomi
   [[ -z $EARLIER_RECORD ]] || { run::_record_later && return || return; }
   case $RUN_STATE in waiting | running) ;; *) ended=$(common::now) ;; esac
   json::object schema: 1 run_id "$RUN_NAME" competition "$COMPETITION" agent "$AGENT" model "$MODEL_LABEL" \
-    seed: "$SEED" rollout: "$ROLLOUT" cell: "$CELL" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
+    seed: "$SEED" rollout: "$ROLLOUT" attempt: "$ATTEMPT" cell: "$CELL" state "$RUN_STATE" reason "$RUN_REASON" agent_exit_code: "${AGENT_CODE:-null}" \
     time_limit_seconds: "$TIME_LIMIT" time_limit_reached: "$TIME_LIMIT_REACHED" cut_short "$CUT_SHORT" step_limit: "$STEP_LIMIT" \
     asked_to_end: "$ASKED_TO_END" data_fingerprint "$DATA_FINGERPRINT" isolated: "$(container::isolated && printf true || printf false)" cpus: "$CPUS" job_id "$JOB_ID" \
     grading_job "${GRADING_JOB##*_}" model_job "${MODEL_JOB##*_}" feedback_job "${FEEDBACK_JOB##*_}" host "${HOSTNAME:-}" created_at "$RUN_CREATED" \
@@ -50,8 +50,12 @@ run::close() { # the last word of a job script that died on the way, and of ever
     :true | waiting:true | running:true) run::finish "${RUN_STATE:-waiting}" "$ASKED" ;;
     :* | waiting:* | running:*) run::finish lost "${DIED:-the job script ended early (code $code): see its log}" ;;
   esac
+  run::leave
+}
+
+run::leave() { # it uses no server any more
   run::release_models
-  service::dismiss "$GRADING_JOB" "$JOB_ID"
+  run::_release grading "$GRADING_JOB"
 }
 
 # Somebody wants this job to end. Near its time limit that is why, and what is there is graded; else the scheduler knows whether it
@@ -78,11 +82,28 @@ run::asked_to_end() {
 ASKED_TO_END=false JOB_IS_OVER=0 ASKED='asked to end by the scheduler or a person (SIGTERM)'
 
 run::release_models() { # the run has no more to ask of them: whoever grades it holds no GPU
-  local server
   RELEASED=1
-  for server in "$MODEL_JOB" "$FEEDBACK_JOB"; do service::dismiss "$server" "$JOB_ID"; done
+  run::_release models "$MODEL_JOB" "$FEEDBACK_JOB"
 }
 RELEASED=0
+
+# An array is noted as a user of its servers from its submission on; the last of its elements to go takes that back.
+run::_release() { # run::_release WHAT SERVICE_JOB…
+  local server array=''
+  if run::_is_last "$1"; then array=${JOB_ID%_*}; fi
+  for server in "${@:2}"; do
+    [[ -z $array ]] || service::dismiss "$server" "$array"
+    service::dismiss "$server" "$JOB_ID"
+  done
+}
+
+run::_is_last() { # run::_is_last WHAT: whether all elements of this job's array have left; those that were killed never say so
+  local left
+  [[ $JOB_ID == *_* && -d $RUN_GROUP/left ]] || return 1
+  : >"$RUN_GROUP/left/$JOB_ID.$1" || return 1
+  left=("$RUN_GROUP/left/${JOB_ID%_*}"_*."$1")
+  ((${#left[@]} >= ELEMENTS))
+}
 
 run::lose() { # run::lose REASON: ends the job, infrastructure's fault
   LOSING=1 AGENT_ENDED=${AGENT_ENDED:-$(common::now)}
@@ -140,6 +161,13 @@ run::server() { # run::server SERVICE auto:JOB|auto|URL|external: prints <servic
       ;;
     *) die 2 "'$given' is neither auto:JOB nor a URL" ;;
   esac
+}
+
+run::find_servers() { # from GRADING, MODEL and FEEDBACK, as they were given
+  GRADING_JOB=$(run::server grading_server "$GRADING")
+  ((NEEDS_MODEL)) || return 0
+  MODEL_JOB=$(run::server 'vllm_*' "$MODEL")
+  FEEDBACK_JOB=$(run::server 'vllm_*' "$FEEDBACK")
 }
 
 run::enlist() {

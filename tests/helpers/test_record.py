@@ -31,15 +31,22 @@ def group(tmp_path):
     return folder
 
 
+def note(group, *lines):
+    """What was submitted, as scripts_hpc/lib/submit.sh notes it."""
+    (group / "jobs").mkdir()
+    (group / "jobs" / "submitted").write_text("".join(f"{line} a.sh\n" for line in lines))
+
+
 def read(group, job):
     return json.loads((group / f"toy_{job}" / "run_metadata.json").read_text())
 
 
 def test_what_waits_what_was_broken_off_and_what_died(group):
-    submitted.submitted(group, [["grading_server", "5"], ["model_server", "6"], ["agent", "7"], ["agent", "8_1"]])
+    note(group, "grading_server=5", "model_server=6", "agent=7", "agent=8_1")
+    submitted.submitted(group)
     assert [faults(read(group, job)) for job in ("7", "8_1")] == [[], []]
     metadata.runs_of(group)[0].settle("lost", "the node died")
-    submitted.abandoned(group, [["grading_server", "5"], ["agent", "7"], ["agent", "8_1"]])
+    submitted.abandoned(group)
     assert [(read(group, job)["state"], faults(read(group, job))) for job in ("7", "8_1")] == [
         ("lost", []),
         ("cancelled", []),
@@ -47,7 +54,8 @@ def test_what_waits_what_was_broken_off_and_what_died(group):
 
 
 def test_what_is_graded_later_and_again(group):
-    submitted.submitted(group, [["agent", "7"]])
+    note(group, "agent=7")
+    submitted.submitted(group)
     folder = group / "toy_7"
     metadata.Run(folder).settle("timed_out", "its job was ended")
     LaterRun(folder, job="9").settle("lost", "no server")
@@ -59,7 +67,8 @@ def test_what_is_graded_later_and_again(group):
 def test_the_schema_knows_the_states_and_notices_faults(group):
     ends = SCHEMA["$defs"]["end"]["enum"]
     assert set(ends) == set(metadata.END_STATES) and {*ends, *metadata.OPEN_STATES} == set(STATES)
-    submitted.submitted(group, [["agent", "7"]])
+    note(group, "agent=7")
+    submitted.submitted(group)
     record = read(group, 7)
     for key, value in {"state": "done", "job_id": "x", "ended_at": "yesterday", "seed": None, "colour": 1}.items():
         assert len(faults(record | {key: value})) == 1, key

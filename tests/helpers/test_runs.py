@@ -167,12 +167,6 @@ def test_of_a_job_that_was_asked_to_end_the_scheduler_knows_why(word: str, befor
     assert found is not None and found[0] == state
 
 
-def test_job_ids_names_servers_first() -> None:
-    jobs = {"agents": ["13", "14"], "model_server": "12", "grading_server": 11}
-    assert metadata_module.job_ids({"jobs": jobs}) == ["11", "12", "13", "14"]
-    assert metadata_module.job_ids({}) == []
-
-
 def test_the_newest_data_that_a_task_was_run_on(tmp_path: Path) -> None:
     assert metadata_module.latest_data(tmp_path / "none", "toy") is None
     told = (("toy", "d1"), ("toy", "d2"), ("toy", None), ("other", "d3"))

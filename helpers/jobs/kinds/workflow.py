@@ -13,12 +13,13 @@ from typing import Any
 
 from helpers.config.asked import AskedSite
 from helpers.jobs import progress
-from helpers.jobs.fleet import JOB_ID, submitted
+from helpers.jobs.fleet import JOB_ID
 from helpers.jobs.kinds.base import Entry, Kind
+from helpers.jobs.submitted import LISTS, jobs_of, submitted
 from helpers.jobs.summary import Result, Summary, summaries
 from helpers.lib import disk, folders, text
 from helpers.lib.values import section
-from helpers.runs import cells, metadata
+from helpers.runs import cells, claims, metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler import reasons
 from helpers.scheduler.query import SchedulerUnavailable
@@ -27,21 +28,6 @@ AGENT_LOG = "agent.log"  # in a run's folder: what the agent printed
 SERVERS = {"grading_server": "grading", "model_server": "model", "feedback_server": "model"}
 ADDRESS_ENDS = ("", ".failed", ".consumers")  # of what lies in the folder of addresses, behind SERVICE_JOB
 SERVER_SECONDS = 20.0  # how long servers may take to end by themselves once the last run is done
-
-
-def jobs_of(group: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The job ids by role, `agents` a list; of a submission that was killed midway, what it had noted by then."""
-    jobs = dict(section(record, "jobs"))
-    listed = jobs.get("agents")
-    jobs["agents"] = [str(job) for job in listed] if isinstance(listed, list) else []
-    if len(jobs) > 1 or jobs["agents"]:
-        return jobs
-    for role, job in submitted(group):
-        if role == "agent":
-            jobs["agents"].append(job)
-        else:
-            jobs[role] = job
-    return jobs
 
 
 class Workflow(Kind):
@@ -57,7 +43,8 @@ class Workflow(Kind):
         self.jobs = jobs_of(path, self.record)
         self.looks = progress.Looks()
         self.runs = self.read_runs()
-        every = self._entries()
+        beaten = self._beaten()
+        every = [entry for entry in self._entries() if entry.id not in beaten]
         self.agents = [entry.id for entry in every if entry.part == "agent"]
         self.only = only if only in self.agents and len(self.agents) > 1 else None
         self.others = [job for job in self.agents if self.only and job != self.only]
@@ -78,10 +65,22 @@ class Workflow(Kind):
         if word in [str(jobs.get(role)) for role in SERVERS]:
             return ""
         # scripts that were submitted alone have no record but their runs'
-        return word if len(jobs) == 1 and word in {run.job_id for run in metadata.runs_of(folder)} else None
+        return word if set(jobs) <= set(LISTS) and word in {run.job_id for run in metadata.runs_of(folder)} else None
 
     def read_runs(self) -> dict[str, Run]:
         return {run.job_id: run for run in metadata.runs_of(self.path)}
+
+    @property
+    def _asked(self) -> list[cells.Agent]:
+        return cells.agents({**self.record, "jobs": self.jobs})
+
+    def _beaten(self) -> set[str]:
+        """The jobs whose rollout another one has claimed: they end at once, and nothing is to be said of them."""
+        taken = claims.owners(self.path)
+        found = {one.job for one in self._asked if taken.get((one.rollout, one.attempt), one.job) != one.job}
+        for job in found:
+            self.runs.pop(job, None)
+        return found
 
     def _entries(self) -> list[Entry]:
         reused = section(self.record, "reused")
@@ -91,18 +90,22 @@ class Workflow(Kind):
             if JOB_ID.fullmatch(str(job)):
                 found.setdefault(str(job), Entry(str(job), part, name, own))
 
-        cell = cells.view(self.record)
-        model = f"model {cell.get('model') or ''}".strip()
         add(self.jobs.get("grading_server"), "grading", "grading server", reused.get("grading") is not True)
+        cell, feedback = cells.view(self.record), self.jobs.get("feedback_server")
+        for model, job in section(self.jobs, "models").items():
+            add(job, "model", "feedback model" if job == feedback else f"model {model}", True)
+        model = f"model {cell.get('model') or ''}".strip()
         add(self.jobs.get("model_server"), "model", model, reused.get("model") is not True)
-        add(self.jobs.get("feedback_server"), "model", "feedback model", True)
+        add(feedback, "model", "feedback model", True)
         for run in self.runs.values():  # servers that were there before this run
             add(run.metadata.get("grading_job"), "grading", "grading server", False)
             add(run.metadata.get("model_job"), "model", f"model {run.metadata.get('model') or ''}".strip(), False)
+        told = cells.cells(self.record)
+        names = {one.job: told[one.cell].get("agent") for one in self._asked if one.cell < len(told)}
         agents = dict.fromkeys([*self.jobs["agents"], *self.runs])
         for number, job in enumerate(agents):
-            name = cell.get("agent") or (job in self.runs and self.runs[job].metadata.get("agent")) or ""
-            add(job, "agent", f"agent {name}".strip() + (f" #{number}" if len(agents) > 1 else ""), True)
+            name = names.get(job) or (job in self.runs and self.runs[job].metadata.get("agent")) or cell.get("agent")
+            add(job, "agent", f"agent {name or ''}".strip() + (f" #{number}" if len(agents) > 1 else ""), True)
         return list(found.values())
 
     def run_of(self, entry: Entry) -> Run | None:
@@ -120,7 +123,7 @@ class Workflow(Kind):
 
     def users(self, server: str) -> list[str]:
         """The jobs of others that have told a server that they use it, but for those known to have ended."""
-        ours = set(self.agents)
+        ours = {*self.agents, *(job.partition("_")[0] for job in self.agents)}
         # (a Path's own glob fails where the server's end removes the folder meanwhile)
         noted = map(os.path.basename, glob.glob(f"*_{server}.consumers/*", root_dir=self.addresses))
         return [job for job in noted if JOB_ID.fullmatch(job) and job not in ours and not self.fleet.gone(job)]
@@ -149,6 +152,9 @@ class Workflow(Kind):
                 self.fleet.stir()
         if any(job not in self.runs for job in self.agents):
             self.runs = self.read_runs() | self.runs
+            beaten = self._beaten()
+            self.agents = [job for job in self.agents if job not in beaten]
+            self.entries = [entry for entry in self.entries if entry.id not in beaten]
 
     def settle(self) -> None:
         for job in self.open_jobs():
@@ -169,10 +175,7 @@ class Workflow(Kind):
 
     def note_jobs(self) -> None:
         """Put the jobs into the record, and a folder in place for each run that has none."""
-        from helpers.jobs.submitted import submitted as note
-
-        pairs = [[role, str(self.jobs[role])] for role in SERVERS if self.jobs.get(role)]
-        note(self.path, [*pairs, *(["agent", agent] for agent in self.jobs["agents"])])
+        submitted(self.path)
         self.hear()
 
     def end_servers(self) -> None:

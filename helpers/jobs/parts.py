@@ -1,0 +1,66 @@
+"""What each job of a workflow takes: a line of a file in its folder's parts/, read by scripts_hpc/lib/part.sh."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.lib import disk
+
+FOLDERS = ("parts", "claims", "left")  # what such jobs need in their workflow's folder
+NUMBERS = re.compile(r"^ROLLOUT=(\d+) ATTEMPT=(\d+) ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One try at a rollout. rollout: its number in the workflow; cell: which of its cells it is of."""
+
+    rollout: int
+    cell: int
+    competition: str
+    seed: int
+    attempt: int = 0
+    task_type: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def line(self) -> str:
+        """As part::take reads it. No value may hold a line break."""
+        told = {"ROLLOUT": self.rollout, "ATTEMPT": self.attempt, "CELL": self.cell, "COMPETITION": self.competition}
+        told |= {"SEED": self.seed} | ({"TASK_TYPE": self.task_type} if self.task_type else {})
+        line = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in told.items())
+        pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in self.variables)
+        return f"{line} VARIABLES=({pairs})" if pairs else line
+
+
+def write(group: Path, parts: list[Part]) -> str:
+    """Put the lines for jobs that are submitted together into a file of their own, whole from its first moment; its name.
+
+    Raises OSError.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=group / "parts", prefix=".")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(f"{part.line()}\n" for part in parts)
+        for number in itertools.count():
+            try:
+                os.link(temporary, group / "parts" / str(number))
+                return str(number)
+            except FileExistsError:
+                continue
+    finally:
+        os.unlink(temporary)
+    raise AssertionError("numbers have no end")
+
+
+def read(group: Path, name: str) -> list[tuple[int, int]]:
+    """Rollout and attempt of each line of a file of parts; empty where it can't be read."""
+    try:
+        text = disk.read_file(group / "parts" / Path(name).name).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return []
+    return [(int(rollout), int(attempt)) for rollout, attempt in NUMBERS.findall(text)]
