@@ -81,6 +81,8 @@ source "$ROOT/scripts_hpc/lib/scheduler.sh"
 source "$ROOT/scripts_hpc/lib/service.sh"
 # shellcheck source=scripts_hpc/lib/run.sh
 source "$ROOT/scripts_hpc/lib/run.sh"
+# shellcheck source=scripts_hpc/lib/workflow.sh
+source "$ROOT/scripts_hpc/lib/workflow.sh"
 
 python::ensure core
 # from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
@@ -100,74 +102,7 @@ if ((ISOLATED == 0)); then (python::ensure aide); fi
 
 # ---- submit all jobs at once
 
-# shellcheck disable=SC2329 # submit.sh calls it
-abandon() {
-  local server
-  for server in ${ENLIST[@]+"${ENLIST[@]}"}; do
-    if [[ " ${SUBMITTED[*]#*=} " == *" ${server##*_} "* ]]; then
-      service::forget "$server"
-    else
-      for JOB in "${SUBMITTED[@]#*=}"; do rm -f "$ADDRESS_DIR/$server.consumers/$JOB"; done
-    fi
-  done
-  "$PYTHON" -m helpers workflow abandoned "$RUN_GROUP" "${SUBMITTED[@]}"
-}
-SUBMIT_UNDO=abandon
-
-AFTER=''       # what the agents wait for: their servers' start
-ENLIST=()      # servers whose consumers they are
-add_server() { # add_server SERVICE_JOB
-  ENLIST+=("$1")
-  AFTER+=${AFTER:+:}${1##*_}
-}
-add_reused() { # add_reused SERVICE ARGUMENT: a server that runs already
-  local server
-  server=$(run::server "$1" "$2")
-  [[ $server != \?_* ]] || die 3 "job ${2#auto:} is no running ${1%%_*} server of yours: squeue --me shows what runs"
-  add_server "$server"
-}
-model_server() { # model_server ROLE NAME ARGUMENT: sets ARGUMENT
-  ARGUMENT=$3
-  [[ -n $2 || $3 == auto:* ]] || return 0
-  case $3 in
-    '')
-      submit::job "$1" "$RUN_GROUP/jobs/vllm_$2.sh"
-      ARGUMENT=auto:$JOB
-      add_server "vllm_$2_$JOB"
-      ;;
-    auto:*) add_reused 'vllm_*' "$3" ;;
-  esac
-}
-
-grading_server() {
-  local after=()
-  case $GRADING_ARGUMENT in
-    '')
-      # where the model waits for GPUs, the grading server starts with it and not days before
-      [[ $MODEL_QUEUES == 0 || -z $AFTER ]] || after=(--after "$AFTER")
-      submit::job grading_server ${after[@]+"${after[@]}"} "$RUN_GROUP/jobs/grading_server.sh" "$COMPETITION"
-      GRADING_ARGUMENT=auto:$JOB
-      add_server "grading_server_$JOB"
-      ;;
-    auto:*) add_reused grading_server "$GRADING_ARGUMENT" ;;
-  esac
-}
-
-model_server model_server "$MODEL" "$MODEL_ARGUMENT"
-MODEL_ARGUMENT=$ARGUMENT
-if [[ $FEEDBACK == "$MODEL" ]]; then
-  FEEDBACK_ARGUMENT=$MODEL_ARGUMENT
-else
-  model_server feedback_server "$FEEDBACK" "$FEEDBACK_ARGUMENT"
-  FEEDBACK_ARGUMENT=$ARGUMENT
-fi
-grading_server
-for ((rollout = 0; rollout < ROLLOUTS; rollout++)); do
-  submit::job agent ${AFTER:+--after "$AFTER"} "$RUN_GROUP/jobs/agent.sh" "$COMPETITION" "$GRADING_ARGUMENT" "${MODEL_ARGUMENT:-external}" "$FEEDBACK_ARGUMENT" $((SEED + rollout)) "$rollout"
-  for server in ${ENLIST[@]+"${ENLIST[@]}"}; do service::enlist "$server" "$JOB" "$RUN_GROUP/${COMPETITION//\//-}_$JOB"; done
-done
-(trap '' INT TERM HUP && exec "$PYTHON" -m helpers workflow submitted "$RUN_GROUP" "${SUBMITTED[@]}") || exit 3
-submit::close
+workflow::submit
 
 printf 'run: %s\n' "$RUN_GROUP" >&2
 if ((DETACH)); then

@@ -29,14 +29,14 @@ nothing_submitted() {
   expect_status 0
   [[ $(calls) == 'sbatch --parsable vllm_30b.sh
 sbatch --parsable --dependency=after:101 --kill-on-invalid-dep=yes grading_server.sh toy
-sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh toy auto:102 auto:101  0 0' ]] || {
+sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 0 0 1 auto:102 auto:101' ]] || {
     calls
     return 1
   }
   [[ -f $output/workflow.json ]]
   grep -q '"model_server": "101"' "$output/workflow.json"
   grep -q '"state": "waiting"' "$output/toy_103/run_metadata.json"
-  [[ $(cat "$BATS_TEST_TMPDIR/addresses/vllm_30b_101.consumers/103") == "$output/toy_103" ]]
+  [[ $(cat "$BATS_TEST_TMPDIR/addresses/vllm_30b_101.consumers/103") == "$output" ]]
   [[ -f $BATS_TEST_TMPDIR/addresses/grading_server_102.consumers/103 ]]
 }
 
@@ -50,8 +50,11 @@ sbatch --parsable --dependency=after:101:102 --kill-on-invalid-dep=yes agent.sh 
 @test "rollouts are jobs of their own with seeds of their own" {
   workflow toy replay --rollouts 3 --seed 7 --detach
   expect_status 0
-  expect_in 'auto:101  7 0' "$(calls)"
-  expect_in 'auto:101  9 2' "$(calls)"
+  expect_in 'agent.sh 0 0 1 auto:102 auto:101' "$(calls)"
+  expect_in 'agent.sh 0 2 1 auto:102 auto:101' "$(calls)"
+  [[ $(<"$output/parts/0") == $'ROLLOUT=0 ATTEMPT=0 CELL=0 COMPETITION=toy SEED=7
+ROLLOUT=1 ATTEMPT=0 CELL=0 COMPETITION=toy SEED=8
+ROLLOUT=2 ATTEMPT=0 CELL=0 COMPETITION=toy SEED=9' ]]
   [[ $(grep -c agent.sh <<<"$(calls)") == 3 ]]
 }
 
@@ -195,7 +198,7 @@ teardown() { [[ -z ${SERVER:-} ]] || kill "$SERVER"; }
   OPENAI_API_KEY=sk-very-secret workflow toy gpt-mini --detach
   expect_status 0
   [[ $(calls) != *vllm* ]]
-  expect_in "agent.sh toy auto:101 external  0 0" "$(calls)"
+  expect_in "agent.sh 0 0 1 auto:101 external" "$(calls)"
   refuse grep -r sk-very-secret "$output" "$FAKE_SLURM"
   error=$(grep -v '^note: site here has never passed its check' <<<"$error")
   [[ -z $error || $error == "run: "* ]]
@@ -416,9 +419,10 @@ WORDS
   make_task manual/toy
   workflow manual/toy 30b --detach
   expect_status 0
-  expect_in "agent.sh manual/toy auto:102" "$(calls)"
+  expect_in "agent.sh 0 0 1 auto:102" "$(calls)"
+  expect_in "COMPETITION=manual/toy" "$(<"$output/parts/0")"
   grep -q '"competition": "manual/toy"' "$output/manual-toy_103/run_metadata.json"
-  [[ $(cat "$BATS_TEST_TMPDIR/addresses/vllm_30b_101.consumers/103") == "$output/manual-toy_103" ]]
+  [[ -f $output/manual-toy_103/run_metadata.json ]]
   workflow ../toy 30b
   expect_status 2
   expect_in "competition '../toy': letters, digits" "$error"

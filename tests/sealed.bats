@@ -34,7 +34,7 @@ ended() { [[ $(sched::_local_state "$1") != @(PENDING|RUNNING) ]]; }
   echo 'until [[ -e $0.go ]]; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/gate"
   gate=$(sched::submit "$BATS_TEST_TMPDIR/gate")
   grading=$(sched::submit --after-end "$gate" "$run/jobs/grading_server.sh" classification_basic)
-  agent=$(sched::submit --after-end "$gate" "$run/jobs/agent.sh" classification_basic "auto:$grading" external)
+  agent=$(sched::submit --after-end "$gate" "$run/jobs/agent.sh" 0 0 1 "auto:$grading" external)
   pull
   [[ $(sched::_local_state "$agent") == PENDING ]]
   touch "$BATS_TEST_TMPDIR/gate.go"

@@ -179,6 +179,8 @@ class Files:
                 "time_limit": agent.get("time_limit"),
                 "images": {role: section(images, role).get("sha256") for role in images},
             }
+            if variables := section(self.workflow, "variables"):
+                chosen["rollout_variables"] = variables
             value = config_hash(chosen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             return source, UNKNOWN, f"can't be made of what {WORKFLOW} and jobs/ hold: {error}", None
@@ -240,7 +242,8 @@ class Files:
     def value_in_script(self, name: str) -> str | None:
         """A value at the top of the agent's job script, as it was submitted."""
         try:
-            text = disk.read_file(self.group / "jobs" / "agent.sh").decode("utf-8", "replace")
+            script, *_ = sorted((self.group / "jobs").glob("agent*.sh"))
+            text = disk.read_file(script).decode("utf-8", "replace")
             found = re.search(rf"^{name}=(.*)$", text, re.MULTILINE)
             return shlex.split(found[1])[0] if found else None
         except (OSError, ValueError, IndexError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from helpers.config import entries, sites
 from helpers.config.schema import Model, Site
 from helpers.config.sites import ROOT
 from helpers.jobs import model_set
+from helpers.jobs.asked_task import AskedTask
+from helpers.jobs.cell import Cell
+from helpers.jobs.parts import FOLDERS, Part
+from helpers.jobs.parts import write as write_parts
 from helpers.jobs.workflow_checks import JOB, Asked
 from helpers.lib import disk, durations, folders, private, values
 from helpers.lib.errors import ConfigError, Infrastructure
@@ -26,9 +30,7 @@ from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import doctor_record
 from helpers.runs.cells import SCHEMA
-from helpers.runs.provenance import config_hash, image_digest
 from helpers.scheduler import limits
-from helpers.tasks.catalogue import open_registry
 
 
 def plan(competition: str | None, model: str | None, dry_run: bool, **options: Any) -> str:
@@ -48,7 +50,10 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     elif model is None and not options["reuse_model"]:
         model = "replay" if site.scheduler.kind == "local" else "30b"
     model_set.apply(site, None if options["reuse_model"] else model, options.get("model_changes", ()))
-    asked = _Planned(site, competition, model, {**options, "dry_run": dry_run})
+    asked = Planned(site, {**options, "dry_run": dry_run})
+    seeds = tuple(range(options["seed"], options["seed"] + options["rollouts"]))
+    more = {"steps": options["steps"], "seconds": options["time_limit"], "script": options["script"]}
+    asked.add(competition, options["agent"], model, seeds, **more)
     if not dry_run:
         asked.offer_preparation()
     asked.check()
@@ -58,8 +63,8 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
         return f"DRY_RUN={shlex.quote(asked.describe())}\n"
     asked.confirm()
     asked.make_folders()
-    asked.prepare_task()
-    for note in filter(None, (asked.data_note(), asked.waves_note())):
+    asked.prepare_tasks()
+    for note in asked.notes():
         click.echo(f"note: {note}", err=True)
     return asked.write()
 
@@ -72,8 +77,31 @@ def _site(options: dict[str, Any]) -> Site:
     return sites.load_site(sites.pick_site(options["site"]), overrides)
 
 
-class _Planned(Asked):
+@dataclass(frozen=True)
+class Fleet:
+    """Jobs of one script that are submitted together. first: the number of their first part; at_once: of an array, 0 for jobs of their
+    own; before: the number of those that have to end first."""
+
+    script: str
+    first: int
+    count: int
+    at_once: int
+    before: int | None
+    model: str
+    feedback: str
+
+    def words(self) -> str:
+        """As scripts_hpc/lib/workflow.sh reads it."""
+        before = "-" if self.before is None else self.before
+        return " ".join(
+            map(str, (self.script, self.first, self.count, self.at_once, before, self.model, self.feedback))
+        )
+
+
+class Planned(Asked):
     """A workflow that has passed its checks: what it takes, and its folder with all that its jobs need."""
+
+    arrays = False  # whether the agents are elements of arrays
 
     @property
     def gpu_hours(self) -> float:
@@ -81,24 +109,34 @@ class _Planned(Asked):
         hours = durations.seconds(self.site.jobs.model_server.time) / 3600
         return self._gpus * hours
 
+    @property
+    def _gpus(self) -> int:
+        return sum(render.gpus_of(self.site, model) for model in self.served)
+
     @cached_property
-    def _waves(self) -> tuple[int, int]:
-        """The rollouts that run at once, and the waves that it takes to run all."""
-        rollouts, wants = self.options["rollouts"], self.site.jobs.agent
+    def _most_at_once(self) -> int:
+        """The rollouts that run at once."""
+        rollouts, wants = self.rollouts, self.site.jobs.agent
         most = None
         if rollouts > 1 and self.site.scheduler.kind == "slurm":
             most = limits.at_once(self.site, wants.cpus, wants.memory_gb, self.cluster)
-        at_once = min(rollouts, most or rollouts)
-        return at_once, -(-rollouts // at_once)
+        return min(rollouts, most or rollouts)
 
     def _seconds(self, waves: int) -> int:
         """What so many waves of agents can take of their servers, which load first."""
-        once = render.agent_seconds(self._time_limit, self.models)
-        return once + (waves - 1) * render.agent_seconds(self._time_limit, [])
+        longest = max(cell.time_limit for cell in self.cells)
+        once = render.agent_seconds(longest, self.models)
+        return once + (waves - 1) * render.agent_seconds(longest, [])
 
-    def waves_note(self) -> str | None:
+    def notes(self) -> list[str]:
+        """What a person should know before the jobs are submitted."""
+        data = [task.note() for task in self.tasks.values() if not task.needs_preparation]
+        return [note for note in (*data, self._waves_note()) if note]
+
+    def _waves_note(self) -> str | None:
         """That the servers end before the last rollouts begin, where it is so."""
-        at_once, waves = self._waves
+        at_once = self._most_at_once
+        waves = -(-self.rollouts // at_once)
         kinds = [] if self.options["reuse_grading"] else ["grading_server"]
         kinds += ["model_server"] if self.served else []
         keys = {f"jobs.{kind}.time": getattr(self.site.jobs, kind).time for kind in kinds}
@@ -110,7 +148,7 @@ class _Planned(Asked):
         all_of_them = self._seconds(waves)
         longer = f"set {' and '.join(short)} to that, or"
         return (
-            f"{self.options['rollouts']} rollouts are {waves} waves, as partition {self.site.partitions.cpu.name or '(default)'} runs "
+            f"{self.rollouts} rollouts are {waves} waves, as partition {self.site.partitions.cpu.name or '(default)'} runs "
             f"{at_once} of them at once, and the servers live for {lived} ({', '.join(f'{key} {limit}' for key, limit in short.items())}): "
             f"what begins later would be lost. All of them take up to {durations.clock(all_of_them)} and "
             f"{self._gpus * all_of_them / 3600:.1f} GPU-hours: "
@@ -120,13 +158,9 @@ class _Planned(Asked):
     def _may_take(self, seconds: int) -> bool:
         """Whether the cluster would take servers that live for so long."""
         time = f"#SBATCH --time={durations.clock(seconds)}"
-        servers = {name: text for name, text in self.scripts().items() if name != "agent.sh"}
+        servers = {name: text for name, text in self.scripts().items() if not name.startswith("agent")}
         longer = {name: re.sub(r"^#SBATCH --time=.*", time, text, flags=re.MULTILINE) for name, text in servers.items()}
         return self.site.scheduler.kind != "slurm" or not limits.problems(self.site, longer, self.cluster)
-
-    @property
-    def _gpus(self) -> int:
-        return sum(render.gpus_of(self.site, model) for model in self.served)
 
     def confirm(self) -> None:
         limit = self.site.limits.confirm_gpu_hours
@@ -138,13 +172,16 @@ class _Planned(Asked):
         if not click.confirm(f"{said}. Submit?", err=True):
             raise ConfigError(["nothing was submitted."])
 
-    def prepare_task(self) -> None:
-        if not self.needs_preparation:
-            return
-        command = [sys.executable, "-m", "helpers.tasks.cli", "generate-data", self.competition, self.site.paths.data]
+    def prepare_tasks(self) -> None:
+        for task in self.tasks.values():
+            if task.needs_preparation:
+                self._prepare(task)
+
+    def _prepare(self, task: AskedTask) -> None:
+        command = [sys.executable, "-m", "helpers.tasks.cli", "generate-data", task.name, self.site.paths.data]
         command += ["--tasks-dir", self.site.paths.tasks] if self.site.paths.tasks else []
-        if not self.own_task:
-            command = [str(ROOT / "scripts_hpc" / "prepare_tasks.sh"), self.competition, *self._site_options()]
+        if not task.own:
+            command = [str(ROOT / "scripts_hpc" / "prepare_tasks.sh"), task.name, *self._site_options()]
         Path(self.site.paths.data).mkdir(parents=True, exist_ok=True)
         code = attend(
             command,
@@ -154,33 +191,43 @@ class _Planned(Asked):
             stdin=subprocess.DEVNULL,
         )
         if code:
-            raise Infrastructure(f"preparing '{self.competition}' failed (above).")
+            raise Infrastructure(f"preparing '{task.name}' failed (above).")
 
     def _site_options(self) -> list[str]:
         name = sites.pick_site(self.options["site"])
         path = str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
         return ["--site", path, *(part for item in self.options["overrides"] for part in ("--set", item))]
 
+    def _subject(self) -> str:
+        cell = self.cells[0]
+        return f"competition {cell.task.name}, agent {self.options['agent']}"
+
     def describe(self) -> str:
         """What would be submitted, for --dry-run."""
-        lines = [
-            f"site {self.site.name}, competition {self.competition}, agent {self.options['agent']}, nothing is submitted"
-        ]
-        if self.needs_preparation:
-            lines.append(f"first, the task is prepared in {self.site.paths.data}")
-        elif note := self.data_note():
-            lines.append(f"note: {note}")
+        lines = [f"site {self.site.name}, {self._subject()}, nothing is submitted"]
+        missing = [task.name for task in self.tasks.values() if task.needs_preparation]
+        if missing:
+            what = "the task is" if len(self.tasks) == 1 else f"{', '.join(missing)} are"
+            lines.append(f"first, {what} prepared in {self.site.paths.data}")
+        *data, waves = [*(task.note() for task in self.tasks.values() if task.name not in missing), self._waves_note()]
+        lines += [f"note: {note}" for note in data if note]
+        hidden = ("--output", "--signal", "--no-requeue", "--nodes", "--ntasks")
         for name, text in self.scripts().items():
             options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH --")]
-            shown = [
-                option
-                for option in options
-                if not option.startswith(("--output", "--signal", "--no-requeue", "--nodes", "--ntasks"))
-            ]
-            lines.append(f"  {name}: {' '.join(shown)}")
-        lines += [f"note: {note}"] if (note := self.waves_note()) else []
-        lines.append(f"at most {self.gpu_hours:.1f} GPU-hours; {self.options['rollouts']} rollout(s)")
+            lines.append(f"  {name}: {' '.join(option for option in options if not option.startswith(hidden))}")
+        lines += [f"note: {waves}"] if waves else []
+        lines.append(f"at most {self.gpu_hours:.1f} GPU-hours; {self.rollouts} rollout(s)")
         return "\n".join(lines)
+
+    @cached_property
+    def groups(self) -> dict[str, list[Cell]]:
+        """The cells that share a job script, by its name."""
+        found: dict[tuple[Any, ...], list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.demand, []).append(cell)
+        if len(found) == 1:
+            return {"agent.sh": self.cells}
+        return {f"agent_{number}.sh": its for number, its in enumerate(found.values())}
 
     def scripts(self, workflow: render.Workflow | None = None) -> dict[str, str]:
         files = {}
@@ -188,59 +235,74 @@ class _Planned(Asked):
             files["grading_server.sh"] = render.grading_script(self.site, workflow)
         for model in self.served:
             files[f"vllm_{model.name}.sh"] = render.model_script(self.site, model, workflow)
-        task = open_registry(self.site.paths.tasks).get_task(self.competition)
-        files["agent.sh"] = render.agent_script(
-            self.site,
-            self.agent,
-            workflow,
-            self.model,
-            self.feedback,
-            self.options["steps"],
-            self.options["time_limit"],
-            self._script_copy(workflow),
-            task.task_type if task else None,
-        )
-        return files
+        # what is only looked at is rendered as of a workflow, too
+        return files | {name: its[0].job_script(workflow or render.Workflow("-")) for name, its in self.groups.items()}
 
-    def _script_copy(self, workflow: render.Workflow | None) -> str | None:
-        script = self.options["script"]
-        return str(Path(workflow.run_group if workflow else "", "jobs", f"script{script.suffix}")) if script else None
+    def parts(self) -> list[Part]:
+        """What each agent's job takes: of each script's cells all first rollouts, then all second ones."""
+        first, numbers = 0, {}
+        for cell in self.cells:
+            numbers[id(cell)] = first
+            first += len(cell.seeds)
+        found = []
+        for its in self.groups.values():
+            for place in range(max(len(cell.seeds) for cell in its)):
+                for cell in (cell for cell in its if place < len(cell.seeds)):
+                    task = cell.task.own.task_type if cell.task.own else ""
+                    number = numbers[id(cell)] + place
+                    at = self.cells.index(cell)
+                    found.append(
+                        Part(number, at, cell.task.name, cell.seeds[place], task_type=task, variables=cell.variables)
+                    )
+        return found
+
+    def fleets(self) -> list[Fleet]:
+        """The agents' jobs, in the order of their submission."""
+        ((name, its),) = self.groups.items()
+        return [Fleet(name, 0, self.rollouts, 0, None, *self.servers_of(its[0]))]
+
+    def servers_of(self, cell: Cell) -> tuple[str, str]:
+        """What scripts_hpc/lib/workflow.sh is told of a cell's model, and of its feedback model."""
+
+        def told(model: Model | None) -> str:
+            return "-" if model is None else "external" if model.engine == "external" else model.name
+
+        own = _reused(self.options["reuse_model"]) or told(cell.model)
+        same = cell.feedback and cell.model and cell.feedback.name == cell.model.name
+        return own, own if same else told(cell.feedback)
+
+    def make_group(self) -> Path:
+        """The workflow's folder."""
+        name = f"_run-group_{self.options['agent'].replace('/', '-')}"
+        return folders.make(Path(self.site.paths.runs), name, "jobs", "logs", *FOLDERS)
 
     def write(self) -> str:
         """Make the run's directory with scripts and workflow.json; returns the shell assignments."""
         ignore_signals()  # who is told of the folder removes it
-        name = f"_run-group_{self.agent.name.replace('/', '-')}"
-        group = folders.make(Path(self.site.paths.runs), name, "jobs", "logs")
-        workflow = render.Workflow(str(group), self.options["cleanup"])
+        group = self.make_group()
+        workflow = render.Workflow(str(group), self.options["cleanup"], self.arrays)
         render.write(group / "jobs", self.scripts(workflow), self.site, workflow)
-        if self.options["script"]:
-            shutil.copyfile(self.options["script"], group / "jobs" / f"script{self.options['script'].suffix}")
-        disk.write_json(group / "workflow.json", private.masked(self._record(group)))
+        for script in {cell.script for cell in self.cells if cell.script}:
+            shutil.copyfile(script, group / "jobs" / f"script{script.suffix}")
+        name = write_parts(group, self.parts())
+        disk.write_json(group / "workflow.json", private.masked(self.record(group)))
         told = {
             "RUN_GROUP": str(group),
             "SCHEDULER": self.site.scheduler.kind,
             "ADDRESS_DIR": self.site.paths.address_dir,
-            "COMPETITION": self.competition,
-            "AGENT": self.agent.name,
-            "MODEL": self.model.name if self.model else "",
-            "MODEL_ARGUMENT": self._argument(self.model, self.options["reuse_model"]),
-            "FEEDBACK": self.feedback.name if self.feedback else "",
-            "FEEDBACK_ARGUMENT": self._argument(self.feedback, None),
             "GRADING_ARGUMENT": _reused(self.options["reuse_grading"]),
-            "ROLLOUTS": str(self.options["rollouts"]),
-            "SEED": str(self.options["seed"]),
+            "PARTS": name,
             "ISOLATED": "1" if self.site.isolated else "0",
             # where a server starts late (a GPU queue), the others start with it and not days before
             "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
         }
-        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())
+        lists = {"COMPETITIONS": list(self.tasks), "AGENTS": [fleet.words() for fleet in self.fleets()]}
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in told.items()]
+        return "".join([*lines, *(f"{name}=({' '.join(map(shlex.quote, its))})\n" for name, its in lists.items())])
 
-    def _argument(self, model: Model | None, reused: str | None) -> str:
-        if reused:
-            return _reused(reused)
-        return "external" if model and model.engine == "external" else ""
-
-    def _record(self, group: Path) -> dict[str, Any]:
+    def record(self, group: Path) -> dict[str, Any]:
+        """What workflow.json holds before anything is submitted."""
+        agents = {cell.agent.path for cell in self.cells if cell.agent}
         return {
             "schema": SCHEMA,
             "run": group.name,
@@ -249,42 +311,13 @@ class _Planned(Asked):
             "site": self.site.name,
             "cleanup": self.options["cleanup"],
             "doctor": doctor_record.last(self.site),
-            **sealing.seal(group, self.agent.path),
+            **sealing.seal(group, agents),
             "config": self.site.model_dump(mode="json"),
-            "cells": [self._cell()],
+            "cells": [
+                cell.record({role: paths[-1] for role, paths in self.images_of([cell]).items()}) for cell in self.cells
+            ],
             "jobs": {"agents": []},
             "reused": {"grading": bool(self.options["reuse_grading"]), "model": bool(self.options["reuse_model"])},
-        }
-
-    def _cell(self) -> dict[str, Any]:
-        script = self.options["script"]
-        chosen = {
-            "site": self.site.model_dump(mode="json"),
-            "model": self.model.model_dump() if self.model else None,
-            "feedback_model": self.feedback.model_dump() if self.feedback else None,
-            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
-            "script": hashlib.sha256(script.read_bytes()).hexdigest() if script else None,
-            "steps": self.options["steps"] or (self.model and self.model.steps) or self.agent.steps,
-            "time_limit": self._time_limit,
-            "images": {role: image_digest(path) for role, path in self.images.items()},
-        }
-        limits_of_agent = {key: chosen["agent"][key] for key in ("steps", "time_limit")}
-        return {
-            "competition": self.competition,
-            "agent": self.agent.name,
-            "model": self.model.name if self.model else None,
-            "language_model": self.model.is_language_model if self.model else None,
-            "rollouts": self.options["rollouts"],
-            "seed": self.options["seed"],
-            "config_hash": config_hash(chosen),
-            "data_fingerprint": self.data_fingerprint,
-            "model_config": chosen["model"],
-            "feedback_model_config": chosen["feedback_model"],
-            "agent_config": {**chosen["agent"], "steps": chosen["steps"], "time_limit": chosen["time_limit"]},
-            "agent_limits": limits_of_agent,  # what the hash was made of, where the line above says it otherwise
-            "images": {
-                role: {"path": str(path), "sha256": chosen["images"][role]} for role, path in self.images.items()
-            },
         }
 
 

@@ -1,4 +1,4 @@
-"""One workflow as asked for, and what is checked before anything is written."""
+"""What a workflow is asked to run, cell by cell, and what is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -6,117 +6,91 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from helpers.config import entries, layers, sites
-from helpers.config.schema import AgentEntry, Model, Site
+from helpers.config.schema import Model, Site
 from helpers.config.sites import ROOT
-from helpers.data import fingerprint, layout
 from helpers.images import weights
+from helpers.jobs.asked_task import AskedTask
+from helpers.jobs.cell import Cell, served
 from helpers.jobs.site_checks import SiteChecks
 from helpers.lib import durations, private
 from helpers.lib.errors import ConfigError
 from helpers.rendering import render
-from helpers.runs import metadata
 from helpers.scheduler import limits
-from helpers.tasks.catalogue import open_registry
 
 JOB = re.compile(r"^\d+$")
 SCRIPTS = (".py", ".sh", ".ipynb")
 ENDPOINT = ROOT / "scripts_hpc" / "lib" / "endpoint.sh"
 REFUSED = 4  # exit code of endpoint.sh: no second try would help
 
+Loaded = TypeVar("Loaded")
+
 
 class Asked(SiteChecks):
-    """One workflow as asked for, and the checks on it."""
+    """What is asked for, and the checks on it. options: of run_workflow.sh; advice: what to do where it is too much, or too long."""
 
-    def __init__(self, site: Site, competition: str, model: str | None, options: dict[str, Any]):
+    advice = {"jobs": "lower --rollouts", "time": "lower --time-limit"}
+
+    def __init__(self, site: Site, options: dict[str, Any]):
         super().__init__(site)
-        self.competition = competition
         self.options = options
-        self.agent: AgentEntry | None = self._load(entries.agent, options["agent"])
-        self.model: Model | None = self._load(lambda name: entries.model(name, site), model) if model else None
-        self.feedback: Model | None = None
-        if self.agent and self.agent.feedback_model and self.agent.needs_model:
-            self.feedback = self._load(lambda name: entries.model(name, site), self.agent.feedback_model)
+        self.cells: list[Cell] = []
+        self.tasks: dict[str, AskedTask] = {}
 
-    def _load(self, load: Any, name: str) -> Any:
+    def add(self, competition: str, agent: str, model: str | None, seeds: tuple[int, ...], **more: Any) -> Cell:
+        """A cell more. What is wrong with its names is a problem, told with the others."""
+        task = self.tasks.setdefault(
+            competition,
+            AskedTask(self.site, competition, bool(self.options["prepare"]), keep=not self.options["dry_run"]),
+        )
+        cell = Cell(self.site, task, None, seeds=seeds, **more)
+        cell.agent = self._load(entries.agent, agent, cell.place)
+        cell.model = self._load(self._model, model, cell.place) if model else None
+        if cell.agent and cell.agent.feedback_model and cell.agent.needs_model:
+            cell.feedback = self._load(self._model, cell.agent.feedback_model, cell.place)
+        self.cells.append(cell)
+        return cell
+
+    def _model(self, name: str) -> Model:
+        return entries.model(name, self.site)
+
+    def _load(self, load: Callable[[str], Loaded], name: str, place: str) -> Loaded | None:
         try:
             return load(name)
         except ConfigError as error:
-            self.problems += error.problems
+            self.problems += [f"{place}{problem}" for problem in error.problems]
             return None
 
     @property
     def models(self) -> list[Model]:
-        return [model for model in (self.model, self.feedback) if model]
-
-    @property
-    def served(self) -> list[Model]:
-        """The models that need a server job of this workflow."""
-        served = [] if self.options["reuse_model"] or not self.model else [self.model]
-        if self.feedback and self.feedback not in served:
-            served.append(self.feedback)
-        return [model for model in served if model.engine != "external"]
-
-    @property
-    def own_task(self) -> bool:
-        return open_registry(self.site.paths.tasks).get_task(self.competition) is not None
-
-    @property
-    def needs_preparation(self) -> bool:
-        """Whether the data are made first: of a task of ours that has none yet, and of any with --prepare."""
-        if not self.options["prepare"] and (self._is_there or not self.own_task):
-            return False
-        return self._unprepared() is not None
-
-    @property
-    def prepared(self) -> Path:
-        return layout.prepared(self.site.paths.data, self.competition)
-
-    @property
-    def _is_there(self) -> bool:
-        with self.site.reading(f"competition '{self.competition}'"):
-            return self.prepared.exists()
-
-    def _unprepared(self) -> str | None:
-        with self.site.reading(f"competition '{self.competition}'"):
-            return layout.problem(self.site.paths.data, self.competition)
+        return list({model.name: model for cell in self.cells for model in cell.models}.values())
 
     @cached_property
-    def data_fingerprint(self) -> str:
-        with self.site.reading(f"competition '{self.competition}'"):
-            return fingerprint.known(self.prepared, keep=not self.options["dry_run"])
-
-    def data_note(self) -> str | None:
-        """That the newest results on this name were made with other data, where it is so."""
-        earlier = metadata.latest_data(Path(self.site.paths.runs), self.competition)
-        if earlier is None or earlier[1] == self.data_fingerprint:
-            return None
-        return (
-            f"the data of '{self.competition}' are not those of its earlier results (fingerprint {self.data_fingerprint[:12]} now, "
-            f"{earlier[1][:12]} in {earlier[0]}): scores on one don't compare with scores on the other, and the export keeps them apart."
-        )
+    def served(self) -> list[Model]:  # type: ignore[override]
+        """The models that need a server job of this workflow."""
+        return served(self.cells, bool(self.options["reuse_model"]))
 
     def offer_preparation(self) -> None:
         """Ask a person at a terminal whether missing data are to be prepared, where --prepare wasn't given."""
         nobody = not (sys.stdin.isatty() and sys.stderr.isatty())
-        if nobody or self.options["prepare"] or self.own_task or self._is_there:
-            return
-        if not re.fullmatch(layout.TASK_ID, self.competition):
-            return
-        self.options["prepare"] = click.confirm(
-            f"competition '{self.competition}' isn't prepared in {self.site.paths.data}. Prepare it now?", err=True
-        )
+        for task in self.tasks.values():
+            if nobody or task.prepare or task.own or not task.is_id or task.is_there:
+                continue
+            said = f"competition '{task.name}' isn't prepared in {self.site.paths.data}. Prepare it now?"
+            task.prepare = click.confirm(said, err=True)
 
     def check(self) -> None:
         self._check_names()
-        self._check_task()
-        self._check_script()
+        for task in self.tasks.values():
+            self.problems += task.problems()
+        self._check_scripts()
         self._check_models()
         self._check_times()
         self.check_images()
@@ -124,17 +98,17 @@ class Asked(SiteChecks):
         if not self.problems:  # somebody else is asked last
             self._check_endpoints()
         self.conclude()
-        limits.check_room(self.site, self._jobs, "lower --rollouts")
+        limits.check_room(self.site, self._jobs, self.advice["jobs"])
+
+    @property
+    def rollouts(self) -> int:
+        return sum(len(cell.seeds) for cell in self.cells)
 
     @property
     def _jobs(self) -> int:
-        return len(self.served) + (not self.options["reuse_grading"]) + self.options["rollouts"]
+        return len(self.served) + (not self.options["reuse_grading"]) + self.rollouts
 
     def _check_names(self) -> None:
-        if not re.fullmatch(layout.TASK_ID, self.competition):
-            self.problems.append(
-                f"competition '{self.competition}': letters, digits, '.', '_' and '-' only, and one '/' for BioML-bench's."
-            )
         for key in ("reuse_grading", "reuse_model"):
             value = self.options[key]
             if value and not JOB.match(value) and not re.match(r"^https?://", value):
@@ -144,44 +118,24 @@ class Asked(SiteChecks):
                     f"--{key.replace('_', '-')}: the URL holds a password, which others could read: its key belongs into "
                     f"{'MODEL_API_KEY' if key == 'reuse_model' else 'GRADING_TOKEN and GRADING_ADMIN_TOKEN'} of your environment."
                 )
-        if (
-            self.agent
-            and self.agent.needs_model
-            and not self.model
-            and not self.options["reuse_model"]
-            and not self.problems
-        ):
-            self.problems.append(
-                f"agent '{self.agent.name}' needs a model. Known models: {', '.join(entries.models(self.site))}."
-            )
+        for cell in self.cells:
+            lacks = cell.agent and cell.agent.needs_model and not cell.model
+            if lacks and not self.options["reuse_model"] and not self.problems:
+                known = ", ".join(entries.models(self.site))
+                self.problems.append(f"{cell.place}agent '{cell.agent.name}' needs a model. Known models: {known}.")
 
-    def _check_task(self) -> None:
-        if not re.fullmatch(layout.TASK_ID, self.competition):
-            return
-        try:
-            problem = None if self.needs_preparation else self._unprepared()
-        except ConfigError as error:
-            self.problems += error.problems
-            return
-        if problem:
-            own = [task.id for task in open_registry(self.site.paths.tasks).list_tasks()]
-            meant = layers.meant(self.competition, own)
-            self.problems.append(
-                f"competition '{self.competition}' isn't prepared: {problem} (paths.data of site {self.site.name}). Give --prepare, "
-                f"or use scripts_hpc/prepare_tasks.sh, or take a task that comes with this project: {', '.join(own)}.{meant}"
-            )
-
-    def _check_script(self) -> None:
-        script = self.options["script"]
-        if script is None:
-            return
-        if not script.is_file() or not os.access(script, os.R_OK):
-            self.problems.append(f"--script {script}: there is no such file that you can read.")
-        if script.suffix not in SCRIPTS:
-            self.problems.append(f"--script {script}: must end in {', '.join(SCRIPTS)}.")
-        if self.agent and not self.agent.takes_script:
-            takers = [name for name, entry in entries.agents().items() if entry.takes_script]
-            self.problems.append(f"--script: agent '{self.agent.name}' runs none; these do: {', '.join(takers)}.")
+    def _check_scripts(self) -> None:
+        for cell in self.cells:
+            script = cell.script
+            if script is None:
+                continue
+            if not script.is_file() or not os.access(script, os.R_OK):
+                self.problems.append(f"--script {script}: there is no such file that you can read.")
+            if script.suffix not in SCRIPTS:
+                self.problems.append(f"--script {script}: must end in {', '.join(SCRIPTS)}.")
+            if cell.agent and not cell.agent.takes_script:
+                takers = [name for name, entry in entries.agents().items() if entry.takes_script]
+                self.problems.append(f"--script: agent '{cell.agent.name}' runs none; these do: {', '.join(takers)}.")
 
     def _check_models(self) -> None:
         for model in self.models:
@@ -208,13 +162,13 @@ class Asked(SiteChecks):
 
     def _check_endpoints(self) -> None:
         """Ask the models that are somebody else's for one token. A login node may have no way to them, so silence is only told."""
-        reused = self.options["reuse_model"]
+        reused, own = self.options["reuse_model"], [cell.model for cell in self.cells]
         asked = [
             (str(model.base_url), model.served_name, model.api_key_variable or "")
             for model in self.models
-            if model.engine == "external" and not (reused and model is self.model)
+            if model.engine == "external" and not (reused and model in own)
         ]
-        if reused and not JOB.match(reused) and self.agent and self.agent.needs_model:
+        if reused and not JOB.match(reused) and any(cell.agent and cell.agent.needs_model for cell in self.cells):
             url = reused.rstrip("/")
             asked.append(
                 (url if url.endswith("/v1") else f"{url}/v1", os.environ.get("MODEL_NAME", ""), "MODEL_API_KEY")
@@ -249,30 +203,34 @@ class Asked(SiteChecks):
             self.problems.append(f"model '{model.name}': {problem}; {advice}.")
 
     def _check_times(self) -> None:
-        if self.agent is None:
-            return
-        agent = render.agent_seconds(self._time_limit, self.models)
         servers = [] if self.options["reuse_grading"] else ["grading_server"]
-        for kind in servers + (["model_server"] if self.served else []):
-            limit = getattr(self.site.jobs, kind).time
-            if agent > durations.seconds(limit):
-                self.problems.append(
-                    f"the agent's job may take {durations.clock(agent)} (its time limit, loading the model, and a margin), "
-                    f"but jobs.{kind}.time of site {self.site.name} is {limit}: lower --time-limit, or raise that key."
-                )
+        for cell in self.cells:
+            if cell.agent is None:
+                continue
+            agent = render.agent_seconds(cell.time_limit, cell.models)
+            for kind in servers + (["model_server"] if served([cell], bool(self.options["reuse_model"])) else []):
+                limit = getattr(self.site.jobs, kind).time
+                if agent > durations.seconds(limit):
+                    self.problems.append(
+                        f"{cell.place}the agent's job may take {durations.clock(agent)} (its time limit, loading the model, and a margin), "
+                        f"but jobs.{kind}.time of site {self.site.name} is {limit}: {self.advice['time']}, or raise that key."
+                    )
 
-    @property
-    def _time_limit(self) -> int:
-        return render.agent_time_limit(self.site, self.agent, self.options["time_limit"])
-
-    @property
-    def images(self) -> dict[str, Path]:
-        """The images that this workflow needs, by role; empty without containers."""
+    def images_of(self, cells: list[Cell]) -> dict[str, list[Path]]:
+        """The images that some cells need, by role; empty without containers."""
         if not self.site.isolated:
             return {}
-        names = {"grading": "mlebench-env"} if not self.options["reuse_grading"] else {}
-        if self.agent:
-            names["agent"] = self.agent.image
-        for model in self.served:
-            names["model"] = "vllm" if model.engine == "vllm" else "mlebench-env"
-        return {role: Path(self.site.paths.containers, f"{name}.sif") for role, name in names.items()}
+        names: dict[str, list[str]] = {} if self.options["reuse_grading"] else {"grading": ["mlebench-env"]}
+        names["agent"] = [cell.agent.image for cell in cells if cell.agent]
+        if models := served(cells, bool(self.options["reuse_model"])):
+            names["model"] = ["vllm" if model.engine == "vllm" else "mlebench-env" for model in models]
+        folder = Path(self.site.paths.containers)
+        return {role: [folder / f"{name}.sif" for name in dict.fromkeys(its)] for role, its in names.items() if its}
+
+    @property
+    def images(self) -> dict[str, Path]:  # type: ignore[override]
+        return {
+            f"{role} {number}": path
+            for role, paths in self.images_of(self.cells).items()
+            for number, path in enumerate(paths)
+        }

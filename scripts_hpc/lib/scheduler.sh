@@ -18,11 +18,12 @@
 # The id is the last line; what the scheduler says besides goes to stderr. Code 75: a fault of the kind that passes, after which the
 # scheduler may have taken the job all the same; 76: it took the job without saying which; any other: it refused. An array's elements,
 # with indices from 0, run the same script with the same arguments. (The local twin has no arrays.)
-sched::submit() { # sched::submit [--after IDS] [--after-end IDS] [--array ELEMENTS] [--at-once ELEMENTS] SCRIPT ARGS…; IDS: ID[:ID…]
+sched::submit() { # sched::submit [--after IDS|--after-any IDS] [--after-end IDS] [--array ELEMENTS] [--at-once ELEMENTS] SCRIPT ARGS…; IDS: ID[:ID…]
   local after='' after_end='' elements='' at_once=''
   while [[ $1 == --* ]]; do
     case $1 in
-      --after) after=$2 ;; # when they have started, or were cancelled: no job waits for ever on one that never starts
+      --after) after=$2 ;;                  # when they have started, or were cancelled: no job waits for ever on one that never starts
+      --after-any) after=${2//:/?after:} ;; # when one of them has; alone (Slurm knows no brackets)
       --after-end) after_end=$2 ;;
       --array) elements=$2 ;;
       --at-once) at_once=$2 ;;

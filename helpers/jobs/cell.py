@@ -1,0 +1,115 @@
+"""A cell of a workflow: a task, an agent and a model with all that can change a result, and the seeds of its rollouts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers.config.schema import AgentEntry, Model, Site
+from helpers.jobs.asked_task import AskedTask
+from helpers.rendering import render
+from helpers.runs.provenance import config_hash, image_digest
+
+
+@dataclass
+class Cell:
+    """What a workflow is asked to run, several times. agent, model: None where they are wrong, or where none is needed.
+
+    steps, seconds (of the agent), script: instead of its own; variables: of its environment; place: where it was asked for, for people.
+    """
+
+    site: Site
+    task: AskedTask
+    agent: AgentEntry | None
+    model: Model | None = None
+    feedback: Model | None = None
+    seeds: tuple[int, ...] = (0,)
+    steps: int | None = None
+    seconds: int | None = None
+    script: Path | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    place: str = ""
+
+    @property
+    def models(self) -> list[Model]:
+        return [model for model in (self.model, self.feedback) if model]
+
+    @property
+    def time_limit(self) -> int:
+        """Seconds for the agent."""
+        assert self.agent
+        return render.agent_time_limit(self.site, self.agent, self.seconds)
+
+    @property
+    def step_limit(self) -> int:
+        assert self.agent
+        return self.steps or (self.model and self.model.steps) or self.agent.steps
+
+    @property
+    def demand(self) -> tuple[Any, ...]:
+        """What must be equal of cells that share a job script."""
+        names = [model.name if model else None for model in (self.model, self.feedback)]
+        return (self.agent and self.agent.name, *names, self.step_limit, self.time_limit, self.script)
+
+    def job_script(self, workflow: render.Workflow | None) -> str:
+        """The script of its agents' jobs."""
+        copy = f"script{self.script.suffix}" if self.script else ""
+        assert self.agent
+        return render.agent_script(
+            self.site,
+            self.agent,
+            workflow,
+            self.model,
+            self.feedback,
+            self.steps,
+            self.seconds,
+            str(Path(workflow.run_group if workflow else "", "jobs", copy)) if copy else None,
+        )
+
+    def record(self, images: dict[str, Path]) -> dict[str, Any]:
+        """As workflow.json has it. images: those that its runs need, by role."""
+        assert self.agent
+        digests = {role: image_digest(path) for role, path in images.items()}
+        chosen: dict[str, Any] = {
+            "site": self.site.model_dump(mode="json"),
+            "model": self.model.model_dump() if self.model else None,
+            "feedback_model": self.feedback.model_dump() if self.feedback else None,
+            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
+            "script": hashlib.sha256(self.script.read_bytes()).hexdigest() if self.script else None,
+            "steps": self.step_limit,
+            "time_limit": self.time_limit,
+            "images": digests,
+        }
+        # a hash of before had no such key
+        chosen |= {"rollout_variables": dict(self.variables)} if self.variables else {}
+        return {
+            "competition": self.task.name,
+            "agent": self.agent.name,
+            "model": self.model.name if self.model else None,
+            "language_model": self.model.is_language_model if self.model else None,
+            "rollouts": len(self.seeds),
+            "seed": self.seeds[0],
+            "seeds": list(self.seeds),
+            "variables": dict(self.variables),
+            "config_hash": config_hash(chosen),
+            "data_fingerprint": self.task.fingerprint,
+            "model_config": chosen["model"],
+            "feedback_model_config": chosen["feedback_model"],
+            "agent_config": {**chosen["agent"], "steps": chosen["steps"], "time_limit": chosen["time_limit"]},
+            # what the hash was made of, where the line above says it otherwise
+            "agent_limits": {key: chosen["agent"][key] for key in ("steps", "time_limit")},
+            "images": {role: {"path": str(path), "sha256": digests[role]} for role, path in images.items()},
+        }
+
+
+def served(cells: Iterable[Cell], reused: bool) -> list[Model]:
+    """The models that need a server job, each once. reused: whether the agents' own model is served already."""
+    found: dict[str, Model] = {}
+    for cell in cells:
+        for model in ([] if reused else [cell.model]) + [cell.feedback]:
+            if model and model.engine != "external":
+                found.setdefault(model.name, model)
+    return list(found.values())

@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# workflow.sh: the servers and the agents of a workflow into the queue, all at once. Sourced by run_workflow.sh and run_benchmark.sh; needs
+# submit.sh, scheduler.sh, service.sh and run.sh. What the plan has printed (helpers/jobs/workflow.py) is submitted as it says:
+#   RUN_GROUP          its folder, with the scripts in jobs/
+#   COMPETITIONS       what the grading server grades
+#   GRADING_ARGUMENT   the grading server to be used, as agents are told of it; empty: one is started
+#   MODEL_QUEUES       1 where the servers of models wait for GPUs
+#   PARTS              which file of parts/ the agents read
+#   AGENTS             "SCRIPT FIRST COUNT AT_ONCE BEFORE MODEL FEEDBACK" each: COUNT jobs of a script, from part FIRST on; as an array, AT_ONCE
+#                      of them at the same time, or jobs of their own where that is 0; they begin when those of entry BEFORE have ended, or
+#                      without waiting for others where it is -. MODEL, FEEDBACK: a model with a server of this workflow (jobs/vllm_<model>.sh),
+#                      or as agents are told of it (external, auto:JOB, a URL), or - for none
+
+declare -A MODEL_JOBS=() # of each model with a server: its job
+AGENT_JOBS=()            # of each entry: its jobs, joined by colons
+CONSUMERS_NOTED=()       # SERVICE_JOB/CONSUMER
+
+workflow::submit() {
+  local entry before model feedback
+  # shellcheck disable=SC2034 # submit.sh calls it
+  SUBMIT_UNDO=workflow::_abandon
+  for entry in "${AGENTS[@]}"; do
+    read -r _ _ _ _ before model feedback <<<"$entry"
+    if [[ $before == - ]]; then workflow::_models "$model" "$feedback"; fi
+  done
+  workflow::_grading
+  for entry in "${AGENTS[@]}"; do workflow::_agents "$entry"; done
+  (trap '' INT TERM HUP && exec "$PYTHON" -m helpers workflow submitted "$RUN_GROUP") || exit 3
+  submit::close
+}
+
+workflow::_models() { # workflow::_models MODEL FEEDBACK [AFTER_END]: their servers, where they have some that aren't there yet
+  local role=model_server model
+  for model in "$1" "$2"; do
+    if [[ -f $RUN_GROUP/jobs/vllm_$model.sh && -z ${MODEL_JOBS[$model]:-} ]]; then
+      submit::job "$role" ${3:+--after-end "$3"} "$RUN_GROUP/jobs/vllm_$model.sh"
+      MODEL_JOBS[$model]=$JOB
+    fi
+    role=feedback_server
+  done
+}
+
+# Where all agents wait for GPUs, the grading server starts with the first model and not days before.
+workflow::_grading() {
+  local entry before model after=''
+  [[ -z $GRADING_ARGUMENT ]] || return 0
+  for entry in "${AGENTS[@]}"; do
+    read -r _ _ _ _ before model _ <<<"$entry"
+    [[ $before != - || -n ${MODEL_JOBS[$model]:-} ]] || MODEL_QUEUES=0
+  done
+  ((MODEL_QUEUES == 0)) || after=$(IFS=: && printf '%s' "${MODEL_JOBS[*]}")
+  submit::job grading_server ${after:+--after-any "$after"} "$RUN_GROUP/jobs/grading_server.sh" "${COMPETITIONS[@]}"
+  GRADING_ARGUMENT=auto:$JOB
+}
+
+workflow::_agents() { # workflow::_agents ENTRY
+  local script first count at_once before model feedback options=() arguments=() after='' servers=() jobs='' number
+  read -r script first count at_once before model feedback <<<"$1"
+  if [[ $before != - ]]; then
+    options=(--after-end "${AGENT_JOBS[before]}")
+    workflow::_models "$model" "$feedback" "${AGENT_JOBS[before]}"
+  fi
+  workflow::_use 'vllm_*' "$model"
+  arguments=("${ARGUMENT:-external}")
+  workflow::_use 'vllm_*' "$feedback"
+  arguments+=("$ARGUMENT")
+  workflow::_use grading_server "$GRADING_ARGUMENT"
+  arguments=("$ARGUMENT" "${arguments[@]}")
+  options+=(${after:+--after "$after"})
+  if ((at_once)); then
+    submit::array agent "$count" --at-once "$at_once" ${options[@]+"${options[@]}"} "$RUN_GROUP/jobs/$script" "$PARTS" "$first" "$count" "${arguments[@]}"
+    workflow::_note
+  else
+    for ((number = first; number < first + count; number++)); do
+      submit::job agent ${options[@]+"${options[@]}"} "$RUN_GROUP/jobs/$script" "$PARTS" "$number" 1 "${arguments[@]}"
+      workflow::_note
+    done
+  fi
+  AGENT_JOBS+=("$jobs")
+}
+
+# Sets ARGUMENT to what the agents are told of a server, and adds it to `servers` and `after`, which are the caller's.
+workflow::_use() { # workflow::_use SERVICE MODEL|ARGUMENT
+  local server=''
+  ARGUMENT=${2#-}
+  if [[ -n ${MODEL_JOBS[$2]:-} ]]; then
+    ARGUMENT=auto:${MODEL_JOBS[$2]} server=vllm_$2_${MODEL_JOBS[$2]}
+  elif [[ $2 == auto:* && " ${SUBMITTED[*]#*=} " == *" ${2#auto:} "* ]]; then
+    server=$1_${2#auto:}
+  elif [[ $2 == auto:* ]]; then
+    server=$(run::server "$1" "$2")
+    [[ $server != \?_* ]] || die 3 "job ${2#auto:} is no running ${1%%_*} server of yours: squeue --me shows what runs"
+  fi
+  [[ -n $server && " ${servers[*]-} " != *" $server "* ]] || return 0
+  servers+=("$server")
+  after+=${after:+:}${server##*_}
+}
+
+workflow::_note() { # notes JOB as a user of `servers`, and in `jobs`
+  local server
+  jobs+=${jobs:+:}$JOB
+  for server in ${servers[@]+"${servers[@]}"}; do
+    service::enlist "$server" "$JOB" "$RUN_GROUP"
+    CONSUMERS_NOTED+=("$server/$JOB")
+  done
+}
+
+# shellcheck disable=SC2329 # submit.sh calls it
+workflow::_abandon() {
+  local noted server model
+  for model in "${!MODEL_JOBS[@]}"; do service::forget "vllm_${model}_${MODEL_JOBS[$model]}"; done
+  for noted in ${CONSUMERS_NOTED[@]+"${CONSUMERS_NOTED[@]}"}; do
+    server=${noted%/*}
+    if [[ " ${SUBMITTED[*]#*=} " == *" ${server##*_} "* ]]; then
+      service::forget "$server"
+    else
+      rm -f "$ADDRESS_DIR/$server.consumers/${noted##*/}"
+    fi
+  done
+  "$PYTHON" -m helpers workflow abandoned "$RUN_GROUP"
+}
