@@ -1,6 +1,8 @@
 """helpers/benchmarks/statistics.py against scipy, against figures worked out elsewhere, and against the truth by simulation."""
 
 import math
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -47,6 +49,31 @@ def test_a_rate_has_wilsons_interval():
     centre, half = (0.8 + z**2 / 20) / (1 + z**2 / 10), z / (1 + z**2 / 10) * math.sqrt(0.016 + z**2 / 400)
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
     assert statistics.rate(0, 5).low == 0 and 0.4 < statistics.rate(0, 5).high < 0.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 17, 400])
+def test_a_rates_interval_is_scipys(n):
+    for successes in {0, 1, n // 2, n - 1, n}:
+        found = statistics.rate(successes, n)
+        interval = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+        assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
+
+
+def test_values_too_large_to_be_squared_have_a_mean_and_no_interval():
+    assert statistics.mean([1e299, -1e299]) == Estimate(0, 2)
+
+
+def test_scipy_is_loaded_only_where_it_computes():
+    """Also what a watcher or a summary imports: a second on a login node, and most calls need none of it."""
+    code = (
+        "import sys\n"
+        "from helpers.benchmarks import statistics\n"
+        "heavy = {'scipy', 'numpy', 'pandas'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "statistics.mean([1, 2]), statistics.rate(1, 2)\n"
+        "assert 'scipy.special' in sys.modules and 'scipy.stats' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize(
