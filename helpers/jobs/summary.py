@@ -1,4 +1,7 @@
-"""Several rollouts in one sentence: how many were scored, their mean, their spread, the best. Runs where a person types."""
+"""Several rollouts in one sentence: how many were scored, their mean, their spread, the best. Runs where a person types.
+
+helpers/benchmarks/outcomes.py makes of it what a benchmark tells of a cell: rates and intervals too, for which scipy is needed.
+"""
 
 from __future__ import annotations
 
@@ -66,13 +69,22 @@ class Summary:
         return [float(one.score) for one in self.results if one.score is not None]
 
     @property
+    def metrics(self) -> list[str]:
+        """The metrics that their reports name. Scores of several have no mean, no spread and no best."""
+        return sorted({one.metric for one in self.scored if one.metric})
+
+    @property
+    def mixed(self) -> bool:
+        return len(self.metrics) > 1
+
+    @property
     def mean(self) -> float | None:
-        return statistics.fmean(self.scores) if self.scores else None
+        return statistics.fmean(self.scores) if self.scores and not self.mixed else None
 
     @property
     def deviation(self) -> float | None:
         with contextlib.suppress(OverflowError):
-            return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+            return statistics.stdev(self.scores) if len(self.scores) > 1 and not self.mixed else None
         return None
 
     @property
@@ -89,7 +101,7 @@ class Summary:
     @property
     def best(self) -> Result | None:
         """The best of them; None where it isn't known whether more or less is better."""
-        if self.lower is None or not self.scored:
+        if self.lower is None or not self.scored or self.mixed:
             return None
         return (min if self.lower else max)(self.scored, key=lambda one: float(one.score or 0))
 
@@ -102,8 +114,8 @@ class Summary:
             "scored": len(self.scored),
             "mean": self.mean,
             "standard_deviation": self.deviation,
-            "lowest": min(self.scores, default=None),
-            "highest": max(self.scores, default=None),
+            "lowest": None if self.mixed else min(self.scores, default=None),
+            "highest": None if self.mixed else max(self.scores, default=None),
             "best": best and best.score,
             "best_run": best and best.name,
             "states": dict(Counter(one.state for one in self.results)),
@@ -122,6 +134,8 @@ class Summary:
         parts = [f"{self.subject}: {len(self.scored)} of {len(self.results)} rollouts scored{without}"]
         if self.mean is not None:
             parts += [f"mean {self.mean:.6g}", self._spread(), self._best()]
+        elif self.mixed:
+            parts.append(f"no mean, for they are of several metrics: {', '.join(self.metrics)}")
         return ", ".join(parts)
 
     def _spread(self) -> str:

@@ -67,6 +67,16 @@ def test_without_a_score_there_is_no_mean() -> None:
     assert (one.data()["mean"], one.data()["best"], one.data()["lowest"]) == (None, None, None)
 
 
+def test_scores_of_several_metrics_are_not_averaged() -> None:
+    one = Summary([result(0.5), result(7.0, metric="rmse", lower=False)])
+    assert one.sentence() == (
+        "toy / aide: 2 of 2 rollouts scored, no mean, for they are of several metrics: accuracy, rmse"
+    )
+    assert {one.data()[key] for key in ("mean", "standard_deviation", "best", "best_run", "lowest", "highest")} == {
+        None
+    }
+
+
 def test_equal_scores_have_a_deviation_of_zero() -> None:
     assert "standard deviation 0 (of the sample, n-1)" in Summary([result(0.5), result(0.5)]).sentence()
 
