@@ -67,7 +67,7 @@ def test_scipy_is_loaded_only_where_it_computes():
     """Also what a watcher or a summary imports: a second on a login node, and most calls need none of it."""
     code = (
         "import sys\n"
-        "from helpers.benchmarks import statistics\n"
+        "from helpers.benchmarks import compare, comparison_report, report, statistics, summary\n"
         "heavy = {'scipy', 'numpy', 'pandas'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "statistics.mean([1, 2]), statistics.rate(1, 2)\n"
