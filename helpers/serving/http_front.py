@@ -32,16 +32,18 @@ MOST_DESCRIPTORS = 2**16
 
 
 class Application:
-    """An ASGI application that answers each request with a status and JSON."""
+    """An ASGI application that answers each request with a status and JSON, or a plain text."""
 
-    async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any]]:
+    async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any] | str]:
         raise NotImplementedError
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         upload = Body(receive)
         status, answer = await self.answer(scope, upload)
-        body = json.dumps(answer).encode() + b"\n"
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        is_text = isinstance(answer, str)
+        body = (answer if is_text else json.dumps(answer) + "\n").encode()
+        kind = b"text/plain; charset=utf-8" if is_text else b"application/json"
+        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if not upload.is_complete:
             # a client that is still sending sees the answer; without this the connection is reset under it

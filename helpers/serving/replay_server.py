@@ -122,32 +122,52 @@ class Replay(Application):
 
     def __init__(self, names: list[str], token: str | None, log: CallLog) -> None:
         self.names, self.token, self.log, self.solutions = names, token, log, load_solutions()
+        self.running, self.given, self.made = 0, 0, 0
 
-    async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any]]:
+    async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any] | str]:
         try:
             status, (kind, reply) = 200, await self._answer(scope, body)
         except Rejected as error:
             status, kind = error.status, {401: "authentication", 404: "not_found"}.get(error.status, "invalid_request")
             reply = {"error": {"message": str(error), "type": f"{kind}_error", "param": None, "code": status}}
             kind = "refused"
-        self.log.write(path=scope["path"][:100], kind=kind, status=status)
+        if kind != "metrics":  # asked every few seconds
+            self.log.write(path=scope["path"][:100], kind=kind, status=status)
         return status, reply
 
-    async def _answer(self, scope: dict[str, Any], body: Body) -> tuple[str, dict[str, Any]]:
+    async def _answer(self, scope: dict[str, Any], body: Body) -> tuple[str, dict[str, Any] | str]:
         asked = scope["method"], scope["path"]
         if asked == ("GET", "/health"):
             return "health", {"status": "running", "model": OWNER}
         given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
         if self.token and not hmac.compare_digest(given, self.token.encode()):
             raise Rejected(401, "Unauthorized: send the server's token as 'Authorization: Bearer …'")
+        if asked == ("GET", "/metrics"):
+            return "metrics", self._metrics()
         if asked == ("GET", "/v1/models"):
             served = [{"id": name, "object": "model", "created": 0, "owned_by": OWNER} for name in self.names]
             return "models", {"object": "list", "data": served}
         if asked == ("POST", "/v1/chat/completions"):
-            return self._complete(await body.whole(LARGEST_REQUEST))
+            self.running += 1
+            try:
+                return self._complete(await body.whole(LARGEST_REQUEST))
+            finally:
+                self.running -= 1
         if scope["path"].startswith("/v1/"):
             raise Rejected(400, f"{OWNER}: it answers GET /v1/models and POST /v1/chat/completions")
         raise Rejected(404, f"not found: {scope['path'][:100]}")
+
+    def _metrics(self) -> str:
+        """Its load by vLLM's names, in Prometheus' text format. Nothing waits here, and the tokens are words, as in the answers' usage."""
+        told = (
+            ("gauge", "num_requests_running", self.running),
+            ("gauge", "num_requests_waiting", 0),
+            ("counter", "prompt_tokens_total", self.given),
+            ("counter", "generation_tokens_total", self.made),
+        )
+        return "".join(
+            f'# TYPE vllm:{name} {kind}\nvllm:{name}{{model_name="{OWNER}"}} {value}\n' for kind, name, value in told
+        )
 
     def _complete(self, text: bytes) -> tuple[str, dict[str, Any]]:
         try:
@@ -157,6 +177,7 @@ class Replay(Application):
         kind, message = answer(request, self.names, self.solutions)
         given = sum(len(part["content"].split()) for part in request["messages"])
         made = len((message["content"] or message["tool_calls"][0]["function"]["arguments"]).split())
+        self.given, self.made = self.given + given, self.made + made
         reason = {"review": "tool_calls", "ping": "length"}.get(kind, "stop")
         return kind, {
             "id": f"replay-{time.time_ns()}",

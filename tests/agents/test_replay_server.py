@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 
 import pytest
 import requests
-from agent_support import ROOT, replay_server
+from agent_support import ROOT, replay_server, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.serving import load_sampler
 from helpers.serving import replay_server as replay
 
 CODE_PROMPT = "# Instructions\n\n## Response format\n\n followed by a single markdown code block (wrapped in ```)\n"
@@ -163,6 +164,28 @@ def test_every_request_is_logged_with_its_kind(url, log):
     assert all(-0.001 <= age < 20 for age in ages)  # the log's times are whole milliseconds
     assert lines[2]["path"] == "/v1/chat/completions"
     assert "secret" not in log.read_text()
+
+
+def test_its_load_is_told_by_vllms_names_and_labelled(url, log):
+    def load():
+        answer = requests.get(f"{url}/metrics", headers={"Authorization": "Bearer secret"}, timeout=20)
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.text.count('{model_name="replay (not a language model)"}') == 4
+        return load_sampler.values(answer.text)
+
+    lines = len(log.read_text().splitlines())
+    before = load()
+    assert before[:2] == [0, 0] and len(log.read_text().splitlines()) == lines
+    usage = ask(url, CODE_PROMPT)[1]["usage"]
+    assert ask(url, "x", max_tokens=50)[0] == 400
+    assert load() == [0, 0, before[2] + usage["prompt_tokens"], before[3] + usage["completion_tokens"]]
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    headers = {"Content-Length": "1000", "Authorization": "Bearer secret"}
+    connection.request("POST", "/v1/chat/completions", iter([b"{"]), headers)
+    wait_for(lambda: load()[0] == 1, what="a request that is worked on")
+    connection.close()
+    wait_for(lambda: load()[0] == 0, what="its end")
+    assert requests.get(f"{url}/metrics", timeout=20).status_code == 401
 
 
 def test_a_request_that_is_too_large_is_refused(url):
