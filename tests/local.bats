@@ -46,6 +46,8 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   expect_in "ran without a container" "$output"
   [[ -s $(run_of)/logs/journal.json && -s $(run_of)/submission/submission.csv ]]
   grep -q '"total_score"' "$(run_of)/grading_report.json"
+  # how loaded its model was
+  grep -qE 'Z,[01],0,[0-9]+,[0-9]+,$' "$BATS_TEST_TMPDIR"/runs/*/services/vllm_replay_*.load.csv
   grep -q "\"submission_path\": *\"$(run_of)/submission/submission.csv\"" "$(run_of)/grading_report.json"
   nothing_left
 }

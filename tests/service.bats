@@ -136,6 +136,75 @@ S
   expect_in "vllm_x died with code 137 (start 1 of 3)" "$error"
 }
 
+@test "what is to run beside a workflow's server starts with each of its starts, and ends with it; a server by itself has none" {
+  sampler() { # sampler RUN_GROUP
+    rm -rf "$T/job/"* "$T/sampled"
+    job "RUN_GROUP=$1; service::begin vllm_x; service::serve 1 'its limit'" <<'S'
+publish_server() {
+  service::publish "token=$TOKEN"
+  if [[ -e $T/sampled ]]; then
+    for ((try = 0; try < 20; try++)); do
+      common::group_runs "$(cut -d' ' -f2 "$T/sampled")" || break
+      sleep 0.1
+    done
+    ((try < 20)) || die 9 "the first one lives"
+  fi
+  if ((SERVICE_EPOCH == 1)); then (sleep 0.5 && kill -KILL "$SERVICE_PID" && rm "$T/job/port") & else SERVICE_ENDED_EARLY=1; fi
+}
+sample_server() {
+  echo "$PORT $BASHPID" >>"$T/sampled"
+  # deaf, with children: it is ended all the same
+  trap '' TERM
+  sleep 70 &
+  sleep 60
+}
+S
+    expect_status 0
+  }
+  mkdir "$T/group"
+  sampler "$T/group"
+  [[ $(wc -l <"$T/sampled") == 2 && $(cut -d' ' -f1 "$T/sampled" | sort -u | wc -l) == 2 ]]
+  while read -r _ pid; do
+    wait_for 2 refuse pgrep --runstates R,S,D --pgroup "$pid"
+  done <"$T/sampled"
+  [[ $error != *Killed* ]]
+  sampler ''
+  [[ ! -e $T/sampled ]]
+}
+
+@test "what runs beside a server may fail: the server doesn't mind" {
+  mkdir "$T/group"
+  job "RUN_GROUP=$T/group; service::begin vllm_x; service::serve 1 'its limit'" <<'S'
+publish_server() { service::publish "token=$TOKEN" && touch "$T/published"; }
+sample_server() { touch "$T/sampled" && die 3 "no image here"; }
+service::_unused() {
+  [[ -e $T/published ]] || return 1
+  common::pause 0.3
+  service::_running && service::curl "$TOKEN" --cacert "$JOB_TMP/tls/cert.pem" --max-time 5 --fail "https://$HOST:$PORT/health" && SERVICE_ENDED_EARLY=1
+}
+S
+  expect_status 0
+  [[ -e $T/sampled && $output == '{}' ]]
+  [[ ! -e $T/addresses/vllm_x_5.failed ]]
+}
+
+@test "a server's script that is killed with -9 leaves nothing that ran beside the server" {
+  mkdir "$T/group"
+  job "RUN_GROUP=$T/group VENV=$T; service::begin vllm_x; service::serve 1 'its limit'" <<'S'
+start_server() {
+  echo "$BASHPID" >"$T/served"
+  container::exec x -- python3 "$SERVER" "$PORT" "$T/ours.log" "$JOB_TMP/tls/cert.pem" "$JOB_TMP/tls/key.pem" >"$T/job/port"
+}
+sample_server() { echo "$BASHPID" >"$T/sampled" && container::exec x -- sleep 60; }
+publish_server() {
+  service::publish "token=$TOKEN"
+  (until pgrep --pgroup "$(cat "$T/sampled")" --exact sleep; do sleep 0.1; done && kill -KILL $$) >/dev/null 2>&1 &
+}
+S
+  expect_status 137
+  for group in "$(<"$T/sampled")" "$(<"$T/served")"; do wait_for 10 refuse pgrep --runstates R,S,D --pgroup "$group"; done
+}
+
 @test "a server whose container can't be made says what its node lacks" {
   job "RUNTIME=apptainer; service::begin vllm_x; service::serve 1 'its limit'" <<'S'
 start_server() { echo "ERROR  : Failed to create user namespace: maximum number of user namespaces exceeded" >&2 && exit 1; }

@@ -3,6 +3,7 @@
 # Needs common.sh and scheduler.sh; the caller sets SERVICE, JOB_ID, ADDRESS_DIR, GRACE and (a workflow) RUN_GROUP.
 
 SERVICE_PID=''
+SERVICE_SAMPLER=''
 SERVICE_EPOCH=0
 SERVICE_ENDED_EARLY=0
 SERVICE_TOLD=0
@@ -149,6 +150,7 @@ service::_stop() {
   rm -f "$ADDRESS_FILE"
   rm -rf "$CONSUMERS"
   service::record ended_at
+  service::_end_sampler
   [[ -z $SERVICE_PID ]] || common::end_group "$SERVICE_PID" 15
   service::record ended_at
   log "$SERVICE ended"
@@ -162,6 +164,23 @@ service::_start() { # in a process group of its own, so that all of it can be en
   start_server &
   SERVICE_PID=$!
   set +m
+}
+
+# Of a workflow's server that a template has a sample_server for: that runs beside it, in a process group of its own, for as long as it
+# serves. Nothing waits for it, or minds its end.
+service::_sample() {
+  [[ -n ${RUN_GROUP:-} && -d $RUN_GROUP/services ]] && declare -F sample_server >/dev/null || return 0
+  set -m
+  sample_server &
+  SERVICE_SAMPLER=$!
+  disown "$SERVICE_SAMPLER" 2>/dev/null || true # no word of its end, which may have come
+  set +m
+}
+
+# (Its group has its number to itself, also when it ended long ago: container::_guard is in it.)
+service::_end_sampler() {
+  [[ -z $SERVICE_SAMPLER ]] || common::end_group "$SERVICE_SAMPLER" 2
+  SERVICE_SAMPLER=''
 }
 
 service::_running() { kill -0 "$SERVICE_PID" 2>/dev/null; }
@@ -256,7 +275,8 @@ service::_used() {
 }
 
 # The life of a server job. The template defines choose_port, start_server (execs the server), probe_server (a real request to
-# it) and publish_server. The server is kept until its last consumer has been gone for GRACE seconds, or has told that it goes (USR1).
+# it) and publish_server, and sample_server where something is to run beside the server (execs that).
+# The server is kept until its last consumer has been gone for GRACE seconds, or has told that it goes (USR1).
 # When it dies it is started again, twice at most, at a new address; not when it died twice the same way before it was ready. A port
 # that somebody else holds costs no start, five times. With SERVICE_MAY_END=1 a server that ends with code 0 is not started again.
 service::serve() { # service::serve MINUTES KEY: how long it may take to get ready, and what sets that
@@ -270,7 +290,10 @@ service::serve() { # service::serve MINUTES KEY: how long it may take to get rea
     ready=0
     service::_await_ready "$minutes" "$key" || ready=$?
     if ((ready == 0)); then
-      ((SERVICE_ENDED_EARLY)) || publish_server
+      if ((SERVICE_ENDED_EARLY == 0)); then
+        publish_server
+        service::_sample
+      fi
       # the time that a model takes to load is not time unused: a server by itself may have no users before
       [[ -n $RUN_GROUP ]] || SERVICE_USED=$SECONDS
       while service::_running && ((SERVICE_ENDED_EARLY == 0)) && ! service::_unused; do
@@ -282,6 +305,7 @@ service::serve() { # service::serve MINUTES KEY: how long it may take to get rea
       fi
       # its port is anybody's now
       rm -f "$ADDRESS_FILE"
+      service::_end_sampler
     elif ((ready == 2)); then
       log "$STRANGER: taking another port"
       common::end_group "$SERVICE_PID" 15

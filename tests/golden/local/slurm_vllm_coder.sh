@@ -84,15 +84,18 @@ TOKEN=$(service::token)
 # a name that only this server answers to
 INSTANCE=$SERVED_NAME.job-$JOB_ID
 
+visible_gpus() { # those that the scheduler gave us; not every site hides the others
+  [[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[CUDA_VISIBLE_DEVICES]=$CUDA_VISIBLE_DEVICES
+  [[ -z ${ROCR_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[ROCR_VISIBLE_DEVICES]=$ROCR_VISIBLE_DEVICES
+}
+
 start_server() {
   # vLLM binds with SO_REUSEADDR and listens when it has loaded: until then anybody can take the port, which the probe finds out
   CONTAINER_ENV=(
     [VLLM_API_KEY]=$TOKEN [HF_HOME]=$(container::inside "$MODEL_CACHE" /models) [HF_HUB_OFFLINE]=$OFFLINE
     [VLLM_NO_USAGE_STATS]=1 [VLLM_CACHE_ROOT]=$(container::inside "$JOB_TMP/tmp" /tmp)/vllm
   )
-  # the GPUs that the scheduler gave us; not every site hides the others
-  [[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[CUDA_VISIBLE_DEVICES]=$CUDA_VISIBLE_DEVICES
-  [[ -z ${ROCR_VISIBLE_DEVICES:-} ]] || CONTAINER_ENV[ROCR_VISIBLE_DEVICES]=$ROCR_VISIBLE_DEVICES
+  visible_gpus
   local revision=(--revision "$REVISION") weights=()
   if [[ $MODEL == /* ]]; then
     revision=()
@@ -109,6 +112,16 @@ start_server() {
 
 mkdir -p "$MODEL_CACHE" || die 3 "can't make the model cache $MODEL_CACHE (paths.models of site $SITE)"
 choose_port() { PORT=$(service::free_port "$LOWEST_PORT" "$HIGHEST_PORT"); }
+
+sample_server() { # in the same image, which has what tells of GPUs: how loaded the server is, beside the workflow's other records
+  CONTAINER_ENV=([MODEL_TOKEN]=$TOKEN)
+  visible_gpus
+  container::exec "$IMAGE" ${GPU_FLAG:+--gpu "$GPU_FLAG"} --bind "$ROOT/helpers/serving:/sampler:ro" \
+    --bind "$JOB_TMP/tls:/tls:ro" --bind "$RUN_GROUP/services:/services" -- \
+    python3 -I "$(container::inside "$ROOT/helpers/serving" /sampler)/load_sampler.py" --url "https://127.0.0.1:$PORT" \
+    --cert "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --gpus "$GPUS" \
+    --output "$(container::inside "$RUN_GROUP/services" /services)/${SERVICE}_$JOB_ID.load.csv"
+}
 
 probe_server() { # a real one-token completion
   service::probe "$TOKEN" /v1/chat/completions --max-time 60 --header 'Content-Type: application/json' \

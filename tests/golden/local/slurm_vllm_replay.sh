@@ -82,6 +82,15 @@ start_server() {
     --served-name "$SERVED_NAME" --served-name "$INSTANCE" --ready-file "$(container::inside "$JOB_TMP/tmp" /tmp)/port"
 }
 
+sample_server() { # in the same image, which has what tells of GPUs: how loaded the server is, beside the workflow's other records
+  CONTAINER_ENV=([MODEL_TOKEN]=$TOKEN)
+  container::exec "$IMAGE" --contained --bind "$ROOT/helpers/serving:/sampler:ro" \
+    --bind "$JOB_TMP/tls:/tls:ro" --bind "$RUN_GROUP/services:/services" -- \
+    python3 -I "$(container::inside "$ROOT/helpers/serving" /sampler)/load_sampler.py" --url "https://127.0.0.1:$PORT" \
+    --cert "$(container::inside "$JOB_TMP/tls" /tls)/cert.pem" --gpus "$GPUS" \
+    --output "$(container::inside "$RUN_GROUP/services" /services)/${SERVICE}_$JOB_ID.load.csv"
+}
+
 probe_server() { # a real one-token completion
   [[ -s $JOB_TMP/tmp/port ]] || return 1
   PORT=$(<"$JOB_TMP/tmp/port")
