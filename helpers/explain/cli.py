@@ -19,7 +19,7 @@ import click
 from helpers.config import asked
 from helpers.explain.columns import COLUMNS
 from helpers.explain.derive import Case, Derived
-from helpers.explain.files import DIFFERS, FITS, SAME, UNKNOWN
+from helpers.explain.files import DIFFERS, FITS, SAME, UNKNOWN, loads
 from helpers.jobs.cli import find
 from helpers.jobs.fleet import JOB_ID
 from helpers.jobs.kinds.workflow import Workflow
@@ -31,6 +31,7 @@ from helpers.runs import metadata
 from helpers.runs.cells import cells
 from helpers.runs.collection import Collection
 from helpers.runs.columns import COLUMNS as MEANINGS
+from helpers.runs.load import Served
 from helpers.scheduler.query import SchedulerUnavailable
 
 WIDTH = 80  # columns of a terminal
@@ -123,7 +124,17 @@ def lines(case: Case, found: dict[str, Derived]) -> list[str]:
         said += [f"{column:<20}{value}"] if len(value) <= WIDTH - 20 else [column, *_wrapped(f"  {value}", "  ")]
         said += _wrapped(f"  {'from':<12} {one.source}", " " * 15)
         said += _wrapped(f"  {one.verdict:<12} {_how(one)}", " " * 15)
+    for job, served in _served(case).items():
+        if sentence := served.sentence():
+            place = os.path.relpath(case.run.homes[job], case.run.folder)
+            said += ["", *_wrapped(f"Job {job}, {sentence}, by its samples in {place}/services.", "")]
     return [*said, "", *textwrap.wrap(f"{_counts(found)}.", WIDTH)]
+
+
+def _served(case: Case) -> dict[str, Served]:
+    """How loaded the servers were that the run used, as far as that was noted: by job."""
+    homes = case.run.homes
+    return {job: found[job] for job in case.run.servers.values() if job in (found := loads(homes[job]))}
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
@@ -161,6 +172,7 @@ def data(case: Case, found: dict[str, Derived]) -> dict[str, Any]:
         "run_directory": case.run.folder,
         "try_at": None if case.shown is case.run else case.shown.folder,
         "columns": columns,
+        "servers": {job: served.data() for job, served in _served(case).items()},
     }
 
 

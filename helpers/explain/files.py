@@ -17,7 +17,7 @@ from helpers.lib import bounded, disk, values
 from helpers.lib.private import MASK
 from helpers.lib.values import seconds_of, section
 from helpers.rendering import sealing
-from helpers.runs import metadata
+from helpers.runs import load, metadata
 
 META, REPORT, WORKFLOW = "run_metadata.json", "grading_report.json", "../workflow.json"
 SAME, FITS, DIFFERS, UNKNOWN = "same", "fits", "differs", "not derived"
@@ -290,9 +290,15 @@ def _sha256(path: Path) -> tuple[str, float]:
     return digest.hexdigest(), status.st_mtime
 
 
+@lru_cache(maxsize=16)
+def loads(group: str) -> dict[str, load.Served]:
+    """How loaded a workflow's servers were, by job id."""
+    return load.servers(group)
+
+
 def forget() -> None:
     """Have all files read again."""
-    for function in (_grader, _fingerprint, _sha256):
+    for function in (_grader, _fingerprint, _sha256, loads):
         function.cache_clear()
 
 

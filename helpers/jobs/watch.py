@@ -21,7 +21,7 @@ from helpers.jobs.kinds.workflow import Workflow
 from helpers.jobs.summary import Result, summaries
 from helpers.lib import tables, values
 from helpers.lib.values import section
-from helpers.runs import cells, metadata
+from helpers.runs import cells, load, metadata
 from helpers.runs.metadata import Run
 from helpers.scheduler.query import Job, SchedulerUnavailable
 
@@ -131,12 +131,15 @@ class Watch(Workflow):
         for group in self.groups():
             metadata.tell_aggregate(group)
         rows = self.rows()
-        code = self.code(rows)
+        code, served = self.code(rows), load.by_model(load.servers(str(self.path)).values())
         if self.as_json:
-            told = [one.data() for one in summaries(map(Result.of_row, rows))]
-            self.emit({"run": str(self.path), "exit_code": code, "results": rows, "summary": told})
+            told = {
+                "summary": [one.data() for one in summaries(map(Result.of_row, rows))],
+                "model_servers": [one.data() for one in served],
+            }
+            self.emit({"run": str(self.path), "exit_code": code, "results": rows, **told})
             return code
-        for line in _result_lines(rows):
+        for line in [*_result_lines(rows), *filter(None, (one.sentence() for one in served))]:
             print(line)
         if not rows:
             print("no agent was submitted: the submission was broken off before.")

@@ -182,6 +182,7 @@ whole_workflow() { # AIDE with a model that answers noise: the truth is that the
   [[ $code == 4 ]]
   [[ $(pick "$record" "d['state']") == @(no_submission|agent_failed|timed_out) ]]
   [[ $(pick "$(run_of tiny)/logs/usage.json" "d['requests'] > 0 and d['completion_tokens'] > 0") == True ]]
+  grep -Eq 'Z(,[0-9]+){4},$' "$(run_of tiny)"/../services/vllm_tiny_*.load.csv
   expect_nothing_left 20
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from test_costs import SLURM, accounting, took  # noqa: F401 (accounting is a fixture)
 from test_export_results import at, make_run, make_server, put
+from test_load import sampled
 
 from helpers.explain import cli, files
 from helpers.explain.columns import COLUMNS
@@ -183,6 +184,22 @@ def test_what_nobody_changed_comes_out_the_same(run: Path, told: Callable[..., T
     assert " ".join(text.splitlines()[-2:]).startswith(
         "Of 40 columns, 35 come out the same, 4 fit what else is known, 1 can't be"
     )
+
+
+def test_how_loaded_its_model_server_was_is_told_below(run: Path, told: Callable[..., Told], capsys: Any) -> None:
+    assert "samples" not in told(run)[2]
+    (run.parent / "services" / "vllm_30b_12.load.csv").write_text(sampled((60, 1860)))
+    code, _, text, _ = told(run)
+    lines = text.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("Job "))
+    assert code == 0 and max(map(len, lines[1:])) <= 80 and lines[at - 1] == ""
+    assert " ".join(lines[at : lines.index("", at)]) == (
+        "Job 12, model 30b: busy 50% and idle 48% of 2.0 GPU-hours, 9,000 generated tokens a GPU-hour, GPUs 41% used, "
+        "at most 9 requests waiting, by its samples in ../services."
+    )
+    launch(cli.main, "results.sh explain", [str(run), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert list(row["servers"]) == ["12"] and row["servers"]["12"]["busy_seconds"] == 1800
 
 
 def test_the_row_is_that_of_the_export(run: Path, told: Callable[..., Told]) -> None:

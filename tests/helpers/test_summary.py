@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import test_export_results
+import test_load
 from test_jobs import call, make_group, make_run, put, quick, scheduler  # noqa: F401
 
 from helpers.jobs.summary import Result, Summary, summaries
@@ -139,6 +140,18 @@ def test_a_workflow_tells_programs_too(group: Path) -> None:
     told: list[Any] = []
     Watch(group, as_json=True, emit=told.append).tell()
     assert len(told[0]["results"]) == 3 and told[0]["summary"][0]["scored"] == 2
+
+
+def test_a_workflow_tells_how_loaded_its_model_servers_were(group: Path, capsys: Any) -> None:
+    test_load.make_server(group, "11", test_load.sampled((60, 1860)))
+    test_load.make_server(group, "12", test_load.sampled(), service="vllm_replay", gpus=0)
+    Watch(group).tell()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "busy" in line] == [lines[3]]
+    assert lines[3].startswith("model 30b: busy 50% and idle 48% of 2.0 GPU-hours, 9,000 generated tokens a GPU-hour, ")
+    told: list[Any] = []
+    Watch(group, as_json=True, emit=told.append).tell()
+    assert [(one["model"], one["busy_seconds"]) for one in told[0]["model_servers"]] == [("30b", 1800), ("replay", 0)]
 
 
 def test_medals_cost_and_requests_are_added_up(tmp_path: Path) -> None:
