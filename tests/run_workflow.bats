@@ -522,6 +522,19 @@ PY
   [[ -n $hash && $hash != "$(grep '"config_hash"' "$plain/workflow.json")" ]]
 }
 
+@test "more agents than requests that the model server works on at once: said, where it was set so" {
+  local note="note: the server of model '30b' works on at most 2 requests at once (--max-num-seqs in its vllm_args), and 3 agents may ask it: the others wait."
+  workflow toy 30b --rollouts 3 --model-set 'vllm_args=--max-num-seqs 2' --dry-run
+  expect_status 0
+  expect_in "$note" "$output"
+  workflow toy 30b --rollouts 3 --model-set 'vllm_args=--max-num-seqs 2' --detach
+  expect_status 0
+  expect_in "$note" "$error"
+  workflow toy 30b --rollouts 3 --model-set 'vllm_args=--max-num-seqs 3' --dry-run
+  expect_status 0
+  [[ $output != *'at once'* ]]
+}
+
 @test "--model-set with a wrong key, without a model, and with a server that runs already" {
   workflow toy 30b --model-set max_len=5
   expect_status 2

@@ -264,6 +264,31 @@ class Model(Strict):
         others = ("--tokenizer", "--skip-tokenizer-init")
         return not any(argument.partition("=")[0] in others for argument in self.vllm_args)
 
+    @property
+    def most_requests(self) -> int | None:
+        """How many requests its server works on at once by its vllm_args, the rest waits; None: by vLLM's own default.
+
+        That is 1024 on GPUs of 70 GiB and more, but for A100s, 256 on others, 128 on CPUs (get_batch_defaults in vLLM's
+        engine/arg_utils.py, since 0.8.4): more than there are agents, as a rule.
+        """
+        found = None
+        for argument, following in zip(self.vllm_args, [*self.vllm_args, ""][1:], strict=True):
+            name, equals, value = argument.partition("=")
+            value = value if equals else following
+            if name.replace("_", "-") == "--max-num-seqs" and value.isdecimal():
+                found = int(value)
+        return found
+
+    def crowd_note(self, agents: int) -> str | None:
+        """That some of so many agents wait for the others' answers, where vllm_args bound the requests; None where they don't."""
+        most = self.most_requests
+        if most is None or agents <= most:
+            return None
+        return (
+            f"the server of model '{self.name}' works on at most {most} requests at once (--max-num-seqs in its vllm_args), and "
+            f"{agents} agents may ask it: the others wait."
+        )
+
 
 class AgentEntry(Strict):
     """An agent by its short name, "agent" or "agent/variant"; see site-config/agents.yaml for the keys."""

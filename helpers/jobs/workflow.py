@@ -131,7 +131,11 @@ class Planned(Asked):
     def notes(self) -> list[str]:
         """What a person should know before the jobs are submitted."""
         data = [task.note() for task in self.tasks.values() if not task.needs_preparation]
-        return [note for note in (*data, self._waves_note()) if note]
+        return [note for note in (*data, *self._load_notes()) if note]
+
+    def _load_notes(self) -> list[str | None]:
+        """What its servers are too few, or live too shortly, for."""
+        return [self._waves_note(), *(model.crowd_note(self._most_at_once) for model in self.served)]
 
     def _waves_note(self) -> str | None:
         """That the servers end before the last rollouts begin, where it is so."""
@@ -154,6 +158,10 @@ class Planned(Asked):
             f"{self._gpus * all_of_them / 3600:.1f} GPU-hours: "
             f"{longer if self._may_take(all_of_them) else 'no server may live for so long here: set'} --rollouts to {at_once * lived}."
         )
+
+    def crowd_notes(self) -> list[str | None]:
+        """That agents wait for each other's answers, of each model server where it is so."""
+        return [model.crowd_note(self._waves[0]) for model in self.served]
 
     def _may_take(self, seconds: int) -> bool:
         """Whether the cluster would take servers that live for so long."""
@@ -209,13 +217,13 @@ class Planned(Asked):
         if missing:
             what = "the task is" if len(self.tasks) == 1 else f"{', '.join(missing)} are"
             lines.append(f"first, {what} prepared in {self.site.paths.data}")
-        *data, waves = [*(task.note() for task in self.tasks.values() if task.name not in missing), self._waves_note()]
+        data = [task.note() for task in self.tasks.values() if task.name not in missing]
         lines += [f"note: {note}" for note in data if note]
         hidden = ("--output", "--signal", "--no-requeue", "--nodes", "--ntasks")
         for name, text in self.scripts().items():
             options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH --")]
             lines.append(f"  {name}: {' '.join(option for option in options if not option.startswith(hidden))}")
-        lines += [f"note: {waves}"] if waves else []
+        lines += [f"note: {note}" for note in self._load_notes() if note]
         lines.append(f"at most {self.gpu_hours:.1f} GPU-hours; {self.rollouts} rollout(s)")
         return "\n".join(lines)
 

@@ -86,3 +86,27 @@ def test_a_run_that_starts_no_model_can_change_none(site: Site) -> None:
     with pytest.raises(ConfigError, match="starts none"):
         model_set.apply(site, None, ["gpus=1"])
     model_set.apply(site, None, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        ("", None),
+        ("--max-num-seqs 8", 8),
+        ("--max-num-seqs=8 --enforce-eager", 8),
+        ("--max_num_seqs 8", 8),
+        ("--max-num-seqs 64 --max-num-seqs=2", 2),  # vLLM takes the last
+        ("--max-num-seqs", None),
+        ("--max-num-seqs many", None),
+        ("--max-num-seqs-of-another 8", None),
+    ],
+)
+def test_a_bound_on_the_requests_of_a_server_is_known(changed: Callable[..., Model], arguments: str, most: int) -> None:
+    model = changed(f"vllm_args={arguments}")
+    assert model.most_requests == most
+    assert model.crowd_note(most or 10_000) is None
+    if most:
+        assert model.crowd_note(most + 1) == (
+            f"the server of model '30b' works on at most {most} requests at once (--max-num-seqs in its vllm_args), and "
+            f"{most + 1} agents may ask it: the others wait."
+        )
