@@ -65,6 +65,11 @@ check_records() { python "$ROOT/tests/check_records.py" "$@"; } # check_records 
 local_processes() { grep -lzs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ || true; }
 end_local_jobs() {
   local file
+  # an array's runner would start the next elements
+  for file in $(grep -lzs "^LOCAL_JOBS=$BATS_TEST_TMPDIR/" /proc/[0-9]*/environ); do
+    file=${file%/environ}
+    ! grep -qzxs run_array "$file/cmdline" || kill -KILL "${file#/proc/}" 2>/dev/null || true
+  done
   while IFS= read -r file; do
     file=${file#/proc/}
     kill -KILL "${file%%/*}" 2>/dev/null || true

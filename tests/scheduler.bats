@@ -18,10 +18,14 @@ session() { # session PID…: the processes of the sessions that they lead, with
   done
 }
 
-teardown() { # whatever still runs: each runner leads a session of its own
+teardown() { # whatever still runs: each runner leads a session of its own, those of elements too
   local job pids runners=()
   mapfile -t runners < <(cat "$BATS_TEST_TMPDIR/runners" 2>/dev/null)
   ((${#runners[@]})) || return 0
+  # before these start the next elements
+  mapfile -t pids < <(session "${runners[@]}")
+  ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || true
+  mapfile -t -O "${#runners[@]}" runners < <(cat "$LOCAL_JOBS"/*_*/pid 2>/dev/null | cut -d' ' -f1)
   mapfile -t pids < <(session "${runners[@]}" && for job in "$LOCAL_JOBS"/[0-9]*; do sched::_local_processes "$job"; done)
   ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || true
 }
@@ -33,9 +37,9 @@ script() { # script NAME [TIME], its text on stdin: writes $BATS_TEST_TMPDIR/NAM
   } >"$BATS_TEST_TMPDIR/$1.sh"
 }
 
-submit() { # submit [--after IDS] NAME ARGS…: sets ID. (A job must not hold the descriptor on which bats waits.)
+submit() { # submit [OPTIONS] NAME ARGS…: sets ID. (A job must not hold the descriptor on which bats waits.)
   local options=()
-  if [[ $1 == --after* ]]; then options=("$1" "$2") && shift 2; fi
+  while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
   ID=$(sched::submit "${options[@]}" "$BATS_TEST_TMPDIR/$1.sh" "${@:2}" 3>&-)
   cut -d' ' -f1 "$LOCAL_JOBS/$ID/pid" >>"$BATS_TEST_TMPDIR/runners"
 }
@@ -336,6 +340,363 @@ SH
 
 @test "a time limit is read with its days" {
   [[ $(sched::_seconds 1-02:03:04) == 93784 && $(sched::_seconds 08:09:10) == 29350 ]]
+}
+
+# ---- the local twin's arrays
+
+elements() { sched::states "$@" | cut -d'|' -f1-3 | paste -sd' '; } # elements ID…: their states and reasons, in one line
+all_ended() { local ids; ids=$(sched::alive_in "$@") && [[ -z $ids ]]; }
+runner() { cut -d' ' -f1 "$LOCAL_JOBS/$1/pid"; }
+waiting_script() { # waiting_script NAME [TIME]: one whose elements each go on until the test writes NAME.go or NAME.go.ELEMENT
+  script "$@" <<SH
+echo "\$HAB_LOCAL_ELEMENT" >>$BATS_TEST_TMPDIR/$1.started
+until [[ -e $BATS_TEST_TMPDIR/$1.go || -e $BATS_TEST_TMPDIR/$1.go.\$HAB_LOCAL_ELEMENT ]]; do sleep 0.05; done
+SH
+}
+go() { : >"$BATS_TEST_TMPDIR/$1"; }
+
+@test "an array: each element is a job with its number, its arguments, its log and its folder" {
+  script greet <<<'printf "%s|" "$HAB_LOCAL_JOB_ID" "$HAB_LOCAL_ELEMENT" "$HAB_LOCAL_JOB" "${SLURM_ARRAY_TASK_ID-unset}" "$@"'
+  sed -i 's/%x-%j/%x-%A-%a-%j-%%a/' "$BATS_TEST_TMPDIR/greet.sh"
+  SLURM_ARRAY_TASK_ID=7 submit --array 3 greet 'two words' ''
+  [[ $ID == 1 ]]
+  local i
+  for i in 0 1 2; do
+    await "1_$i" COMPLETED
+    [[ $(<"$BATS_TEST_TMPDIR/greet-1-$i-1_$i-%a.out") == "1_$i|$i|$LOCAL_JOBS/1_$i|unset|two words||" ]]
+    [[ $(<"$LOCAL_JOBS/1_$i/exit_code") == 0 && $(<"$LOCAL_JOBS/1_$i/limit") == 60 && -s $LOCAL_JOBS/1_$i/started && -s $LOCAL_JOBS/1_$i/ended ]]
+  done
+  within 5 gone "$(runner 1)"
+  [[ $(elements 1 1_3 1_00 1_x 1_) == '1|COMPLETED| 1_3|GONE| 1_00|GONE| 1_x|GONE| 1_|GONE|' ]]
+  # an array of one is an array too; the next job is none
+  submit --array 1 greet
+  await 2_0 COMPLETED
+  submit greet
+  await 3 COMPLETED
+  [[ $(<"$BATS_TEST_TMPDIR/greet-3-%a-3-%a.out") == "3||$LOCAL_JOBS/3|unset|" && $(elements 3_0) == '3_0|GONE|' ]]
+}
+
+@test "an array without elements is refused" {
+  script short <<<true
+  try sched::submit --array 0 "$BATS_TEST_TMPDIR/short.sh"
+  expect_status 1
+  expect_in 'an array has at least one element, and runs at least one at a time, not 0 and 1' "$error"
+  try sched::submit --array 3 --at-once 0 "$BATS_TEST_TMPDIR/short.sh"
+  expect_status 1
+  [[ ! -e $LOCAL_JOBS ]]
+}
+
+@test "of an array no more elements run at a time than asked, by default one a processor, and all get their turn" {
+  mkdir "$BATS_TEST_TMPDIR/running"
+  script counted <<SH
+touch $BATS_TEST_TMPDIR/running/\$HAB_LOCAL_ELEMENT
+ls $BATS_TEST_TMPDIR/running | wc -l >>$BATS_TEST_TMPDIR/counts
+sleep 0.2
+rm $BATS_TEST_TMPDIR/running/\$HAB_LOCAL_ELEMENT
+SH
+  submit --array 10 --at-once 3 counted
+  local running most=0
+  until all_ended 1; do
+    running=$(sched::states 1_{0..9} | grep -c RUNNING) || true
+    ((running <= most)) || most=$running
+  done
+  [[ $(sched::states 1_{0..9} | grep -c COMPLETED) == 10 && $(wc -l <"$BATS_TEST_TMPDIR/counts") == 10 ]]
+  [[ $(sort -n "$BATS_TEST_TMPDIR/counts" | tail -n 1) == 3 && $most == 3 ]]
+  waiting_script long
+  nproc() { echo 2; }
+  submit --array 5 long
+  await 2_0 RUNNING
+  await 2_1 RUNNING
+  sleep 0.5
+  [[ $(elements 2_{0..4}) == '2_0|RUNNING| 2_1|RUNNING| 2_2|PENDING|JobArrayTaskLimit 2_3|PENDING|JobArrayTaskLimit 2_4|PENDING|JobArrayTaskLimit' ]]
+  go long.go.1
+  await 2_1 COMPLETED
+  await 2_2 RUNNING
+  is 2_0 RUNNING && is 2_3 PENDING
+  go long.go
+  within 15 all_ended 2
+}
+
+@test "an array waits for others as a job does, and says for what; others wait for all of it, or for one element" {
+  waiting_script first
+  waiting_script second
+  script short <<<true
+  hold
+  submit --after 1 --array 3 --at-once 2 first # 2
+  submit --after-end 2 --array 2 second        # 3: array after array
+  submit --after 2 short                       # 4: when all of its elements have started
+  submit --after-end 2_1 short                 # 5
+  submit --after 2_2 short                     # 6
+  sleep 0.3
+  [[ $(elements 2_0 2_2 2 3_1 4 5 6) == '2_0|PENDING|Dependency 2_2|PENDING|Dependency 2|PENDING|Dependency 3_1|PENDING|Dependency 4|PENDING|Dependency 5|PENDING|Dependency 6|PENDING|Dependency' ]]
+  [[ ! -e $BATS_TEST_TMPDIR/first.started ]]
+  release
+  await 2_1 RUNNING
+  sleep 0.3
+  [[ $(elements 2_2 3_0 4 5 6) == '2_2|PENDING|JobArrayTaskLimit 3_0|PENDING|Dependency 4|PENDING|Dependency 5|PENDING|Dependency 6|PENDING|Dependency' ]]
+  go first.go.0
+  await 4 COMPLETED
+  await 6 COMPLETED
+  is 2_2 RUNNING && is 5 PENDING
+  go first.go.1
+  await 5 COMPLETED
+  is 2 RUNNING && is 3_0 PENDING
+  go first.go
+  await 3_1 RUNNING
+  is 2 COMPLETED && go second.go
+  await 3_1 COMPLETED
+}
+
+@test "the time limit of an array is each element's, and a failed one stops no other" {
+  script slow 00:00:01 <<<'case $HAB_LOCAL_ELEMENT in 0) sleep 300 ;; 1) exit 4 ;; esac'
+  submit --array 3 --at-once 1 slow
+  await 1_2 COMPLETED
+  [[ $(elements 1_{0..2} 1) == '1_0|TIMEOUT| 1_1|FAILED| 1_2|COMPLETED| 1|TIMEOUT|' && $(<"$LOCAL_JOBS/1_1/exit_code") == 4 ]]
+}
+
+@test "cancel of one element: one that waits never starts, of one that runs all ends, and the others go on" {
+  waiting_script long
+  submit --array 13 --at-once 2 long
+  await 1_1 RUNNING
+  sched::cancel 1_3 1_1
+  [[ $(elements 1_3) == '1_3|CANCELLED|' ]]
+  await 1_1 CANCELLED
+  [[ -z $(sched::_local_processes "$LOCAL_JOBS/1_1") && -n $(sched::_local_processes "$LOCAL_JOBS/1_0") ]]
+  await 1_2 RUNNING
+  go long.go
+  await 1_12 COMPLETED
+  within 15 all_ended 1
+  [[ $(sched::states 1_{0..12} | grep -c COMPLETED) == 11 && $(elements 1_1 1_3) == '1_1|CANCELLED| 1_3|CANCELLED|' ]]
+  [[ $(sort -n "$BATS_TEST_TMPDIR/long.started" | paste -sd' ') == '0 1 2 4 5 6 7 8 9 10 11 12' ]]
+  # of what has ended, nothing changes
+  sched::cancel 1_0 1_3 1_99 1
+  [[ $(elements 1_0 1_99) == '1_0|COMPLETED| 1_99|GONE|' ]]
+}
+
+@test "cancel of an array: what waits never starts, what runs ends, and no process is left" {
+  waiting_script long
+  submit --array 50 --at-once 3 long
+  local array other
+  array=$(runner 1)
+  for other in 0 1 2; do await "1_$other" RUNNING; done
+  mapfile -t elements < <(for other in 0 1 2; do runner "1_$other"; done)
+  sched::cancel 1
+  within 15 all_ended 1
+  [[ $(sched::states 1_{0..49} | grep -c CANCELLED) == 50 && $(wc -l <"$BATS_TEST_TMPDIR/long.started") == 3 ]]
+  for other in "$array" "${elements[@]}"; do within 5 gone "$other"; done
+  [[ -z $(session "$array" "${elements[@]}") && -z $(local_processes) ]]
+}
+
+@test "cancel of an array that waits for something, also by the signal that ends any job's runner" {
+  waiting_script long
+  hold
+  submit --after 1 --array 3 long
+  submit --after 1 --array 3 long
+  sched::cancel 2
+  kill "$(runner 3)"
+  await 3_2 CANCELLED
+  for other in 2 3; do within 5 gone "$(runner "$other")"; done
+  release
+  [[ $(elements 2 2_0 3 3_0) == '2|CANCELLED| 2_0|CANCELLED| 3|CANCELLED| 3_0|CANCELLED|' && ! -e $LOCAL_JOBS/2_0 && ! -e $BATS_TEST_TMPDIR/long.started ]]
+}
+
+@test "an array cancelled the moment it was submitted is CANCELLED, whatever it had begun, and begins nothing more" {
+  waiting_script long
+  local started _
+  for _ in {1..5}; do
+    submit --array 20 --at-once 4 long
+    sched::cancel "$ID"
+    within 15 all_ended "$ID"
+    within 5 gone "$(runner "$ID")"
+    started=$(cat "$BATS_TEST_TMPDIR/long.started" 2>/dev/null | wc -l)
+    sleep 0.3
+    [[ $(seq -f "${ID}_%g" 0 19 | xargs bash "$ROOT/scripts_hpc/lib/scheduler.sh" local states | grep -c CANCELLED) == 20 ]]
+    [[ $(cat "$BATS_TEST_TMPDIR/long.started" 2>/dev/null | wc -l) == "$started" && -z $(local_processes) ]]
+  done
+}
+
+@test "elements that are cancelled while they are about to start have run or were cancelled, never both or neither" {
+  script quick <<SH
+echo "\$HAB_LOCAL_ELEMENT" >>$BATS_TEST_TMPDIR/quick.started
+SH
+  submit --array 40 --at-once 4 quick
+  # a runner that is about to begin is told to end at any of its steps
+  for element in 1_{3..39..3}; do bash "$ROOT/scripts_hpc/lib/scheduler.sh" local cancel "$element"; done
+  within 60 all_ended 1
+  within 5 gone "$(runner 1)"
+  local index state
+  for index in {0..39}; do
+    state=$(state "1_$index")
+    [[ $state == COMPLETED || ($state == CANCELLED && $((index % 3)) == 0) ]] || { echo "1_$index is $state" && return 1; }
+    [[ $state == CANCELLED ]] || grep -qx "$index" "$BATS_TEST_TMPDIR/quick.started"
+    [[ -e $LOCAL_JOBS/1_$index/started ]] || refuse grep -qx "$index" "$BATS_TEST_TMPDIR/quick.started"
+  done
+  [[ -z $(sort "$BATS_TEST_TMPDIR/quick.started" | uniq -d) ]]
+}
+
+@test "an element that has just become a job sees that it was cancelled meanwhile" {
+  script short <<SH
+touch $BATS_TEST_TMPDIR/ran
+SH
+  submit --array 1 short
+  await 1_0 COMPLETED
+  # as it is between the two looks of its runner: the array lives, and the mark came after the first
+  rm -r "$LOCAL_JOBS/1_0" "$BATS_TEST_TMPDIR/ran"
+  echo RUNNING >"$LOCAL_JOBS/1/state"
+  local pid=$BASHPID
+  printf '%s %s\n' "$pid" "$(common::birth "$pid")" >"$LOCAL_JOBS/1/pid"
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\n/bin/mkdir "$@" && touch "%s/1/cancelled_0"\n' "$LOCAL_JOBS" >"$BATS_TEST_TMPDIR/bin/mkdir"
+  chmod +x "$BATS_TEST_TMPDIR/bin/mkdir"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH bash "$ROOT/scripts_hpc/lib/scheduler.sh" local run 1_0 "$BATS_TEST_TMPDIR/short.sh" 3>&-
+  [[ $(<"$LOCAL_JOBS/1_0/state") == CANCELLED && ! -e $BATS_TEST_TMPDIR/ran ]]
+}
+
+@test "kill -9 of an array's runner: what waits is a failed node, what runs goes on, and nobody waits for ever" {
+  waiting_script long
+  script short <<<true
+  submit --array 4 --at-once 2 long
+  submit --after-end 1 short
+  submit --after 1 short
+  await 1_1 RUNNING
+  is 3 PENDING
+  kill -KILL "$(runner 1)"
+  await 1_3 NODE_FAIL
+  [[ $(elements 1_{0..3} 1) == '1_0|RUNNING| 1_1|RUNNING| 1_2|NODE_FAIL| 1_3|NODE_FAIL| 1|RUNNING|' ]]
+  await 3 COMPLETED
+  is 2 PENDING
+  sched::cancel 1_1 1_2
+  await 1_1 CANCELLED
+  go long.go
+  await 1_0 COMPLETED
+  await 2 COMPLETED
+  [[ $(elements 1_2 1_3) == '1_2|NODE_FAIL| 1_3|NODE_FAIL|' ]]
+}
+
+@test "cancel of an array whose runner was killed ends what runs of it" {
+  waiting_script long
+  submit --array 4 --at-once 2 long
+  await 1_0 RUNNING
+  await 1_1 RUNNING
+  kill -KILL "$(runner 1)"
+  within 5 gone "$(runner 1)"
+  sched::cancel 1
+  within 15 all_ended 1
+  [[ $(elements 1_{0..3}) == '1_0|CANCELLED| 1_1|CANCELLED| 1_2|NODE_FAIL| 1_3|NODE_FAIL|' && -z $(local_processes) ]]
+}
+
+@test "kill -9 of an element's runner, or one that can't begin: a failed node, and the next has its turn" {
+  waiting_script long
+  mkdir -p "$LOCAL_JOBS/1_1"
+  submit --array 3 --at-once 1 long
+  await 1_0 RUNNING
+  is 1_1 PENDING
+  kill -KILL "$(runner 1_0)"
+  await 1_2 RUNNING
+  [[ $(elements 1_0 1_1) == '1_0|NODE_FAIL| 1_1|NODE_FAIL|' ]]
+  go long.go
+  await 1_2 COMPLETED
+}
+
+@test "the time that is left, a signal to the script, and the accounting, of elements and of all of an array" {
+  script server <<'SH'
+trap 'echo usr1; done=1' USR1
+touch "ready.$HAB_LOCAL_ELEMENT"
+until [[ ${done:-} ]]; do sleep 0.05; done
+SH
+  cd "$BATS_TEST_TMPDIR"
+  submit --array 4 --at-once 3 server
+  local element
+  for element in 0 1 2; do within 10 test -e "ready.$element"; done
+  (($(sched::left 1_1) > 40 && $(sched::left 1_1) <= 60))
+  [[ -z $(sched::left 1_3)$(sched::left 1_7)$(sched::left 1) ]]
+  [[ $(sched::accounting 1_2 1_3) =~ ^1_2\|[0-9]+\|[0-9]+\|\|$ ]]
+  [[ $(sched::accounting 1 | cut -d'|' -f1) == $'1_0\n1_1\n1_2' ]]
+  sched::signal USR1 1_1
+  await 1_1 COMPLETED
+  [[ $(<server-1_1.out) == usr1 ]]
+  is 1_0 RUNNING
+  within 10 test -e ready.3
+  sched::signal USR1 1
+  within 15 all_ended 1
+  [[ $(sched::states 1_{0..3} | grep -c COMPLETED) == 4 && $(sched::accounting 1 99 | wc -l) == 4 ]]
+}
+
+@test "a thousand elements are submitted at once, are one process, and are asked for without any" {
+  waiting_script long
+  local command=("$ROOT/scripts_hpc/lib/scheduler.sh" local states)
+  SECONDS=0
+  submit --array 1000 --at-once 2 long
+  ((SECONDS <= 2))
+  await 1_1 RUNNING
+  # (as a command: bats looks at each step of a shell of its own)
+  SECONDS=0
+  PATH=/nowhere "$BASH" "${command[@]}" 1_{0..999} 1 >"$BATS_TEST_TMPDIR/states"
+  ((SECONDS <= 2))
+  [[ $(cut -d'|' -f2,3 "$BATS_TEST_TMPDIR/states" | sort | uniq -c | tr -s ' ') == $' 998 PENDING|JobArrayTaskLimit\n 3 RUNNING|' ]]
+  # the runner and its timer
+  (($(session "$(runner 1)" | wc -l) <= 2))
+  SECONDS=0
+  PATH=/nowhere "$BASH" "${command[@]/states/cancel}" 1_{2..301}
+  PATH=/nowhere "$BASH" "${command[@]}" 1_{2..301} >"$BATS_TEST_TMPDIR/states"
+  ((SECONDS <= 3))
+  [[ $(grep -c '|CANCELLED||' "$BATS_TEST_TMPDIR/states") == 300 ]]
+  "$BASH" "${command[@]/states/cancel}" 1
+  within 15 is 1 CANCELLED
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/long.started") == 2 ]]
+}
+
+@test "Ctrl-C while a job or an array is submitted: its number is told, and it goes on" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/usr/bin/env bash\nkill -INT -- "-$GROUP"\nexec %s "$@"\n' "$(command -v setsid)" >"$BATS_TEST_TMPDIR/bin/setsid"
+  chmod +x "$BATS_TEST_TMPDIR/bin/setsid"
+  waiting_script long
+  local array
+  for array in '' '--array 2 --at-once 1'; do
+    SCHEDULER=local try "$(command -v setsid)" --wait env --default-signal=INT bash -c "
+      trap 'echo pressed' INT
+      export GROUP=\$\$ PATH=$BATS_TEST_TMPDIR/bin:\$PATH
+      source '$ROOT/scripts_hpc/lib/common.sh' && source '$ROOT/scripts_hpc/lib/scheduler.sh'
+      job=\$(sched::submit $array '$BATS_TEST_TMPDIR/long.sh' 3>&-) && echo \"job \$job\""
+    runner "${output##* }" >>"$BATS_TEST_TMPDIR/runners"
+    [[ $output == $'pressed\njob '* ]]
+  done
+  await 1 RUNNING
+  await 2_0 RUNNING
+  kill -INT "$(runner 1)" "$(runner 2)" "$(runner 2_0)"
+  sleep 0.3
+  go long.go
+  await 1 COMPLETED
+  await 2_1 COMPLETED
+}
+
+@test "a job that a job submits outlives it, and is no element of its array" {
+  script child <<<'sleep 1; echo "${HAB_LOCAL_ELEMENT-none}"'
+  script parent <<SH
+SCHEDULER=local LOCAL_JOBS=$LOCAL_JOBS
+source '$ROOT/scripts_hpc/lib/common.sh' && source '$ROOT/scripts_hpc/lib/scheduler.sh'
+sched::submit '$BATS_TEST_TMPDIR/child.sh'
+SH
+  submit --array 1 parent
+  await 1_0 COMPLETED
+  [[ $(<"$BATS_TEST_TMPDIR/parent-1_0.out") == 2 ]]
+  runner 2 >>"$BATS_TEST_TMPDIR/runners"
+  await 2 COMPLETED
+  [[ $(<"$BATS_TEST_TMPDIR/child-2.out") == none ]]
+}
+
+@test "a strict shell asks for and ends elements of all kinds" {
+  waiting_script long
+  submit --array 3 --at-once 1 long
+  await 1_0 RUNNING
+  try bash -euo pipefail -c 'SCHEDULER=local && source "$1/common.sh" && source "$1/scheduler.sh"
+    sched::states 1 1_0 1_2 1_3 2 2_0 | cut -d"|" -f1,2
+    sched::alive_in 1 1_2 1_3
+    sched::left 1_2 && sched::left 2 && sched::signal USR2 1_2 && sched::accounting 1_1 2
+    sched::cancel 1_2 1_7 2_0 2 1_0 && sched::cancel 1 && sched::states 1_2 | cut -d"|" -f2' - "$ROOT/scripts_hpc/lib"
+  expect_status 0
+  [[ $output == $'1|RUNNING\n1_0|RUNNING\n1_2|PENDING\n1_3|GONE\n2|GONE\n2_0|GONE\n1\n1_2\nCANCELLED' && -z $error ]]
+  within 15 all_ended 1
 }
 
 # ---- Slurm

@@ -26,7 +26,7 @@ pull() { # all that a job could read of the checkout is different from now on
   find "$CHECKOUT/helpers" -name '*.py' -exec sed -i '1s/.*/raise SystemExit("EDITED")/' {} +
 }
 
-ended() { [[ $(sched::_local_state "$1") != @(PENDING|RUNNING) ]]; }
+ended() { [[ $(sched::states "$1" | cut -d"|" -f2) != @(PENDING|RUNNING) ]]; }
 
 @test "an edit of lib/, of helpers/ and of the agent while the jobs wait: what runs is the old" {
   run=$(cd "$CHECKOUT" && PYTHONPATH=$CHECKOUT python -m helpers workflow plan classification_basic --agent baseline --site "$SITE_FILE" 2>/dev/null |
@@ -36,7 +36,7 @@ ended() { [[ $(sched::_local_state "$1") != @(PENDING|RUNNING) ]]; }
   grading=$(sched::submit --after-end "$gate" "$run/jobs/grading_server.sh" classification_basic)
   agent=$(sched::submit --after-end "$gate" "$run/jobs/agent.sh" 0 0 1 "auto:$grading" external)
   pull
-  [[ $(sched::_local_state "$agent") == PENDING ]]
+  [[ $(sched::states "$agent" | cut -d"|" -f2) == PENDING ]]
   touch "$BATS_TEST_TMPDIR/gate.go"
   wait_for 60 ended "$agent"
   grep -q '"state": "scored"' "$run/classification_basic_$agent/run_metadata.json" || {

@@ -218,12 +218,22 @@ common::pause() { # common::pause SECONDS [PID…]
 
 # The start time tells a process from a later one with the same number (field 22 of /proc/PID/stat; the name may hold blanks).
 common::birth() { # common::birth PID: code 1 for one that has ended
+  local BIRTH
+  common::_born "$1" || return 1
+  printf '%s\n' "$BIRTH"
+}
+common::runs() { # common::runs PID BIRTH: whether the process with this number is still the one that was born then
+  local BIRTH
+  common::_born "$1" && [[ $BIRTH == "$2" ]]
+}
+common::_born() { # common::_born PID: sets BIRTH, without a process of its own: thousands may be asked for
   local stat
-  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  local -a fields
-  read -ra fields <<<"${stat##*) }"
-  [[ ${fields[0]} != Z ]] || return 1
-  printf '%s\n' "${fields[19]}"
+  local -a lines fields
+  { mapfile -t lines <"/proc/${1:-nobody}/stat"; } 2>/dev/null || return 1
+  stat=${lines[*]-}
+  read -ra fields <<<"${stat##*) }" || return 1
+  [[ ${fields[0]-Z} != Z ]] || return 1
+  BIRTH=${fields[19]-}
 }
 
 # Whether a process group has a live member. Zombies don't count: when they are reaped is up to their parent, which may be slow.

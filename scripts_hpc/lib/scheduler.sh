@@ -9,15 +9,17 @@
 #   scheduler.sh slurm ask COMMAND…    one of Slurm's own commands, as it is called here
 # KIND is slurm or local. STATE is Slurm's long word (PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT, NODE_FAIL, …),
 # or GONE for a job that the scheduler does not know any more. Exit code 3: the scheduler did not answer; nothing is known.
-# An element of a job array has the id ARRAY_INDEX; an element that was cancelled before it started is GONE at once.
+# An element of a job array has the id ARRAY_INDEX; an element that was cancelled before it started is GONE at once on Slurm. The array's
+# own number stands for an element that lives, else for the first.
 # Every question has SCHEDULER_SECONDS: a daemon that hangs is one that doesn't answer. Answers are shared (sched::_shared).
 #
-# The local twin runs the same scripts as processes of this machine. It knows jobs, dependencies, signals and time limits,
-# and will never know queues, priorities or resources: that is what Slurm is for.
+# The local twin runs the same scripts as processes of this machine. It knows jobs, job arrays of which so many elements run at a time,
+# dependencies, signals and time limits, and will never know queues, priorities or resources: that is what Slurm is for.
 
 # The id is the last line; what the scheduler says besides goes to stderr. Code 75: a fault of the kind that passes, after which the
 # scheduler may have taken the job all the same; 76: it took the job without saying which; any other: it refused. An array's elements,
-# with indices from 0, run the same script with the same arguments. (The local twin has no arrays.)
+# with indices from 0, run the same script with the same arguments: on Slurm as many at a time as there is room for, here at most as many
+# as the machine has processors.
 sched::submit() { # sched::submit [--after IDS|--after-any IDS] [--after-end IDS] [--array ELEMENTS] [--at-once ELEMENTS] SCRIPT ARGS…; IDS: ID[:ID…]
   local after='' after_end='' elements='' at_once=''
   while [[ $1 == --* ]]; do
@@ -265,18 +267,32 @@ sched::slurm_cancel() { sched::_call scancel --quiet "$@"; }
 sched::slurm_signal() { sched::_call scancel --quiet --batch --signal="$1" "$2"; }
 
 # ---- the local twin: a folder a job, LOCAL_JOBS/<id>/{name,state,pid,after,exit_code}
+#
+# An array's folder has its number of elements and the process id of the runner that starts them. An element's folder, LOCAL_JOBS/<id>_<index>,
+# is made by the element's own runner, which does with it what it does for any job; until then, the array's folder tells what the element is.
 
 sched::local_submit() {
-  local script=$1 id runner
+  local script=$1 id runner run=(run)
   shift
-  ((${elements:-1} == 1)) || { printf 'without Slurm there are no job arrays\n' >&2 && return 1; }
+  [[ ${elements:-1} =~ ^[1-9][0-9]*$ && ${at_once:-1} =~ ^[1-9][0-9]*$ ]] || {
+    printf 'an array has at least one element, and runs at least one at a time, not %s and %s\n' "${elements:-1}" "${at_once:-1}" >&2
+    return 1
+  }
   ((BASH_SUBSHELL == 0)) || trap : INT TERM # the id must be told; the job itself must not inherit it
   (umask 077 && mkdir -p "$LOCAL_JOBS") || return
   id=$(sched::_local_number) || return
+  # what is to wait for the first of several waits for all here, where none has to queue
+  after=${after//\?after:/:}
   printf '%s\n' "${after//:/ }" >"$LOCAL_JOBS/$id/after"
   printf '%s\n' "${after_end//:/ }" >"$LOCAL_JOBS/$id/after_end"
+  if [[ -n $elements ]]; then
+    run=(run_array "${at_once:-$(nproc)}")
+    printf '%s\n' "$elements" >"$LOCAL_JOBS/$id/elements"
+  fi
   printf 'PENDING\n' >"$LOCAL_JOBS/$id/state"
-  LOCAL_JOBS=$LOCAL_JOBS setsid bash "${BASH_SOURCE[0]}" local run "$id" "$script" "$@" </dev/null >/dev/null 2>&1 &
+  # a job that submits another takes it for none of its own processes
+  LOCAL_JOBS=$LOCAL_JOBS env -u HAB_LOCAL_JOB -u HAB_LOCAL_JOB_ID -u HAB_LOCAL_ELEMENT \
+    setsid bash "${BASH_SOURCE[0]}" local "${run[@]}" "$id" "$script" "$@" </dev/null >/dev/null 2>&1 &
   # the runner writes its process id first of all; until then nobody could tell that the job is alive
   runner=$!
   until [[ -s $LOCAL_JOBS/$id/pid ]]; do
@@ -317,22 +333,19 @@ sched::_local_processes() { # sched::_local_processes JOB_FOLDER
 }
 
 sched::local_run() { # the runner of one job: waits for what it depends on, runs the script, ends all that the script left behind
-  local id=$1 script=$2 job=$LOCAL_JOBS/$1 dependency output limit child code=0 state=COMPLETED variable cancelled=0
+  local id=$1 script=$2 job=$LOCAL_JOBS/$1 output limit child code=0 state=COMPLETED variable cancelled=0
   shift 2
   # before the process id is known: whoever reads it may cancel at once
   trap 'sched::_local_finish "$job" CANCELLED; exit 0' TERM
-  printf '%s %s\n' "$$" "$(common::birth "$$")" >"$job/.pid" && mv "$job/.pid" "$job/pid"
-  for dependency in $(<"$job/after"); do
-    while [[ $(sched::_local_state "$dependency") == PENDING ]]; do common::pause 0.05; done
-  done
-  for dependency in $(<"$job/after_end"); do
-    while sched::is_alive "$(sched::_local_state "$dependency")"; do common::pause 0.05; done
-  done
-  output=$(sched::_local_directive "$script" output)
-  output=${output//'%%'/$'\001'}
-  output=${output//%j/$id}
-  output=${output//%x/$(sched::_local_directive "$script" job-name)}
-  output=${output//$'\001'/%}
+  unset HAB_LOCAL_ELEMENT
+  if [[ $id == *_* ]]; then
+    sched::_local_begin "$id"
+    export HAB_LOCAL_ELEMENT=${id#*_}
+  else
+    sched::_local_register "$job"
+    sched::_local_await "$job"
+  fi
+  output=$(sched::_local_output "$script" "$id")
   limit=$(sched::_local_directive "$script" time)
   limit=$(sched::_seconds "${limit:-365-00:00:00}") # none was asked for: none
   while IFS= read -r variable; do unset "$variable"; done < <(compgen -e SLURM_)
@@ -343,7 +356,7 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   printf '%s\n' "$child" >"$job/child"
   date +%s >"$job/started"
   printf '%s\n' "$limit" >"$job/limit"
-  printf 'RUNNING\n' >"$job/.state" && mv "$job/.state" "$job/state"
+  sched::_local_tell "$job" RUNNING
   while kill -0 "$child" 2>/dev/null && [[ -z $(sched::_local_processes "$job") ]]; do common::pause 0.01; done
   trap 'sched::_local_finish "$job" CANCELLED; exit 0' TERM
   ((cancelled == 0)) || kill -TERM "$$"
@@ -357,6 +370,93 @@ sched::local_run() { # the runner of one job: waits for what it depends on, runs
   printf '%s\n' "$code" >"$job/exit_code"
   [[ $state == TIMEOUT || $code == 0 ]] || state=FAILED
   sched::_local_finish "$job" "$state"
+}
+
+sched::_local_register() { # sched::_local_register JOB_FOLDER: that of this process
+  printf '%s %s\n' "$$" "$(common::birth "$$")" >"$1/.pid" && mv "$1/.pid" "$1/pid"
+}
+
+sched::_local_tell() { printf '%s\n' "$2" >"$1/.state" && mv "$1/.state" "$1/state"; } # sched::_local_tell JOB_FOLDER STATE
+
+sched::_local_await() { # sched::_local_await JOB_FOLDER: until all has happened that it depends on
+  local dependency STATE REASON
+  local -a after after_end
+  read -ra after <"$1/after"
+  read -ra after_end <"$1/after_end"
+  for dependency in $(sched::_local_each ${after[@]+"${after[@]}"}); do
+    while sched::_local_state "$dependency" && [[ $STATE == PENDING ]]; do common::pause 0.05; done
+  done
+  for dependency in $(sched::_local_each ${after_end[@]+"${after_end[@]}"}); do
+    while sched::_local_state "$dependency" && sched::is_alive "$STATE"; do common::pause 0.05; done
+  done
+}
+
+# An element becomes a job, unless it was cancelled. Whoever cancels it leaves his mark first and then looks for the process id; here it
+# is the other way round, so that one of the two sees the other.
+sched::_local_begin() { # sched::_local_begin ID; ends the runner of one that isn't to begin
+  local job=$LOCAL_JOBS/$1 STATE REASON
+  sched::_local_unbegun "$1"
+  if [[ $STATE != PENDING ]] || ! mkdir "$job"; then exit 0; fi
+  sched::_local_register "$job"
+  sched::_local_tell "$job" PENDING
+  sched::_local_unbegun "$1"
+  [[ $STATE == PENDING ]] || { sched::_local_finish "$job" "$STATE" && exit 0; }
+}
+
+sched::_local_output() { # sched::_local_output SCRIPT ID: where its output goes
+  local output
+  output=$(sched::_local_directive "$1" output)
+  output=${output//'%%'/$'\001'}
+  output=${output//%j/$2}
+  output=${output//%A/${2%_*}}
+  [[ $2 != *_* ]] || output=${output//%a/${2#*_}}
+  output=${output//%x/$(sched::_local_directive "$1" job-name)}
+  printf '%s\n' "${output//$'\001'/%}"
+}
+
+# The runner of an array: it starts the next element when one has ended, and lives until the last has.
+sched::local_run_array() { # sched::local_run_array AT_ONCE ID SCRIPT ARGS…
+  local at_once=$1 id=$2 array=$LOCAL_JOBS/$2 elements index STATE REASON
+  local -A running=() # process ids, and their elements
+  shift 2
+  trap 'sched::_local_end_array "$array"; exit 0' TERM
+  sched::_local_register "$array"
+  sched::_local_await "$array"
+  sched::_local_tell "$array" RUNNING
+  elements=$(<"$array/elements")
+  for ((index = 0; index < elements; index++)); do
+    while ((${#running[@]} >= at_once)); do sched::_local_reap; done
+    sched::_local_unbegun "${id}_$index"
+    [[ $STATE == PENDING ]] || continue
+    setsid bash "${BASH_SOURCE[0]}" local run "${id}_$index" "$@" &
+    running[$!]=$index
+  done
+  while ((${#running[@]})); do sched::_local_reap; done
+  sched::_local_tell "$array" COMPLETED
+}
+
+sched::_local_reap() { # waits until one of the array's running elements has ended, for a second at most
+  local pid alive job
+  common::pause 1 "${!running[@]}"
+  # by the shell's own list: a number may be another process's by now
+  alive=$'\n'$(jobs -pr)$'\n'
+  for pid in "${!running[@]}"; do
+    [[ $alive != *$'\n'"$pid"$'\n'* ]] || continue
+    # its runner was killed before it could say a word
+    job=$LOCAL_JOBS/${id}_${running[$pid]}
+    sched::_local_unbegun "${id}_${running[$pid]}"
+    [[ -e $job/state || $STATE != PENDING ]] || { mkdir -p "$job" && sched::_local_tell "$job" NODE_FAIL; }
+    unset "running[$pid]"
+  done
+}
+
+sched::_local_end_array() { # sched::_local_end_array ARRAY_FOLDER: nothing more starts, and what runs is cancelled
+  trap '' TERM
+  : >"$1/cancelled"
+  # the timer of a pause that was interrupted, too
+  # shellcheck disable=SC2046
+  kill -TERM $(jobs -pr) 2>/dev/null
+  sched::_local_tell "$1" CANCELLED
 }
 
 sched::_seconds() { # sched::_seconds [D-]HH:MM:SS
@@ -384,71 +484,189 @@ sched::_local_finish() { # sched::_local_finish JOB_FOLDER STATE
   # a pause that was interrupted leaves its timer
   for timer in $(jobs -p); do kill "$timer" 2>/dev/null || true; done
   date +%s >"$job/ended"
-  printf '%s\n' "$state" >"$job/.state" && mv "$job/.state" "$job/state"
+  sched::_local_tell "$job" "$state"
 }
 
-sched::_local_state() { # sched::_local_state ID
-  local job=$LOCAL_JOBS/$1 state pid birth
-  state=$(cat "$job/state" 2>/dev/null) || {
-    printf 'GONE\n'
-    return 0
-  }
-  if [[ $state == PENDING || $state == RUNNING ]]; then
-    read -r pid birth <"$job/pid" 2>/dev/null || true
-    if [[ -z ${pid:-} || $(common::birth "$pid") != "$birth" ]]; then
+# All that follows starts no process for a job that is looked at: there may be thousands.
+
+sched::_local_read() { # sched::_local_read VARIABLE FILE: sets it to the first line, or to nothing
+  printf -v "$1" %s ''
+  { IFS= read -r "${1?}" <"$2"; } 2>/dev/null || true
+}
+
+sched::_local_look() { # sched::_local_look JOB_FOLDER: sets STATE
+  local line
+  sched::_local_read STATE "$1/state"
+  if [[ $STATE == PENDING || $STATE == RUNNING ]]; then
+    sched::_local_read line "$1/pid"
+    if ! common::runs "${line% *}" "${line#* }"; then
       # it may have ended between the two looks
-      state=$(cat "$job/state")
-      [[ $state != PENDING && $state != RUNNING ]] || state=NODE_FAIL
+      sched::_local_read STATE "$1/state"
+      [[ $STATE != PENDING && $STATE != RUNNING ]] || STATE=NODE_FAIL
     fi
   fi
-  printf '%s\n' "$state"
+  : "${STATE:=GONE}"
+}
+
+sched::_local_array() { # sched::_local_array ID: sets ELEMENTS, to 0 for what is no array, and ARRAY_STATE
+  local STATE
+  sched::_local_read ELEMENTS "$LOCAL_JOBS/$1/elements"
+  : "${ELEMENTS:=0}"
+  ((ELEMENTS)) || return 0
+  sched::_local_look "$LOCAL_JOBS/$1"
+  [[ ($STATE != PENDING && $STATE != RUNNING) || ! -e $LOCAL_JOBS/$1/cancelled ]] || STATE=CANCELLED
+  ARRAY_STATE=$STATE
+}
+
+sched::_local_unbegun() { # sched::_local_unbegun ID: sets STATE and REASON of an element that has no folder
+  local ARRAY_STATE ELEMENTS
+  sched::_local_array "${1%%_*}"
+  sched::_local_waits "$1"
+}
+sched::_local_waits() { # the same, where its array is known
+  local index=${1#*_}
+  REASON=''
+  if [[ ! $index =~ ^(0|[1-9][0-9]{0,8})$ ]] || ((index >= ELEMENTS)); then
+    STATE=GONE
+  elif [[ $ARRAY_STATE == CANCELLED || -e $LOCAL_JOBS/${1%%_*}/cancelled_$index ]]; then
+    STATE=CANCELLED
+  elif [[ $ARRAY_STATE == PENDING ]]; then
+    STATE=PENDING REASON=Dependency
+  elif [[ $ARRAY_STATE == RUNNING ]]; then
+    STATE=PENDING REASON=JobArrayTaskLimit
+  else
+    STATE=NODE_FAIL
+  fi
+}
+
+# An element's folder is looked at after its array's: while there is none, the array lives or has ended without it.
+sched::_local_state() { # sched::_local_state ID: sets STATE, and REASON, of a job or an element
+  local ARRAY_STATE ELEMENTS
+  [[ $1 != *_* ]] || sched::_local_array "${1%%_*}"
+  sched::_local_of_array "$1"
+}
+sched::_local_of_array() { # the same, where its array is known
+  REASON=''
+  sched::_local_look "$LOCAL_JOBS/$1"
+  if [[ $STATE == PENDING ]]; then
+    REASON=Dependency
+    [[ $1 != *_* ]] || REASON=JobArrayTaskLimit
+  elif [[ $STATE == GONE && $1 == *_* ]]; then
+    sched::_local_waits "$1"
+  fi
+}
+
+sched::_local_each() { # sched::_local_each ID…: the jobs, and of an array its elements
+  local id index ELEMENTS ARRAY_STATE
+  for id in "$@"; do
+    sched::_local_array "$id"
+    if ((ELEMENTS)); then
+      for ((index = 0; index < ELEMENTS; index++)); do printf '%s\n' "${id}_$index"; done
+    else
+      printf '%s\n' "$id"
+    fi
+  done
+}
+
+# Sets ELEMENT to one that runs, else one that waits, else the first; STATE and REASON to what it was then: a second look might find it
+# ended while others live.
+sched::_local_spokesman() { # sched::_local_spokesman ARRAY
+  local index found='' reason=''
+  ELEMENT=${1}_0
+  for ((index = 0; index < ELEMENTS; index++)); do
+    sched::_local_of_array "${1}_$index"
+    [[ $STATE == PENDING || $STATE == RUNNING || -z $found ]] || continue
+    ELEMENT=${1}_$index found=$STATE reason=$REASON
+    [[ $STATE != RUNNING ]] || break
+  done
+  STATE=$found REASON=$reason
 }
 
 sched::local_states() {
-  local id state started ended elapsed reason
+  local id started ended elapsed now known='' STATE REASON ELEMENT ELEMENTS=0 ARRAY_STATE=''
+  printf -v now '%(%s)T' -1
   for id in "$@"; do
-    state=$(sched::_local_state "$id")
-    started=$(cat "$LOCAL_JOBS/$id/started" 2>/dev/null || true)
-    elapsed='' reason=''
-    ended=$(cat "$LOCAL_JOBS/$id/ended" 2>/dev/null || date +%s)
-    [[ -z $started ]] || elapsed=$((ended - started))
-    [[ $state != PENDING ]] || reason=Dependency
-    printf '%s|%s|%s|%s|%s\n' "$id" "$state" "$reason" "$elapsed" "${HOSTNAME:-localhost}"
+    ELEMENT=$id elapsed=''
+    if [[ $id != *_* ]]; then
+      sched::_local_array "$id"
+      known=$id
+    elif [[ ${id%%_*} != "$known" ]]; then
+      known=${id%%_*}
+      sched::_local_array "$known"
+    fi
+    if [[ $id != *_* ]] && ((ELEMENTS)); then sched::_local_spokesman "$id"; else sched::_local_of_array "$id"; fi
+    if [[ $STATE != PENDING ]]; then
+      sched::_local_read started "$LOCAL_JOBS/$ELEMENT/started"
+      sched::_local_read ended "$LOCAL_JOBS/$ELEMENT/ended"
+      [[ -z $started ]] || elapsed=$((${ended:-$now} - started))
+    fi
+    printf '%s|%s|%s|%s|%s\n' "$id" "$STATE" "$REASON" "$elapsed" "${HOSTNAME:-localhost}"
   done
 }
 
 sched::local_queued() { sched::local_states "$@"; }
 
-sched::local_accounting() { # CPUs and GPUs are not allocated here, so they are not told
-  local id started ended
-  for id in "$@"; do
-    started=$(cat "$LOCAL_JOBS/$id/started" 2>/dev/null) || continue
-    ended=$(cat "$LOCAL_JOBS/$id/ended" 2>/dev/null || date +%s)
-    printf '%s|%s|%s||\n' "$id" "$started" $((ended - started))
+sched::local_accounting() { # CPUs and GPUs are not allocated here, so they are not told; an array is a line for each element that began
+  local id started ended now
+  printf -v now '%(%s)T' -1
+  for id in $(sched::_local_each "$@"); do
+    sched::_local_read started "$LOCAL_JOBS/$id/started"
+    [[ -n $started ]] || continue
+    sched::_local_read ended "$LOCAL_JOBS/$id/ended"
+    printf '%s|%s|%s||\n' "$id" "$started" $((${ended:-$now} - started))
   done
 }
 
 sched::local_left() {
-  local limit started
-  [[ $(sched::_local_state "$1") == RUNNING ]] || return 0
-  limit=$(cat "$LOCAL_JOBS/$1/limit" 2>/dev/null) && started=$(cat "$LOCAL_JOBS/$1/started" 2>/dev/null) || return 0
-  printf '%s\n' $((started + limit - $(date +%s)))
+  local limit started now STATE REASON
+  sched::_local_state "$1"
+  [[ $STATE == RUNNING ]] || return 0
+  sched::_local_read limit "$LOCAL_JOBS/$1/limit"
+  sched::_local_read started "$LOCAL_JOBS/$1/started"
+  [[ -n $limit && -n $started ]] || return 0
+  printf -v now '%(%s)T' -1
+  printf '%s\n' $((started + limit - now))
 }
 
 sched::local_cancel() {
-  local id state pid
+  local id index ELEMENTS ARRAY_STATE
   for id in "$@"; do
-    state=$(sched::_local_state "$id")
-    [[ $state == PENDING || $state == RUNNING ]] || continue
-    read -r pid _ <"$LOCAL_JOBS/$id/pid" || continue
-    kill -TERM "$pid" 2>/dev/null || true
+    sched::_local_array "$id"
+    if ((ELEMENTS == 0)); then
+      sched::_local_cancel_one "$id"
+      continue
+    fi
+    if [[ $ARRAY_STATE == PENDING || $ARRAY_STATE == RUNNING ]]; then
+      : >"$LOCAL_JOBS/$id/cancelled" || continue
+      sched::_local_term "$id"
+    fi
+    # whether or not its runner lives
+    for ((index = 0; index < ELEMENTS; index++)); do sched::_local_cancel_one "${id}_$index"; done
   done
 }
 
+sched::_local_cancel_one() { # sched::_local_cancel_one ID: a job or an element
+  local STATE REASON
+  sched::_local_state "$1"
+  [[ $STATE == PENDING || $STATE == RUNNING ]] || return 0
+  if [[ $STATE == PENDING && $1 == *_* ]]; then : >"$LOCAL_JOBS/${1%%_*}/cancelled_${1#*_}" || return 0; fi
+  sched::_local_term "$1"
+}
+
+sched::_local_term() { # sched::_local_term ID: its runner, where it has one
+  local line
+  sched::_local_read line "$LOCAL_JOBS/$1/pid"
+  if common::runs "${line% *}" "${line#* }"; then kill -TERM "${line% *}" 2>/dev/null || true; fi
+}
+
 sched::local_signal() {
-  local pid
-  [[ $(sched::_local_state "$2") == RUNNING ]] || return 0
-  pid=$(cat "$LOCAL_JOBS/$2/child") && kill -s "$1" "$pid" 2>/dev/null || true
+  local id pid STATE REASON
+  for id in $(sched::_local_each "$2"); do
+    sched::_local_state "$id"
+    [[ $STATE == RUNNING ]] || continue
+    sched::_local_read pid "$LOCAL_JOBS/$id/child"
+    [[ -z $pid ]] || kill -s "$1" "$pid" 2>/dev/null || true
+  done
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
@@ -460,7 +678,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   case $1 in
     states | accounting | cancel | signal) "sched::$1" "${@:2}" ;;
     ask) sched::_call "${@:2}" ;;
-    run) sched::local_run "${@:2}" ;;
+    run | run_array) "sched::local_$1" "${@:2}" ;;
     *) printf 'scheduler.sh: unknown verb %s\n' "$1" >&2 && exit 2 ;;
   esac
 fi

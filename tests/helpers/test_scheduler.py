@@ -155,6 +155,34 @@ def test_the_local_twin_keeps_its_jobs_beside_the_addresses(tmp_path: Path) -> N
     assert (states["3"].state, states["4"].state) == ("COMPLETED", "GONE")
 
 
+def test_the_local_twin_tells_of_elements_and_takes_their_cancellation(tmp_path: Path) -> None:
+    """An array whose runner lives (it ignores the signal that ends it) and has begun with one of its thousand elements."""
+    jobs = tmp_path / "local_jobs"
+    (jobs / "3").mkdir(parents=True)
+    (jobs / "3_0").mkdir()
+    (jobs / "3" / "elements").write_text("1000\n")
+    (jobs / "3" / "state").write_text("RUNNING\n")
+    for name, text in {"state": "COMPLETED", "started": "100", "ended": "107"}.items():
+        (jobs / "3_0" / name).write_text(f"{text}\n")
+    twin = Scheduler("local", str(tmp_path))
+    with subprocess.Popen(["bash", "-c", "trap '' TERM; echo; read"], stdin=-1, stdout=-1) as runner:
+        assert runner.stdin and runner.stdout and runner.stdout.readline()
+        birth = Path(f"/proc/{runner.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+        (jobs / "3" / "pid").write_text(f"{runner.pid} {birth}\n")
+        ids = [f"3_{index}" for index in range(1001)]
+        twin.cancel(["3_5"])
+        states = twin.states(["3", *ids])
+        assert (states["3"].state, states["3"].reason) == ("PENDING", "JobArrayTaskLimit")
+        assert [states[job].state for job in ids] == [
+            "COMPLETED", *["PENDING"] * 4, "CANCELLED", *["PENDING"] * 994, "GONE"
+        ]  # fmt: skip
+        assert states["3_0"].elapsed == "7" and not states["3_5"].alive
+        assert twin.accounting(["3"]) == twin.accounting(["3_0", "3_1"]) == {"3_0": Allocation(100.0, 7.0, None, None)}
+        twin.cancel(["3"])
+        assert {job.state for job in twin.states(ids[1:1000]).values()} == {"CANCELLED"}
+        runner.stdin.close()
+
+
 def test_python_and_shell_agree_on_who_is_alive() -> None:
     check = 'source "$1"; shift; for state; do if sched::is_alive "$state"; then echo "$state"; fi; done'
     answer = subprocess.run(
