@@ -12,6 +12,11 @@ from typing import Any
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that a reader sees the old text or the new, never a part; raises OSError."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text so that a reader sees the old one or the new, never a part; raises OSError."""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -19,8 +24,7 @@ def write_json(path: Path, data: Any) -> None:
         raise
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=2, ensure_ascii=False)
-            file.write("\n")
+            file.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException as error:

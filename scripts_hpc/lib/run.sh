@@ -39,9 +39,20 @@ run::finish() { # run::finish STATE REASON
   rm -rf "$RUN/.reserve"
   [[ $1 != lost ]] || set -- "$1" "$2$(run::_kept)"
   run::record "$1" "$2" || log "can't write $RUN/run_metadata.json"
+  run::_evaluation || log "can't write $RUN/evaluation_results.json"
   # beside the record, what it can be compared with: no agent can write here
   [[ -z $AGENT_STARTED ]] || log "the agent's time: $AGENT_STARTED to ${AGENT_ENDED:-its end}"
   log "$COMPETITION: $1: $2"
+}
+
+# What the specification's analyses read of every run, whatever its task is: the score, null where there is none.
+run::_evaluation() {
+  local score='' run_id=$RUN_NAME
+  [[ -z $EARLIER_GRADES ]] || return 0
+  [[ $RUN_STATE != scored ]] || score=$(sed -nE 's/.*"total_score": *(-?[0-9][0-9.eE+-]*).*/\1/p' "$RUN/$REPORT" 2>/dev/null | head -n 1) || true
+  [[ ! -d $RUN_GROUP/task_results ]] || run_id=${RUN_GROUP##*/}-$ROLLOUT
+  json::object task_id "$COMPETITION" run_id "$run_id" state "$RUN_STATE" total_score: "${score:-null}" \
+    evaluation: "{\"total_score\": ${score:-null}}" | common::write_atomic "$RUN/evaluation_results.json"
 }
 
 run::close() { # the last word of a job script that died on the way, and of every other one
