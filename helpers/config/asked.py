@@ -32,3 +32,7 @@ class AskedSite:
     @property
     def runs(self) -> Path:
         return Path(self._loaded.paths.runs)
+
+    @property
+    def rollouts(self) -> Path:
+        return Path(self._loaded.paths.rollouts)

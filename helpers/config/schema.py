@@ -123,6 +123,7 @@ class Paths(Strict):
     data: str
     runs: str
     notebooks: str | None
+    rollouts: str | None
     tasks: str | None
     models: str
     containers: str

@@ -85,7 +85,7 @@ def load_site(name: str, overrides: list[str] | None = None) -> Site:
     tree = expand_tree(layers, layers.tree, (), problems)
     tree["name"] = path.stem
     site = validated(Site, tree, layers, problems)
-    for key in ("data", "runs", "tasks", "models", "containers", "address_dir", "notebooks"):
+    for key in ("data", "runs", "tasks", "models", "containers", "address_dir", "notebooks", "rollouts"):
         if value := getattr(site.paths, key):
             setattr(site.paths, key, str(ROOT / value))
             if unfit := _unfit(key, value, site.isolated):
@@ -93,6 +93,7 @@ def load_site(name: str, overrides: list[str] | None = None) -> Site:
     if problems:
         raise ConfigError(problems)
     site.paths.notebooks = site.paths.notebooks or str(Path(site.paths.runs).with_name("notebooks"))
+    site.paths.rollouts = site.paths.rollouts or str(Path(site.paths.data, "rollouts"))
     if site.paths.tasks is None and OWN_TASKS.is_dir():
         site.paths.tasks = str(OWN_TASKS)
     return site
@@ -102,7 +103,7 @@ def _unfit(key: str, path: str, isolated: bool) -> str | None:
     """What a path holds that would break a job, if there is anything. (Blanks, '%', '&' and '|' do no harm.)"""
     if found := re.search(r"[\x00-\x1f\x7f\\]", path):
         return f"{found[0]!r}, which no #SBATCH line can hold"
-    if key == "runs" and ":" in path:
+    if key in ("runs", "rollouts") and ":" in path:
         return "':', which no PYTHONPATH can hold: jobs run a copy of the code that lies there"
     return unbindable(path) if isolated and key != "containers" else None
 

@@ -45,6 +45,16 @@ def _folders(folder: Path) -> Iterator[tuple[Path, type[Kind]]]:
             yield folder / name, kind
 
 
+def _rounds(folder: Path) -> Iterator[tuple[Path, type[Kind]]]:
+    """The rounds of all benchmarks, those of each newest first."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        yield from _folders(folder / name)
+
+
 def _from_path(path: Path, site: AskedSite) -> Kind | None:
     """The jobs that a path lies among; of one item alone, where it lies in the item's folder."""
     path = path.resolve()
@@ -66,9 +76,10 @@ def find(word: str | None, site: AskedSite) -> Kind:
         if newest is None:
             raise Refused(f"no runs yet in {site.runs} (paths.runs); start one with scripts_hpc/run_workflow.sh")
         return newest[1](newest[0], site)
-    if not word.startswith("/") and (site.runs / word).exists() and (found := _from_path(site.runs / word, site)):
-        return found
-    for folder, kind in _folders(site.runs):
+    for base in (site.runs, site.rollouts):
+        if not word.startswith("/") and (base / word).exists() and (found := _from_path(base / word, site)):
+            return found
+    for folder, kind in (*_folders(site.runs), *_rounds(site.rollouts)):
         if word and "/" not in word and (job := kind.holds(folder, word)) is not None:
             return kind(folder, site, job or None)
     newest = "".join(f"\n  {folder.name}" for folder, _ in islice(_folders(site.runs), NEWEST))

@@ -18,20 +18,25 @@ NUMBERS = re.compile(r"^ROLLOUT=(\d+) ATTEMPT=(\d+) ", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Part:
-    """One try at a rollout. rollout: its number in the workflow; cell: which of its cells it is of."""
+    """One try at a rollout. rollout: its number in the workflow; cell: which of its cells it is of; script: of its job."""
 
     rollout: int
     cell: int
     competition: str
     seed: int
     attempt: int = 0
+    script: str = "agent.sh"
     task_type: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
     def line(self) -> str:
         """As part::take reads it. No value may hold a line break."""
         told = {"ROLLOUT": self.rollout, "ATTEMPT": self.attempt, "CELL": self.cell, "COMPETITION": self.competition}
-        told |= {"SEED": self.seed} | ({"TASK_TYPE": self.task_type} if self.task_type else {})
+        told |= (
+            {"SEED": self.seed}
+            | ({"SCRIPT": self.script} if self.script != "agent.sh" else {})
+            | ({"TASK_TYPE": self.task_type} if self.task_type else {})
+        )
         line = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in told.items())
         pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in self.variables)
         return f"{line} VARIABLES=({pairs})" if pairs else line

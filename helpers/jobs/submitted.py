@@ -60,10 +60,11 @@ def submitted(group: Path) -> None:
     ids = record["jobs"] = jobs_of(group, record)
     disk.write_json(group / "workflow.json", record)
     views: dict[int, dict[str, Any]] = {}
-    taken = claims.owners(group)
-    for one in cells.agents(record):
-        if taken.get((one.rollout, one.attempt), one.job) != one.job:
-            continue  # another job has it: this one has ended, or will
+    asked = cells.agents(record)
+    beaten = claims.beaten(group, asked)
+    for one in asked:
+        if one.job in beaten:
+            continue
         its = views.setdefault(one.cell, cells.view(record, one.cell))
         folder = group / metadata.run_name(its["competition"], one.job)
         folder.mkdir(exist_ok=True)
@@ -74,6 +75,8 @@ def submitted(group: Path) -> None:
 def abandoned(group: Path) -> None:
     """Note that the submission was broken off, its jobs cancelled; the runs that were submitted end as cancelled."""
     submitted(group)
+    record = disk.read_json(group / "workflow.json") or {}
+    disk.write_json(group / "workflow.json", record | {"abandoned": True})
     for run in metadata.runs_of(group):
         run.settle("cancelled", "the submission was broken off: a job was refused, or Ctrl-C")
     metadata.tell_aggregate(group)

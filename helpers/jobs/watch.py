@@ -57,6 +57,8 @@ class Watch(Workflow):
         # what is followed are jobs: the folder of one may have gone missing, or never have come to be
         if any(job not in self.runs and self.fleet.gone(job) for job in self.agents):
             self.note_jobs()
+            # one that nobody submitted, and that left nothing
+            self.agents = [job for job in self.agents if job in self.runs or not self.fleet.gone(job)]
         super().settle()
 
     def _show(self) -> None:

@@ -48,7 +48,7 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     if options["agent"] in entries.agents() and not entries.agents()[options["agent"]].needs_model:
         model = None
     elif model is None and not options["reuse_model"]:
-        model = "replay" if site.scheduler.kind == "local" else "30b"
+        model = default_model(site)
     model_set.apply(site, None if options["reuse_model"] else model, options.get("model_changes", ()))
     asked = Planned(site, {**options, "dry_run": dry_run})
     seeds = tuple(range(options["seed"], options["seed"] + options["rollouts"]))
@@ -67,6 +67,11 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     for note in asked.notes():
         click.echo(f"note: {note}", err=True)
     return asked.write()
+
+
+def default_model(site: Site) -> str:
+    """The model where none is named."""
+    return "replay" if site.scheduler.kind == "local" else "30b"
 
 
 def _site(options: dict[str, Any]) -> Site:
@@ -253,15 +258,14 @@ class Planned(Asked):
             numbers[id(cell)] = first
             first += len(cell.seeds)
         found = []
-        for its in self.groups.values():
+        for script, its in self.groups.items():
             for place in range(max(len(cell.seeds) for cell in its)):
                 for cell in (cell for cell in its if place < len(cell.seeds)):
                     task = cell.task.own.task_type if cell.task.own else ""
                     number = numbers[id(cell)] + place
                     at = self.cells.index(cell)
-                    found.append(
-                        Part(number, at, cell.task.name, cell.seeds[place], task_type=task, variables=cell.variables)
-                    )
+                    what = (number, at, cell.task.name, cell.seeds[place])
+                    found.append(Part(*what, script=script, task_type=task, variables=cell.variables))
         return found
 
     def fleets(self) -> list[Fleet]:
@@ -293,7 +297,8 @@ class Planned(Asked):
         for script in {cell.script for cell in self.cells if cell.script}:
             shutil.copyfile(script, group / "jobs" / f"script{script.suffix}")
         name = write_parts(group, self.parts())
-        disk.write_json(group / "workflow.json", private.masked(self.record(group)))
+        record = private.masked(self.record(group))
+        disk.write_json(group / "workflow.json", record)
         told = {
             "RUN_GROUP": str(group),
             "SCHEDULER": self.site.scheduler.kind,
@@ -306,7 +311,12 @@ class Planned(Asked):
         }
         lists = {"COMPETITIONS": list(self.tasks), "AGENTS": [fleet.words() for fleet in self.fleets()]}
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in told.items()]
+        lines += self.written(group, record)
         return "".join([*lines, *(f"{name}=({' '.join(map(shlex.quote, its))})\n" for name, its in lists.items())])
+
+    def written(self, group: Path, record: dict[str, Any]) -> list[str]:
+        """What else is to be written once the record is there; further shell assignments."""
+        return []
 
     def record(self, group: Path) -> dict[str, Any]:
         """What workflow.json holds before anything is submitted."""

@@ -224,6 +224,11 @@ def agent_script(
     )
 
 
+def together_script(workflow: Workflow, time: str) -> str:
+    """The script of an array of agents of several kinds, on one machine."""
+    return environment("sbatch").get_template("agents.sh.j2").render(workflow=workflow, time=time)
+
+
 def _agent_files(agent: AgentEntry, job: dict[str, Any]) -> str:
     if not job["sealed"]:
         return str(agent.path)

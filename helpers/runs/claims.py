@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+from helpers.runs.cells import Agent
 
 FOLDER = "claims"
 
@@ -14,6 +17,14 @@ def owner(group: Path, rollout: int, attempt: int = 0) -> str | None:
         return os.readlink(group / FOLDER / (f"{rollout}.{attempt}" if attempt else str(rollout)))
     except OSError:
         return None
+
+
+def changed(group: Path) -> int:
+    """Another number whenever a claim was made; 0 where there are none."""
+    try:
+        return (group / FOLDER).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def owners(group: Path) -> dict[tuple[int, int], str]:
@@ -30,3 +41,9 @@ def owners(group: Path) -> dict[tuple[int, int], str]:
             if (job := owner(group, *key)) is not None:
                 found[key] = job
     return found
+
+
+def beaten(group: Path, agents: Iterable[Agent]) -> set[str]:
+    """Those of some jobs whose rollout another one has claimed."""
+    taken = owners(group)
+    return {one.job for one in agents if taken.get((one.rollout, one.attempt), one.job) != one.job}

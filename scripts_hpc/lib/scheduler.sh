@@ -380,13 +380,13 @@ sched::_local_tell() { printf '%s\n' "$2" >"$1/.state" && mv "$1/.state" "$1/sta
 
 sched::_local_await() { # sched::_local_await JOB_FOLDER: until all has happened that it depends on
   local dependency STATE REASON
-  local -a after after_end
-  read -ra after <"$1/after"
-  read -ra after_end <"$1/after_end"
-  for dependency in $(sched::_local_each ${after[@]+"${after[@]}"}); do
+  local -a starts ends
+  read -ra starts <"$1/after"
+  read -ra ends <"$1/after_end"
+  for dependency in $(sched::_local_each ${starts[@]+"${starts[@]}"}); do
     while sched::_local_state "$dependency" && [[ $STATE == PENDING ]]; do common::pause 0.05; done
   done
-  for dependency in $(sched::_local_each ${after_end[@]+"${after_end[@]}"}); do
+  for dependency in $(sched::_local_each ${ends[@]+"${ends[@]}"}); do
     while sched::_local_state "$dependency" && sched::is_alive "$STATE"; do common::pause 0.05; done
   done
 }

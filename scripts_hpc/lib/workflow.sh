@@ -10,6 +10,7 @@
 #                      of them at the same time, or jobs of their own where that is 0; they begin when those of entry BEFORE have ended, or
 #                      without waiting for others where it is -. MODEL, FEEDBACK: a model with a server of this workflow (jobs/vllm_<model>.sh),
 #                      or as agents are told of it (external, auto:JOB, a URL), or - for none
+#   TOGETHER, PARALLEL (on one machine) all of these as one array of that script, so many at the same time
 
 declare -A MODEL_JOBS=() # of each model with a server: its job
 AGENT_JOBS=()            # of each entry: its jobs, joined by colons
@@ -24,7 +25,11 @@ workflow::submit() {
     if [[ $before == - ]]; then workflow::_models "$model" "$feedback"; fi
   done
   workflow::_grading
-  for entry in "${AGENTS[@]}"; do workflow::_agents "$entry"; done
+  if [[ -n ${TOGETHER:-} ]]; then
+    workflow::_together
+  else
+    for entry in "${AGENTS[@]}"; do workflow::_agents "$entry"; done
+  fi
   (trap '' INT TERM HUP && exec "$PYTHON" -m helpers workflow submitted "$RUN_GROUP") || exit 3
   submit::close
 }
@@ -60,12 +65,7 @@ workflow::_agents() { # workflow::_agents ENTRY
     options=(--after-end "${AGENT_JOBS[before]}")
     workflow::_models "$model" "$feedback" "${AGENT_JOBS[before]}"
   fi
-  workflow::_use 'vllm_*' "$model"
-  arguments=("${ARGUMENT:-external}")
-  workflow::_use 'vllm_*' "$feedback"
-  arguments+=("$ARGUMENT")
-  workflow::_use grading_server "$GRADING_ARGUMENT"
-  arguments=("$ARGUMENT" "${arguments[@]}")
+  workflow::_arguments "$model" "$feedback"
   options+=(${after:+--after "$after"})
   if ((at_once)); then
     submit::array agent "$count" --at-once "$at_once" ${options[@]+"${options[@]}"} "$RUN_GROUP/jobs/$script" "$PARTS" "$first" "$count" "${arguments[@]}"
@@ -77,6 +77,30 @@ workflow::_agents() { # workflow::_agents ENTRY
     done
   fi
   AGENT_JOBS+=("$jobs")
+}
+
+# One array for all: its script finds in jobs/arguments what each rollout's own is called with. What no job waits for needs no queue.
+workflow::_together() {
+  local script count total=0 model feedback entry arguments=() after='' servers=() jobs=''
+  : >"$RUN_GROUP/jobs/arguments" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
+  for entry in "${AGENTS[@]}"; do
+    read -r script _ count _ _ model feedback <<<"$entry"
+    workflow::_models "$model" "$feedback"
+    workflow::_arguments "$model" "$feedback"
+    printf '%s%s\n' "$script" "$(printf ' %q' "${arguments[@]}")" >>"$RUN_GROUP/jobs/arguments"
+    total=$((total + count))
+  done
+  submit::array agent "$total" --at-once "$PARALLEL" ${after:+--after "$after"} "$RUN_GROUP/jobs/$TOGETHER" "$PARTS" 0 "$total"
+  workflow::_note
+}
+
+workflow::_arguments() { # workflow::_arguments MODEL FEEDBACK: sets `arguments`, the caller's, to those of an agent's script behind its part
+  workflow::_use 'vllm_*' "$1"
+  arguments=("${ARGUMENT:-external}")
+  workflow::_use 'vllm_*' "$2"
+  arguments+=("$ARGUMENT")
+  workflow::_use grading_server "$GRADING_ARGUMENT"
+  arguments=("$ARGUMENT" "${arguments[@]}")
 }
 
 # Sets ARGUMENT to what the agents are told of a server, and adds it to `servers` and `after`, which are the caller's.

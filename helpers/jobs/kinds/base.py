@@ -21,7 +21,14 @@ from helpers.lib.values import section
 from helpers.scheduler import reasons
 from helpers.scheduler.query import Job, Scheduler
 
-KINDS = ("workflow.Workflow", "grading.Grading", "preparation.Preparation", "notebook.Notebook", "doctor.Doctor")
+KINDS = (
+    "benchmark.Benchmark",
+    "workflow.Workflow",
+    "grading.Grading",
+    "preparation.Preparation",
+    "notebook.Notebook",
+    "doctor.Doctor",
+)
 
 
 @dataclass(frozen=True)

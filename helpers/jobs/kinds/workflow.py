@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from helpers.config.asked import AskedSite
-from helpers.jobs import progress
+from helpers.jobs import addresses, progress
 from helpers.jobs.fleet import JOB_ID
 from helpers.jobs.kinds.base import Entry, Kind
 from helpers.jobs.submitted import LISTS, jobs_of, submitted
 from helpers.jobs.summary import Result, Summary, summaries
-from helpers.lib import disk, folders, text
+from helpers.lib import disk, text
 from helpers.lib.values import section
 from helpers.runs import cells, claims, metadata
 from helpers.runs.metadata import Run
@@ -26,7 +26,6 @@ from helpers.scheduler.query import SchedulerUnavailable
 
 AGENT_LOG = "agent.log"  # in a run's folder: what the agent printed
 SERVERS = {"grading_server": "grading", "model_server": "model", "feedback_server": "model"}
-ADDRESS_ENDS = ("", ".failed", ".consumers")  # of what lies in the folder of addresses, behind SERVICE_JOB
 SERVER_SECONDS = 20.0  # how long servers may take to end by themselves once the last run is done
 
 
@@ -43,6 +42,7 @@ class Workflow(Kind):
         self.jobs = jobs_of(path, self.record)
         self.looks = progress.Looks()
         self.runs = self.read_runs()
+        self._claims = claims.changed(path)
         beaten = self._beaten()
         every = [entry for entry in self._entries() if entry.id not in beaten]
         self.agents = [entry.id for entry in every if entry.part == "agent"]
@@ -70,17 +70,14 @@ class Workflow(Kind):
     def read_runs(self) -> dict[str, Run]:
         return {run.job_id: run for run in metadata.runs_of(self.path)}
 
-    @property
-    def _asked(self) -> list[cells.Agent]:
-        return cells.agents({**self.record, "jobs": self.jobs})
-
     def _beaten(self) -> set[str]:
         """The jobs whose rollout another one has claimed: they end at once, and nothing is to be said of them."""
-        taken = claims.owners(self.path)
-        found = {one.job for one in self._asked if taken.get((one.rollout, one.attempt), one.job) != one.job}
-        for job in found:
-            self.runs.pop(job, None)
+        found = claims.beaten(self.path, self._asked())
+        self.runs = {job: run for job, run in self.runs.items() if job not in found}
         return found
+
+    def _asked(self) -> list[cells.Agent]:
+        return cells.agents({**self.record, "jobs": self.jobs})
 
     def _entries(self) -> list[Entry]:
         reused = section(self.record, "reused")
@@ -101,7 +98,7 @@ class Workflow(Kind):
             add(run.metadata.get("grading_job"), "grading", "grading server", False)
             add(run.metadata.get("model_job"), "model", f"model {run.metadata.get('model') or ''}".strip(), False)
         told = cells.cells(self.record)
-        names = {one.job: told[one.cell].get("agent") for one in self._asked if one.cell < len(told)}
+        names = {one.job: told[one.cell].get("agent") for one in self._asked() if one.cell < len(told)}
         agents = dict.fromkeys([*self.jobs["agents"], *self.runs])
         for number, job in enumerate(agents):
             name = names.get(job) or (job in self.runs and self.runs[job].metadata.get("agent")) or cell.get("agent")
@@ -150,11 +147,21 @@ class Workflow(Kind):
             self.runs[job].reread()
             if self.runs[job].metadata != before:
                 self.fleet.stir()
-        if any(job not in self.runs for job in self.agents):
+        now = claims.changed(self.path)
+        if now != self._claims or any(job not in self.runs for job in self.agents):
+            self._claims = now
             self.runs = self.read_runs() | self.runs
-            beaten = self._beaten()
-            self.agents = [job for job in self.agents if job not in beaten]
-            self.entries = [entry for entry in self.entries if entry.id not in beaten]
+            self._follow_claims()
+
+    def _follow_claims(self) -> None:
+        """Whoever has claimed a rollout is followed, also one whose submission nobody was told of; and nobody whom he has beaten."""
+        beaten = self._beaten()
+        self.agents = [job for job in self.agents if job not in beaten]
+        self.entries = [entry for entry in self.entries if entry.id not in beaten]
+        owners = [] if self.only else claims.owners(self.path).values()
+        strays = [job for job in owners if job not in self.agents]
+        self.agents += strays
+        self.entries += [Entry(job, "agent", f"agent #{job}") for job in strays if JOB_ID.fullmatch(job)]
 
     def settle(self) -> None:
         for job in self.open_jobs():
@@ -205,15 +212,7 @@ class Workflow(Kind):
 
     def forget_servers(self) -> None:
         """Remove the addresses of this workflow's servers that died without a word. Raises SchedulerUnavailable."""
-        left = {
-            job: [path for end in ADDRESS_ENDS for path in self.addresses.glob(f"*_{job}{end}")] for job in self.servers
-        }
-        self.fleet.ask_again(job for job, files in left.items() if files)
-        for job, files in left.items():
-            if not self.fleet.gone(job):
-                continue
-            for path in files:
-                folders.remove(path)
+        addresses.forget(self.addresses, self.fleet, self.servers)
 
     def groups(self) -> list[Path]:
         """The folders of workflows that its runs lie in."""
