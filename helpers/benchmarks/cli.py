@@ -1,0 +1,114 @@
+"""The steps of scripts_hpc/run_benchmark.sh, and its commands that submit nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers.config.asked import AskedSite
+from helpers.lib.command_line import SET, SITE, launch
+from helpers.lib.errors import ConfigError, Refused
+from helpers.lib.signals import catch_signals
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The steps of run_benchmark.sh."""
+
+
+def _alias(_: Any, __: Any, values: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, separator, model = value.partition("=")
+        if not (name and separator and model):
+            raise click.BadParameter(f"{value}: must be NAME=MODEL, for example --model gpt-4=replay")
+        found[name] = model
+    return found
+
+
+@main.command("plan")
+@click.argument("path", type=click.Path(path_type=Path))
+@SITE
+@SET
+@click.option("--model", "aliases", multiple=True, callback=_alias, metavar="NAME=MODEL")
+@click.option("--dry-run", is_flag=True)
+@click.option("--yes", is_flag=True)
+@click.option("--command-line", default="", hidden=True)
+def plan_command(**options: Any) -> None:
+    """Check a configuration, make the folder of a new round, and print shell assignments for run_benchmark.sh."""
+    from helpers.benchmarks.plan import plan
+
+    catch_signals()
+    click.echo(plan(**options), nl=False)
+
+
+@main.command("watch")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True)
+@click.option("-v", "--verbose", count=True)
+def watch_command(folder: Path, as_json: bool, verbose: int) -> None:
+    """Follow a round to its end."""
+    from helpers.benchmarks.watch import watch
+
+    sys.exit(watch(folder, as_json, lambda data: click.echo(json.dumps(data, indent=2)), verbose))
+
+
+def _found(name: str, stamp: str | None, site: str | None, overrides: tuple[str, ...]) -> Any:
+    from helpers.benchmarks.rounds import Round, find
+
+    try:
+        path = Path(name)
+        if "/" in name and path.is_dir():
+            return Round(path)
+        return Round(find(name, stamp, AskedSite(site, list(overrides))))
+    except Refused as error:
+        raise ConfigError([f"{str(error).rstrip('.')}."]) from error
+
+
+@main.command("summarize")
+@click.argument("name")
+@click.option("--latest", is_flag=True, help="The newest round (default).")
+@click.option("--rollout", "stamp", metavar="STAMP", help="The round of a stamp, or of the start of one.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@SITE
+@SET
+def summarize_command(
+    name: str, latest: bool, stamp: str | None, as_json: bool, site: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Sum up a round, as far as it is, and write its summary.md. NAME: of a benchmark, or a round's folder."""
+    if latest and stamp:
+        raise ConfigError(["--latest and --rollout: give one of them."])
+    one = _found(name, stamp, site, overrides)
+    text = one.write_summary()
+    click.echo(json.dumps(one.summary.data(), indent=2) if as_json else text, nl=as_json)
+
+
+@main.command("compare")
+@click.argument("first")
+@click.argument("second")
+@click.option("--of", "measure", default="score", show_default=True, metavar="MEASURE")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@SITE
+@SET
+def compare_command(
+    first: str, second: str, measure: str, as_json: bool, site: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Compare two rounds by their tasks. Each is a benchmark (its newest round), BENCHMARK/STAMP, or a round's folder."""
+    from helpers.benchmarks import compare, comparison_report
+
+    if measure not in compare.OF:
+        raise ConfigError([f"--of {measure}: must be one of {', '.join(compare.OF)}."])
+    rounds = []
+    for word in (first, second):
+        name, _, stamp = word.partition("/") if not Path(word).is_dir() else (word, "", "")
+        rounds.append(_found(name, stamp or None, site, overrides).summary)
+    compared = compare.compare(*rounds, of=measure)
+    click.echo(json.dumps(compared.data(), indent=2) if as_json else comparison_report.markdown(compared), nl=as_json)
+
+
+if __name__ == "__main__":
+    sys.exit(launch(main, "run_benchmark.sh"))

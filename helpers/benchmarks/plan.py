@@ -1,0 +1,151 @@
+"""Before a round's first submission: its configuration checked as a whole, its folder made with all that its jobs need."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helpers.benchmarks import config, fleets, manifest, stamps
+from helpers.config import entries, sites
+from helpers.config.schema import Site
+from helpers.config.sites import ROOT
+from helpers.jobs.workflow import Fleet, Planned, default_model
+from helpers.lib import durations
+from helpers.rendering import render
+from helpers.runs import doctor_record
+from helpers.scheduler import limits
+
+AGENT = "aide"
+TOGETHER = "agents.sh"  # on one machine: the script of all rollouts, which calls each one's own
+WAITING = {
+    "tokens": "a bound on the tokens of a rollout",
+    "budget": "a budget",
+}  # of the configuration, without effect so far
+
+
+def plan(path: Path, dry_run: bool, **options: Any) -> str:
+    """Check all that a configuration asks for and make the folder of a new round; returns shell assignments for run_benchmark.sh.
+
+    Raises ConfigError with every problem found. Nothing is written before all checks have passed.
+    """
+    site = sites.load_site(sites.pick_site(options["site"]), list(options["overrides"]))
+    benchmark = config.read(path, options.pop("aliases"))
+    asked = Round(site, path, benchmark, {**options, "dry_run": dry_run})
+    asked.check()
+    if unchecked := doctor_record.note(site):
+        click.echo(f"note: {unchecked}", err=True)
+    if dry_run:
+        return f"DRY_RUN={shlex.quote(asked.describe())}\n"
+    asked.confirm()
+    asked.make_folders()
+    asked.prepare_tasks()
+    for note in asked.notes():
+        click.echo(f"note: {note}", err=True)
+    return asked.write()
+
+
+class Round(Planned):
+    """A round of a benchmark as asked for. path: of its configuration."""
+
+    arrays = True
+    own_folders = ("rollouts", "address_dir")
+
+    def __init__(self, site: Site, path: Path, benchmark: config.Benchmark, options: dict[str, Any]):
+        super().__init__(site, NO_REUSE | options)
+        self.path, self.benchmark = path, benchmark
+        self.advice = {"jobs": "lower `rollouts`", "time": "lower its time_limit"}
+        self._refuse_what_waits()
+        apart: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for one in config.rollouts(benchmark):
+            entry = benchmark.tasks[one.entry]
+            apart[(*one.cell, entry.limit, entry.steps, one.entry)].append(one.seed)
+        for (task, model, agent, variables, limit, steps, entry), seeds in apart.items():
+            place = f"{path}: [[tasks]] {entry + 1}: "
+            agent = agent or AGENT
+            known = entries.agents().get(agent)
+            needs = known is None or known.needs_model
+            self.add(
+                self._task(task, benchmark.tasks[entry].prepared_dir is not None, place),
+                agent,
+                (model or default_model(site)) if needs else None,
+                tuple(seeds),
+                steps=steps,
+                seconds=limit,
+                variables=tuple(pair for pair in variables if pair[0] != config.TIME_LIMIT),
+                place=place,
+            )
+
+    def _refuse_what_waits(self) -> None:
+        if self.benchmark.budget != config.Budget():
+            self.problems.append(f"{self.path}: budget: isn't kept yet; leave it out.")
+        for number, entry in enumerate(self.benchmark.tasks, 1):
+            if entry.tokens is not None:
+                self.problems.append(f"{self.path}: [[tasks]] {number}: tokens: isn't kept yet; leave it out.")
+
+    def _task(self, name: str, is_folder: bool, place: str) -> str:
+        """The id of a task, or of the one whose folder was given."""
+        if not is_folder:
+            return name
+        data = Path(os.path.realpath(self.site.paths.data))
+        tried = [Path(os.path.realpath(base / Path(name).expanduser())) for base in (Path.cwd(), ROOT)]
+        inside = [path for path in tried if path.is_relative_to(data) and path != data]
+        if not inside:
+            self.problems.append(
+                f"{place}prepared_dir: {name} doesn't lie in {data} (paths.data of site {self.site.name}), where the jobs look for tasks: "
+                f"give --set paths.data=FOLDER, the folder that the task's own lies in."
+            )
+            return Path(name).name
+        path = next((path for path in inside if path.exists()), inside[0])
+        path = path.parent if path.name == "prepared" and path.parent != data else path
+        return str(path.relative_to(data))
+
+    @property
+    def name(self) -> str:
+        return self.benchmark.name
+
+    def fleets(self) -> list[Fleet]:
+        lists = [
+            (name, sum(len(cell.seeds) for cell in its), self.servers_of(its[0])) for name, its in self.groups.items()
+        ]
+        if self.site.scheduler.kind == "local":
+            return fleets.cut(lists, len(lists), self.rollouts)
+        return fleets.cut(lists, self.benchmark.parallel, limits.array_size(self.site, self.cluster))
+
+    def scripts(self, workflow: render.Workflow | None = None) -> dict[str, str]:
+        files = super().scripts(workflow)
+        if self.site.scheduler.kind == "local" and workflow:
+            longest = max(render.agent_seconds(cell.time_limit, cell.models) for cell in self.cells if cell.agent)
+            files[TOGETHER] = render.together_script(workflow, durations.clock(longest + 3600))
+        return files
+
+    def _subject(self) -> str:
+        tasks, pairs = len(self.tasks), len({cell.demand[:2] for cell in self.cells})
+        return f"benchmark {self.name}, {tasks} task(s), {pairs} pair(s) of agent and model, {self.benchmark.parallel} at once"
+
+    def make_group(self) -> Path:
+        return stamps.make(Path(str(self.site.paths.rollouts)), self.name)
+
+    def record(self, group: Path) -> dict[str, Any]:
+        told = {
+            "name": self.name,
+            "config": str(self.path),
+            "entries": len(self.benchmark.tasks),
+            "settings": self.benchmark.model_dump(mode="json"),
+            "parallel": self.benchmark.parallel,
+            "retries": self.benchmark.retries,
+        }
+        return super().record(group) | {"benchmark": told}
+
+    def written(self, group: Path, record: dict[str, Any]) -> list[str]:
+        manifest.begin(group, record)
+        together = [f"TOGETHER={TOGETHER}\n"] if self.site.scheduler.kind == "local" else []
+        return [*together, f"PARALLEL={self.benchmark.parallel}\n"]
+
+
+# what run_workflow.sh can be told, and a benchmark can't
+NO_REUSE = {"reuse_grading": None, "reuse_model": None, "prepare": False, "cleanup": "on", "agent": AGENT}

@@ -1,0 +1,89 @@
+"""A round as it stands: its record, what became of each rollout, its rows in the table of results, and its summary."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from helpers.benchmarks import manifest, report, stamps, summary
+from helpers.config.asked import AskedSite
+from helpers.lib import disk
+from helpers.lib.errors import Refused
+from helpers.runs import cells
+from helpers.runs.collection import Collection
+from helpers.runs.one import OneRun
+
+SUMMARY = "summary.md"
+
+
+class Round:
+    """A round by its folder. Raises Refused where it is none."""
+
+    def __init__(self, path: Path):
+        self.path = Path(os.path.abspath(path))
+        self.record = disk.read_json(self.path / "workflow.json") or {}
+        if not (self.path / manifest.NAME).is_file() or not self.record:
+            raise Refused(f"{self.path} is no round of a benchmark (no {manifest.NAME} and workflow.json in it)")
+
+    @property
+    def name(self) -> str:
+        return self.path.parent.name
+
+    @cached_property
+    def _collection(self) -> Collection:
+        return Collection([self.path])
+
+    @cached_property
+    def _tries(self) -> dict[int, list[OneRun]]:
+        """The runs of each rollout, the last one last."""
+        found: dict[int, list[OneRun]] = {}
+        for run in self._collection.runs:
+            number = run.metadata.get("rollout")
+            if isinstance(number, int):
+                found.setdefault(number, []).append(run)
+        return {number: sorted(its, key=lambda run: run.metadata.get("attempt") or 0) for number, its in found.items()}
+
+    def asked(self) -> list[dict[str, Any]]:
+        """All rollouts that were asked for, each with its row of the table of results; None where it has not begun."""
+        told = cells.cells(self.record)
+        found = []
+        for number, (cell, seed) in enumerate(cells.rollouts(self.record)):
+            its, tries = told[cell], self._tries.get(number, [])
+            row = tries[-1].row(tries) | {"attempts": len(tries)} if tries else None
+            found.append(
+                {
+                    "run_id": manifest.run_id(self.path, number),
+                    "task": its.get("competition"),
+                    "model": its.get("model"),
+                    "agent": its.get("agent"),
+                    "variables": its.get("variables") or {},
+                    "seed": seed,
+                    "row": row,
+                }
+            )
+        return found
+
+    @cached_property
+    def summary(self) -> summary.Round:
+        return summary.round_of(self.asked(), self.name, self.path.name, self._collection.broken)
+
+    def write_summary(self) -> str:
+        """summary.md anew; its text. Raises OSError."""
+        text = report.markdown(self.summary)
+        disk.write_text(self.path / SUMMARY, text)
+        return text
+
+
+def find(name: str, stamp: str | None, site: AskedSite) -> Path:
+    """The folder of a benchmark's round: of a stamp, or the start of one, or the newest. Raises Refused with those that there are."""
+    rollouts = site.rollouts
+    found = stamps.rounds(rollouts, name)
+    if not found:
+        known = ", ".join(stamps.names(rollouts)) or "none yet"
+        raise Refused(f"no rounds of a benchmark '{name}' in {rollouts} (paths.rollouts). There are: {known}")
+    matching = [one for one in found if one.startswith(stamp or "")]
+    if not matching:
+        raise Refused(f"benchmark '{name}' has no round {stamp}. There are: {', '.join(found)}")
+    return rollouts / name / matching[-1]

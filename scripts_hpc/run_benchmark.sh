@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Usage: scripts_hpc/run_benchmark.sh run CONFIG [options]
+#        scripts_hpc/run_benchmark.sh attach ROUND [--json] [-v]
+#        scripts_hpc/run_benchmark.sh summarize NAME [--latest | --rollout STAMP] [--json]
+#        scripts_hpc/run_benchmark.sh compare A B [--of MEASURE] [--json]
+#
+# Runs a benchmark: many tasks with several models and agents, each several times, as CONFIG says (TOML; templates/benchmarks/ has
+# examples). A model server for each model and one grading server are shared by all; the agents are arrays, `parallel` of them at once.
+# Each command `run` makes a new round, <paths.rollouts>/<name>/<stamp>, where all of it can be read: manifest.json, summary.md, the runs.
+#
+#   run         check everything, submit all jobs, watch them, and sum up
+#   attach      watch a round again (its folder)
+#   summarize   a round as far as it is, by default the newest: the tables of the specification, then means with their intervals, rates,
+#               pass@k, and what it cost; also in summary.md. NAME: of the benchmark, or a round's folder
+#   compare     two rounds by their tasks: the difference, whether chance alone would make one as large, and what else differs. A, B: a
+#               benchmark (its newest round), BENCHMARK/STAMP, or a round's folder; MEASURE: score, any_medal, above_median or success
+#
+# Options
+#   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
+#   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
+#   --model NAME=MODEL run: a model of models.yaml for a name in CONFIG, e.g. --model gpt-4=replay (repeatable)
+#   --detach           run: submit, print the round's folder, and leave
+#   --dry-run          run: check everything and show the jobs; submit nothing
+#   --yes              run: don't ask before a round that could cost many GPU-hours
+#   --json             the results as JSON on standard output
+#   -v                 run, attach: a line for each rollout that ends, without icons; -vv: the same, so far
+#   -h, --help         this text
+#
+# Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost);
+# 4 an agent ended without a valid submission; 130 interrupted.
+set -euo pipefail
+# shellcheck source=scripts_hpc/lib/start.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
+COMMAND_LINE=$(printf '%q ' "$0" "$@")
+start::verb "run attach summarize compare" "$@"
+VERB=$1
+shift
+if [[ $VERB == summarize || $VERB == compare ]]; then start::python helpers.benchmarks.cli "$VERB" "$@"; fi
+
+POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0
+while (($#)); do
+  case $1 in
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+    --site | --set | --model)
+      (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
+      OPTIONS+=("$1" "$2")
+      shift
+      ;;
+    --detach) DETACH=1 ;;
+    --dry-run | --yes) OPTIONS+=("$1") ;;
+    --json | -v | -vv) WATCH_OPTIONS+=("$1") ;;
+    -*) die 2 "unknown option $1 (--help lists them)" ;;
+    *) POSITIONAL+=("$1") ;;
+  esac
+  shift
+done
+((${#POSITIONAL[@]} == 1)) || die 2 "$VERB needs one $([[ $VERB == run ]] && printf 'configuration' || printf "round's folder") (--help tells more)"
+
+# shellcheck source=scripts_hpc/lib/submit.sh
+source "$ROOT/scripts_hpc/lib/submit.sh"
+# shellcheck source=scripts_hpc/lib/scheduler.sh
+source "$ROOT/scripts_hpc/lib/scheduler.sh"
+# shellcheck source=scripts_hpc/lib/service.sh
+source "$ROOT/scripts_hpc/lib/service.sh"
+# shellcheck source=scripts_hpc/lib/run.sh
+source "$ROOT/scripts_hpc/lib/run.sh"
+# shellcheck source=scripts_hpc/lib/workflow.sh
+source "$ROOT/scripts_hpc/lib/workflow.sh"
+
+python::ensure core
+# from here on, as bash can't be interrupted while it reads a file with "$(…)" in it: the trap would be parsed in its midst
+submit::begin
+
+if [[ $VERB == attach ]]; then
+  RUN_GROUP=${POSITIONAL[0]}
+  [[ -f $RUN_GROUP/manifest.json ]] || die 2 "attach: $RUN_GROUP is no round of a benchmark (no manifest.json in it)"
+  submit::watch "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
+fi
+
+submit::plan "$PYTHON" -m helpers.benchmarks.cli plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}"
+submit::open "$RUN_GROUP"
+if ((ISOLATED == 0)); then (python::ensure aide); fi
+workflow::submit
+
+printf 'round: %s\n' "$RUN_GROUP" >&2
+if ((DETACH)); then
+  submit::leave
+  printf '%s\n' "$RUN_GROUP"
+  exit 0
+fi
+submit::watch "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
