@@ -42,7 +42,7 @@ cluster_teardown() { # whatever a failed test left; a failure shows the logs
   local pid
   for pid in $(user_processes | awk '{print $1}'); do kill -KILL "$pid" 2>/dev/null || true; done
   rm -rf "$ADDRESSES"
-  python "$CHECKOUT/tests/check_records.py" "$WORK/runs"
+  python "$CHECKOUT/tests/check_records.py" "$WORK"
 }
 
 as_owner() { # COMMAND…: as the user, here and in this environment
@@ -72,9 +72,13 @@ try() { # try COMMAND…: as the user; sets status, output and error
 }
 
 start() { # start NAME ARGUMENT…: run_workflow.sh in the background, in a session of its own
+  start_command "$1" scripts_hpc/run_workflow.sh "${@:2}"
+}
+
+start_command() { # start_command NAME COMMAND…
   local name=$1
   shift
-  become_user setsid scripts_hpc/run_workflow.sh "$@" >"$WORK/$name.out" 2>"$WORK/$name.err" </dev/null 3>&- 4>&- &
+  become_user setsid "$@" >"$WORK/$name.out" 2>"$WORK/$name.err" </dev/null 3>&- 4>&- &
   STARTED[$name]=$!
 }
 

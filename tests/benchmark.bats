@@ -1,0 +1,193 @@
+# run_benchmark.sh on one machine: a round of several tasks and agents, what it leaves, and what is refused before anything starts.
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load common.bash
+  make_site local none
+  export HAB_VENV_DIR=${HAB_VENV_DIR:-$ROOT} HPC_SITE=$SITE_FILE
+  # the tasks are prepared once for all
+  [[ $BATS_TEST_NUMBER == 1 ]] || cp -r "$BATS_FILE_TMPDIR/data/"*_basic "$BATS_TEST_TMPDIR/data/" 2>/dev/null || true
+  cd "$BATS_TEST_TMPDIR"
+}
+
+teardown() {
+  end_local_jobs
+  check_records "$BATS_TEST_TMPDIR"/data/rollouts/*/*
+}
+
+benchmark() { try "$ROOT/scripts_hpc/run_benchmark.sh" "$@"; }
+round() { compgen -G "$BATS_TEST_TMPDIR/data/rollouts/${1:-mixed}/*"; }
+config() { cat >mixed.toml; }
+
+mixed() {
+  config <<'TOML'
+parallel = 2
+
+[[tasks]]
+tasks = ["classification_basic", "regression_basic"]
+agent = "baseline"
+rollouts = 2
+
+[[tasks]]
+prepared_dir = "data/classification_basic/prepared"
+agent = "baseline"
+environment_variables = { "NOTE" = "a b", "TIMEOUT_SEC" = "60" }
+TOML
+}
+
+@test "a round: all are graded, at most \`parallel\` at once, and the specification's files and lines are there" {
+  mixed
+  benchmark run mixed.toml
+  expect_status 0
+  cp -r "$BATS_TEST_TMPDIR/data" "$BATS_FILE_TMPDIR/"
+  [[ $(round | wc -l) == 1 ]]
+  local round stamp
+  round=$(round) stamp=${round##*/}
+  [[ $error == *"[rollouts] config=mixed.toml name=mixed tasks=2 parallel=2
+[rollouts] output=$round
+[rollouts] Running in quiet mode - use -vv for full output
+[rollouts] Starting 5 tasks with parallel=2"* ]]
+  expect_in "✓ Task $stamp-4 completed (launched)" "$error"
+  expect_in "✓ All 5 tasks completed!
+[rollouts] temp index: $BATS_TEST_TMPDIR/data/rollouts/temp/rollout_mixed__$stamp.json
+[rollouts] Summary:" "$error"
+  expect_in "| task | run_id | status |" "$output"
+  expect_in "| regression_basic | $stamp-3 | launched |" "$output"
+  expect_in "5 asked for: 5 graded" "$output"
+  # the specification's own analysis
+  try python3 - "$round" <<'PY'
+import json, sys
+from pathlib import Path
+rollout_dir = Path(sys.argv[1])
+manifest = json.loads((rollout_dir / "manifest.json").read_text())
+for result in manifest["results"]:
+    run_dir = Path(result["run_dir"])
+    if (run_dir / "evaluation_results.json").exists():
+        eval_data = json.loads((run_dir / "evaluation_results.json").read_text())
+        assert eval_data["run_id"] == result["run_id"] and eval_data["total_score"] == result["score"]
+        print(f"Score: {eval_data.get('total_score', 'N/A')}", result["state"], result["status"], result["attempts"])
+PY
+  [[ $(grep -c '^Score: 0\.[0-9]* scored launched 1$' <<<"$output") == 5 ]]
+  [[ $(wc -l <"$round/runs.txt") == 5 && $(tail -n 1 "$round/runs.txt") == "$BATS_TEST_TMPDIR/data/runs/$stamp-4" ]]
+  [[ -d $BATS_TEST_TMPDIR/data/runs/$stamp-0/submission && $(readlink "$round/claims/4") == *_4 ]]
+  # the last one is a cell of its own, with its variable and its time
+  grep -q "ROLLOUT=4 .*VARIABLES=('NOTE=a b')" "$round/parts/0"
+  grep -q '"time_limit_seconds": 60,' "$round"/classification_basic_*_4/run_metadata.json
+  # nobody is left who would use the servers
+  [[ -z $(local_processes) && -z $(ls "$BATS_TEST_TMPDIR"/addresses | grep -v local_jobs) ]]
+
+  try "$ROOT/scripts_hpc/jobs.sh" status "$stamp-2"
+  expect_status 2
+  try "$ROOT/scripts_hpc/jobs.sh" status "mixed/$stamp"
+  expect_status 0
+  expect_in "classification_basic / baseline" "$output"
+  try "$ROOT/scripts_hpc/jobs.sh" why "$BATS_TEST_TMPDIR/data/runs/$stamp-2"
+  expect_status 0
+  try "$ROOT/scripts_hpc/results.sh" export "$round" --json
+  expect_status 0
+  [[ $(grep -c '"state": "scored"' <<<"$output") == 5 ]]
+
+  benchmark summarize mixed --latest
+  expect_status 0
+  [[ $output == "$(<"$round/summary.md")" ]]
+  expect_in '| classification_basic | baseline' "$output"
+  benchmark summarize mixed --rollout 1999
+  expect_status 2
+  expect_in "benchmark 'mixed' has no round 1999. There are: $stamp" "$error"
+  benchmark summarize mixxed
+  expect_status 2
+  expect_in "no rounds of a benchmark 'mixxed'" "$error"
+  expect_in 'There are: mixed.' "$error"
+  benchmark compare mixed "mixed/$stamp"
+  expect_status 0
+  try env SANDBOX_BACKEND=modal python -m helpers.eval_rollouts run mixed.toml
+  expect_status 2
+  expect_in 'SANDBOX_BACKEND=modal: agents run in Apptainer containers' "$error"
+  try python "$ROOT/helpers/eval_rollouts.py" summarize mixed --latest
+  expect_status 0
+  expect_in '5 asked for: 5 graded' "$output"
+}
+
+@test "everything that is wrong is said at once, with its place, and nothing is made" {
+  config <<'TOML'
+[models]
+"gpt-4" = "replay"
+"typo" = "reply"
+
+[budget]
+tokens = 5
+
+[[tasks]]
+task = "nothere"
+model = "gpt-4"
+agent = "adie"
+
+[[tasks]]
+prepared_dir = "/elsewhere/toy"
+model = "typo"
+tokens = 4
+time_limit = 90000
+TOML
+  benchmark run mixed.toml
+  expect_status 2
+  expect_in "mixed.toml: budget: isn't kept yet" "$error"
+  expect_in "mixed.toml: [[tasks]] 1: agent 'adie'" "$error"
+  expect_in "mixed.toml: [[tasks]] 2: prepared_dir: /elsewhere/toy doesn't lie in $BATS_TEST_TMPDIR/data" "$error"
+  expect_in "mixed.toml: [[tasks]] 2: model 'reply'" "$error"
+  expect_in "mixed.toml: [[tasks]] 2: the agent's job may take" "$error"
+  expect_in "competition 'nothere' isn't prepared" "$error"
+  [[ -z $(ls "$BATS_TEST_TMPDIR/data" | grep -v _basic) && ! -e $BATS_TEST_TMPDIR/runs ]]
+}
+
+@test "a dry run shows the jobs and makes nothing; a name for a model comes from the command too" {
+  config <<'TOML'
+[[tasks]]
+task = "classification_basic"
+models = ["gpt-4", "replay"] # the same one
+rollouts = 4
+TOML
+  benchmark run mixed.toml --model gpt-4=replay --dry-run
+  expect_status 0
+  expect_in 'benchmark mixed, 1 task(s), 1 pair(s) of agent and model, 1 at once, nothing is submitted' "$output"
+  expect_in '4 rollout(s)' "$output"
+  [[ -z $(ls "$BATS_TEST_TMPDIR/data" | grep -v _basic) ]]
+  benchmark run mixed.toml --model gpt-4
+  expect_status 2
+  expect_in 'gpt-4: must be NAME=MODEL' "$error"
+  benchmark run nothere.toml
+  expect_status 2
+  expect_in 'nothere.toml: there is no such file' "$error"
+  benchmark walk mixed.toml
+  expect_status 2
+  expect_in "unknown verb 'walk': run, attach, summarize or compare" "$error"
+}
+
+@test "Ctrl-C ends the round; what had ended keeps its result, and another round has another stamp" {
+  config <<'TOML'
+[[tasks]]
+task = "classification_basic"
+agent = "baseline"
+rollouts = 6
+TOML
+  set -m
+  "$ROOT/scripts_hpc/run_benchmark.sh" run mixed.toml >out 2>err &
+  pid=$!
+  set +m
+  wait_for 60 grep -q 'completed (launched)' err
+  kill -INT -- "-$pid"
+  status=0
+  wait "$pid" || status=$?
+  expect_status 130
+  local round
+  round=$(round)
+  [[ $(grep -c '"state": "cancelled"' "$round/manifest.json") -ge 3 && $(grep -c '"state": "scored"' "$round/manifest.json") -ge 1 ]]
+  expect_in '6 asked for' "$(<out)"
+  [[ -z $(local_processes) ]]
+  benchmark run mixed.toml --detach
+  expect_status 0
+  [[ $output == */rollouts/mixed/* && $output != "$round" && $(round | wc -l) == 2 ]]
+  benchmark attach "$output" -v
+  expect_status 0
+  expect_in '[rollouts] finished: run_id=' "$error"
+  refuse expect_in '✓' "$error"
+}
