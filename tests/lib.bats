@@ -235,8 +235,8 @@ words() { grep -v ' runs the code of ' <<<"$error"; } # what a job by hand says,
   common::room "$folder"
   [[ -z $(ls -A "$folder") ]]
   dd() { # as GNU dd was seen to say it
-    [[ $* == "if=/dev/zero of=$folder/.room."*" bs=1M count=1 conv=fsync" ]] || return 99
-    printf "dd: error writing '%s': Disk quota exceeded\\n1+0 records in\\n0+0 records out\\n" "$folder/.room" >&2
+    [[ $* == 'if=/dev/zero bs=1M count=1 conv=fsync' ]] || return 99
+    printf "dd: error writing 'standard output': Disk quota exceeded\\n1+0 records in\\n0+0 records out\\n" >&2
     return 1
   }
   output=$(common::room "$folder") && return 1

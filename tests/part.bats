@@ -59,8 +59,12 @@ claim() { (part::claim && echo claimed) 2>&1; }
 
 @test "40 jobs at once: one claims" {
   ROLLOUT=0 ATTEMPT=0 COMPETITION=toy
-  for ((job = 0; job < 40; job++)); do (JOB_ID=${job}_0 claim >"$BATS_TEST_TMPDIR/said.$job") & done
-  wait
+  local jobs=()
+  for ((job = 0; job < 40; job++)); do
+    (JOB_ID=${job}_0 claim >"$BATS_TEST_TMPDIR/said.$job") &
+    jobs+=("$!")
+  done
+  wait "${jobs[@]}"
   [[ $(grep -lx claimed "$BATS_TEST_TMPDIR"/said.* | wc -l) == 1 ]]
 }
 

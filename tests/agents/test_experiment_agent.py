@@ -422,9 +422,9 @@ def test_whose_time_limit_counts(name, given, limit):
 def test_a_variants_script_and_what_it_is_given():
     site = sites.load_site("local")
     entry = entries.agent("experiment/dl")
-    text = render.agent_script(site, entry, script="/r/jobs/script.py", task_type="regression")
+    text = render.agent_script(site, entry, script="/r/jobs/script.py")
     assert "#SBATCH --job-name=agent_experiment-dl\n" in text and "\nAGENT=experiment/dl\n" in text
-    assert "  [EXPERIMENT_FOCUS]=dl\n" in text and "  [TASK_TYPE]=regression\n" in text
+    assert "  [EXPERIMENT_FOCUS]=dl\n" in text
     assert "\nSCRIPT=/r/jobs/script.py\n" in text and "CONTAINER_ENV[AGENT_SCRIPT]=" in text
     plain = render.agent_script(site, entry)
     assert "AGENT_SCRIPT" not in plain and "TASK_TYPE" not in plain
