@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Usage: scripts_hpc/run_benchmark.sh run CONFIG [options]
+#        scripts_hpc/run_benchmark.sh resume NAME [--latest | --rollout STAMP] [options]
 #        scripts_hpc/run_benchmark.sh attach ROUND [--json] [-v]
 #        scripts_hpc/run_benchmark.sh summarize NAME [--latest | --rollout STAMP] [--json]
 #        scripts_hpc/run_benchmark.sh compare A B [--of MEASURE] [--json]
@@ -9,6 +10,8 @@
 # Each command `run` makes a new round, <paths.rollouts>/<name>/<stamp>, where all of it can be read: manifest.json, summary.md, the runs.
 #
 #   run         check everything, submit all jobs, watch them, and sum up
+#   resume      go on with a round, by default the newest: what has a result is never run again; what was lost is tried again as often
+#               as `retries` of CONFIG says (2), what was cancelled or never began is run. NAME: of the benchmark, or a round's folder
 #   attach      watch a round again (its folder)
 #   summarize   a round as far as it is, by default the newest: the tables of the specification, then means with their intervals, rates,
 #               pass@k, and what it cost; also in summary.md. NAME: of the benchmark, or a round's folder
@@ -19,11 +22,11 @@
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
 #   --model NAME=MODEL run: a model of models.yaml for a name in CONFIG, e.g. --model gpt-4=replay (repeatable)
-#   --detach           run: submit, print the round's folder, and leave
-#   --dry-run          run: check everything and show the jobs; submit nothing
+#   --detach           run, resume: submit, print the round's folder, and leave
+#   --dry-run          run, resume: check everything and show the jobs; submit nothing
 #   --yes              run: don't ask before a round that could cost many GPU-hours
 #   --json             the results as JSON on standard output
-#   -v                 run, attach: a line for each rollout that ends, without icons; -vv: the same, so far
+#   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: the same, so far
 #   -h, --help         this text
 #
 # Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost);
@@ -32,7 +35,7 @@ set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
 COMMAND_LINE=$(printf '%q ' "$0" "$@")
-start::verb "run attach summarize compare" "$@"
+start::verb "run resume attach summarize compare" "$@"
 VERB=$1
 shift
 if [[ $VERB == summarize || $VERB == compare ]]; then start::python helpers.benchmarks.cli "$VERB" "$@"; fi
@@ -41,13 +44,13 @@ POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0
 while (($#)); do
   case $1 in
     --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
-    --site | --set | --model)
+    --site | --set | --model | --rollout)
       (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
       OPTIONS+=("$1" "$2")
       shift
       ;;
     --detach) DETACH=1 ;;
-    --dry-run | --yes) OPTIONS+=("$1") ;;
+    --dry-run | --yes | --latest) OPTIONS+=("$1") ;;
     --json | -v | -vv) WATCH_OPTIONS+=("$1") ;;
     -*) die 2 "unknown option $1 (--help lists them)" ;;
     *) POSITIONAL+=("$1") ;;
@@ -77,10 +80,21 @@ if [[ $VERB == attach ]]; then
   submit::watch "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
 fi
 
-submit::plan "$PYTHON" -m helpers.benchmarks.cli plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}"
+if [[ $VERB == resume ]]; then
+  RUN_GROUP=$(exec "$PYTHON" -m helpers.benchmarks.cli where ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}") || exit
+  # two that go on with the same round: the second sees what the first has submitted (claims hold where locks don't)
+  exec {LOCK}>>"$RUN_GROUP/jobs/.resume" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
+  flock --wait 300 --conflict-exit-code 99 "$LOCK" || (($? != 99)) || die 3 "somebody else goes on with $RUN_GROUP just now"
+  submit::plan "$PYTHON" -m helpers.benchmarks.cli resume ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$RUN_GROUP"
+  # shellcheck disable=SC2034 # submit.sh looks at it
+  SUBMIT_KEEP=1
+else
+  submit::plan "$PYTHON" -m helpers.benchmarks.cli plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}"
+fi
 submit::open "$RUN_GROUP"
 if ((ISOLATED == 0)); then (python::ensure aide); fi
 workflow::submit
+[[ -z ${LOCK:-} ]] || exec {LOCK}>&-
 
 printf 'round: %s\n' "$RUN_GROUP" >&2
 if ((DETACH)); then

@@ -159,7 +159,7 @@ TOML
   expect_in 'nothere.toml: there is no such file' "$error"
   benchmark walk mixed.toml
   expect_status 2
-  expect_in "unknown verb 'walk': run, attach, summarize or compare" "$error"
+  expect_in "unknown verb 'walk': run, resume, attach, summarize or compare" "$error"
 }
 
 @test "Ctrl-C ends the round; what had ended keeps its result, and another round has another stamp" {
@@ -190,4 +190,44 @@ TOML
   expect_status 0
   expect_in '[rollouts] finished: run_id=' "$error"
   refuse expect_in '✓' "$error"
+}
+
+@test "resume runs what has no result, tries again what was lost, and repeats nothing" {
+  config <<'TOML'
+parallel = 2
+retries = 1
+[[tasks]]
+task = "classification_basic"
+agent = "baseline"
+rollouts = 4
+TOML
+  benchmark run mixed.toml --detach
+  expect_status 0
+  local round=$output number first runner
+  round_is() { [[ $(grep -c "\"state\": \"$1\"" "$round"/classification_basic_*/run_metadata.json | awk -F: '{ n += $2 } END { print n }') -ge $2 ]]; }
+  wait_for 60 round_is running 1
+  # an agent's job is killed with all that it has, and the rest is cancelled
+  number=$(basename "$(dirname "$(grep -l '"state": "running"' "$round"/classification_basic_*/run_metadata.json | head -n 1)")")
+  first=${number#classification_basic_}
+  runner=$(cut -d' ' -f1 "$BATS_TEST_TMPDIR/addresses/local_jobs/$first/pid")
+  for pid in "$runner" $(pgrep -P "$runner") $(grep -lzxFs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/addresses/local_jobs/$first" /proc/[0-9]*/environ | cut -d/ -f3); do kill -KILL "$pid" 2>/dev/null || true; done
+  try "$ROOT/scripts_hpc/jobs.sh" stop "$round"
+  expect_status 0
+  benchmark resume mixed --dry-run
+  expect_status 0
+  expect_in 'are run now' "$output"
+  local -A before=()
+  for number in 0 1 2 3; do before[$number]=$(readlink "$round/claims/$number" || true); done
+  benchmark resume mixed
+  expect_status 0
+  expect_in "4 asked for: 4 graded" "$output"
+  [[ $(grep -c '"state": "scored"' "$round/manifest.json") == 4 ]]
+  # claims are never taken back
+  for number in 0 1 2 3; do [[ -z ${before[$number]} || $(readlink "$round/claims/$number") == "${before[$number]}" ]]; done
+  [[ $(readlink "$round"/claims/*.1 | wc -l) -ge 1 ]]
+  [[ -z $(local_processes) ]]
+  benchmark resume mixed
+  expect_status 2
+  expect_in 'nothing is left to be run' "$error"
+  expect_in '4 have a result' "$error"
 }

@@ -11,7 +11,7 @@ import click
 
 from helpers.config.asked import AskedSite
 from helpers.lib.command_line import SET, SITE, launch
-from helpers.lib.errors import ConfigError, Refused
+from helpers.lib.errors import ConfigError, Infrastructure, Refused
 from helpers.lib.signals import catch_signals
 
 
@@ -46,6 +46,44 @@ def plan_command(**options: Any) -> None:
     click.echo(plan(**options), nl=False)
 
 
+NAME = click.argument("name")
+LATEST = click.option("--latest", is_flag=True, help="The newest round (default).")
+STAMP = click.option("--rollout", "stamp", metavar="STAMP", help="The round of a stamp, or of the start of one.")
+
+
+@main.command("where")
+@NAME
+@LATEST
+@STAMP
+@SITE
+@SET
+@click.option("--dry-run", is_flag=True, hidden=True)
+def where_command(
+    name: str, latest: bool, stamp: str | None, site: str | None, overrides: tuple[str, ...], dry_run: bool
+) -> None:
+    """Print a round's folder."""
+    click.echo(_found(name, latest, stamp, site, overrides).path)
+
+
+@main.command("resume")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True)
+@LATEST
+@STAMP
+@SITE
+@SET
+def resume_command(folder: Path, dry_run: bool, **_: Any) -> None:
+    """See what is left of a round, and print shell assignments for run_benchmark.sh."""
+    from helpers.benchmarks.resume import plan
+
+    catch_signals()
+    try:
+        click.echo(plan(folder, dry_run), nl=False)
+    except Refused as error:
+        said = f"{str(error).rstrip('.')}."
+        raise (Infrastructure(said) if error.code == 3 else ConfigError([said])) from error
+
+
 @main.command("watch")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True)
@@ -57,9 +95,11 @@ def watch_command(folder: Path, as_json: bool, verbose: int) -> None:
     sys.exit(watch(folder, as_json, lambda data: click.echo(json.dumps(data, indent=2)), verbose))
 
 
-def _found(name: str, stamp: str | None, site: str | None, overrides: tuple[str, ...]) -> Any:
+def _found(name: str, latest: bool, stamp: str | None, site: str | None, overrides: tuple[str, ...]) -> Any:
     from helpers.benchmarks.rounds import Round, find
 
+    if latest and stamp:
+        raise ConfigError(["--latest and --rollout: give one of them."])
     try:
         path = Path(name)
         if "/" in name and path.is_dir():
@@ -70,9 +110,9 @@ def _found(name: str, stamp: str | None, site: str | None, overrides: tuple[str,
 
 
 @main.command("summarize")
-@click.argument("name")
-@click.option("--latest", is_flag=True, help="The newest round (default).")
-@click.option("--rollout", "stamp", metavar="STAMP", help="The round of a stamp, or of the start of one.")
+@NAME
+@LATEST
+@STAMP
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @SITE
 @SET
@@ -80,9 +120,7 @@ def summarize_command(
     name: str, latest: bool, stamp: str | None, as_json: bool, site: str | None, overrides: tuple[str, ...]
 ) -> None:
     """Sum up a round, as far as it is, and write its summary.md. NAME: of a benchmark, or a round's folder."""
-    if latest and stamp:
-        raise ConfigError(["--latest and --rollout: give one of them."])
-    one = _found(name, stamp, site, overrides)
+    one = _found(name, latest, stamp, site, overrides)
     text = one.write_summary()
     click.echo(json.dumps(one.summary.data(), indent=2) if as_json else text, nl=as_json)
 
@@ -105,7 +143,7 @@ def compare_command(
     rounds = []
     for word in (first, second):
         name, _, stamp = word.partition("/") if not Path(word).is_dir() else (word, "", "")
-        rounds.append(_found(name, stamp or None, site, overrides).summary)
+        rounds.append(_found(name, False, stamp or None, site, overrides).summary)
     compared = compare.compare(*rounds, of=measure)
     click.echo(json.dumps(compared.data(), indent=2) if as_json else comparison_report.markdown(compared), nl=as_json)
 

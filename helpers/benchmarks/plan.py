@@ -138,6 +138,7 @@ class Round(Planned):
             "settings": self.benchmark.model_dump(mode="json"),
             "parallel": self.benchmark.parallel,
             "retries": self.benchmark.retries,
+            "servers": {name: list(self.servers_of(its[0])) for name, its in self.groups.items()},
         }
         return super().record(group) | {"benchmark": told}
 

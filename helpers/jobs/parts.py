@@ -13,6 +13,7 @@ from pathlib import Path
 from helpers.lib import disk
 
 FOLDERS = ("parts", "claims", "left")  # what such jobs need in their workflow's folder
+SCRIPT = re.compile(r" SCRIPT=(\S+)")
 NUMBERS = re.compile(r"^ROLLOUT=(\d+) ATTEMPT=(\d+) ", re.MULTILINE)
 
 
@@ -43,14 +44,16 @@ class Part:
 
 
 def write(group: Path, parts: list[Part]) -> str:
-    """Put the lines for jobs that are submitted together into a file of their own, whole from its first moment; its name.
+    """Put the lines for jobs that are submitted together into a file of their own; its name. Raises OSError."""
+    return write_lines(group, [part.line() for part in parts])
 
-    Raises OSError.
-    """
+
+def write_lines(group: Path, lines: list[str]) -> str:
+    """The same, of lines that are written already. The file is whole from its first moment."""
     descriptor, temporary = tempfile.mkstemp(dir=group / "parts", prefix=".")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(f"{part.line()}\n" for part in parts)
+            file.writelines(f"{line}\n" for line in lines)
         for number in itertools.count():
             try:
                 os.link(temporary, group / "parts" / str(number))
@@ -64,8 +67,21 @@ def write(group: Path, parts: list[Part]) -> str:
 
 def read(group: Path, name: str) -> list[tuple[int, int]]:
     """Rollout and attempt of each line of a file of parts; empty where it can't be read."""
+    return [(int(rollout), int(attempt)) for rollout, attempt in NUMBERS.findall(_text(group, name))]
+
+
+def again(group: Path, attempts: dict[int, int]) -> list[tuple[str, str]]:
+    """The first lines of some rollouts, by their numbers, as of other attempts: each with its job's script.
+
+    Raises KeyError with a rollout that has none.
+    """
+    found = {int(match[1]): line for line in _text(group, "0").splitlines() if (match := NUMBERS.match(line))}
+    lines = [NUMBERS.sub(f"ROLLOUT={rollout} ATTEMPT={attempts[rollout]} ", found[rollout]) for rollout in attempts]
+    return [(match[1] if (match := SCRIPT.search(line)) else "agent.sh", line) for line in lines]
+
+
+def _text(group: Path, name: str) -> str:
     try:
-        text = disk.read_file(group / "parts" / Path(name).name).decode("utf-8", "replace")
+        return disk.read_file(group / "parts" / Path(name).name).decode("utf-8", "replace")
     except (OSError, ValueError):
-        return []
-    return [(int(rollout), int(attempt)) for rollout, attempt in NUMBERS.findall(text)]
+        return ""

@@ -17,13 +17,14 @@ MODEL_SCRIPT = re.compile(r"vllm_(.+)\.sh")
 
 
 def jobs_of(group: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The job ids by role; `models` those of the servers by their model's name; `agents` a list, and which try (`attempts`) at which
+    """The job ids by role; `servers` all of those; `models` by their model's name; `agents` a list, and which try (`attempts`) at which
     rollout (`rollouts`) each of them was submitted for.
 
     By the note of what was submitted, which grows while the record stands still; by the record where there is none.
     """
     jobs: dict[str, Any] = {"agents": [], "rollouts": [], "attempts": []}
     models: dict[str, str] = {}
+    servers: list[str] = []
     for one in noted(group):
         if one.role == "agent":
             for rollout, attempt in _taken(group, one, len(jobs["agents"])):
@@ -31,11 +32,12 @@ def jobs_of(group: Path, record: dict[str, Any]) -> dict[str, Any]:
                 jobs["attempts"].append(attempt)
             jobs["agents"] += one.jobs
         else:
-            jobs.setdefault(one.role, one.job)
+            # of a round that went on, the last one serves
+            jobs[one.role] = one.job
+            servers.append(one.job)
             if model := MODEL_SCRIPT.fullmatch(one.command[0] if one.command else ""):
-                models.setdefault(model[1], one.job)
-    if models:
-        jobs["models"] = models
+                models[model[1]] = one.job
+    jobs |= ({"models": models} if models else {}) | ({"servers": servers} if servers else {})
     if jobs["agents"] or len(jobs) > len(LISTS):
         return jobs
     listed = cells.agents(record)

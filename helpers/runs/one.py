@@ -172,7 +172,8 @@ class OneRun:
     def owns(self, job: str) -> bool:
         """Whether a server was submitted with it."""
         jobs = values.section(self.workflow, "jobs")
-        return job in [*jobs.values(), *values.section(jobs, "models").values()]
+        servers = jobs.get("servers")
+        return job in jobs.values() or (isinstance(servers, list) and job in servers)
 
     @cached_property
     def servers(self) -> dict[str, str]:

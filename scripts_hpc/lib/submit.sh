@@ -15,6 +15,7 @@ SUBMIT_OPEN=''    # what to remove where nothing was submitted, from submit::ope
 SUBMIT_SCRIPTS='' # how the commands of all jobs begin
 SUBMIT_DOUBT=0    # the scheduler may have taken a job without telling
 SUBMIT_UNDO=:     # a function: what is left to be done once the jobs were cancelled
+SUBMIT_KEEP=0     # 1: the folder was there before, with the jobs of an earlier submission
 SUBMIT_OVER=''    # who watches knows the exit code
 SUBMIT_TRIES=6
 
@@ -198,7 +199,7 @@ submit::_undo() { # hook: nothing is left of what was submitted, or of its folde
     sched::cancel "${SUBMITTED[@]#*=}" || log "scancel failed: look with squeue --me"
     submit::_await_end
     "$SUBMIT_UNDO"
-  elif [[ -n $SUBMIT_SIGNAL ]]; then
+  elif [[ -n $SUBMIT_SIGNAL && $SUBMIT_KEEP == 0 ]]; then
     rm -rf "$SUBMIT_OPEN"
   fi
 }

@@ -10,6 +10,8 @@
 #                      of them at the same time, or jobs of their own where that is 0; they begin when those of entry BEFORE have ended, or
 #                      without waiting for others where it is -. MODEL, FEEDBACK: a model with a server of this workflow (jobs/vllm_<model>.sh),
 #                      or as agents are told of it (external, auto:JOB, a URL), or - for none
+#   SERVING            "MODEL=JOB" each: servers that run already (a round that goes on)
+#   AFTER_END          jobs of agents that are still there, joined by colons: no new agent begins before these have ended
 #   TOGETHER, PARALLEL (on one machine) all of these as one array of that script, so many at the same time
 
 declare -A MODEL_JOBS=() # of each model with a server: its job
@@ -17,9 +19,10 @@ AGENT_JOBS=()            # of each entry: its jobs, joined by colons
 CONSUMERS_NOTED=()       # SERVICE_JOB/CONSUMER
 
 workflow::submit() {
-  local entry before model feedback
+  local entry before model feedback server
   # shellcheck disable=SC2034 # submit.sh calls it
   SUBMIT_UNDO=workflow::_abandon
+  for server in ${SERVING[@]+"${SERVING[@]}"}; do MODEL_JOBS[${server%=*}]=${server##*=}; done
   for entry in "${AGENTS[@]}"; do
     read -r _ _ _ _ before model feedback <<<"$entry"
     if [[ $before == - ]]; then workflow::_models "$model" "$feedback"; fi
@@ -61,6 +64,7 @@ workflow::_grading() {
 workflow::_agents() { # workflow::_agents ENTRY
   local script first count at_once before model feedback options=() arguments=() after='' servers=() jobs='' number
   read -r script first count at_once before model feedback <<<"$1"
+  options=(${AFTER_END:+--after-end "$AFTER_END"})
   if [[ $before != - ]]; then
     options=(--after-end "${AGENT_JOBS[before]}")
     workflow::_models "$model" "$feedback" "${AGENT_JOBS[before]}"
@@ -90,7 +94,7 @@ workflow::_together() {
     printf '%s%s\n' "$script" "$(printf ' %q' "${arguments[@]}")" >>"$RUN_GROUP/jobs/arguments"
     total=$((total + count))
   done
-  submit::array agent "$total" --at-once "$PARALLEL" ${after:+--after "$after"} "$RUN_GROUP/jobs/$TOGETHER" "$PARTS" 0 "$total"
+  submit::array agent "$total" --at-once "$PARALLEL" ${AFTER_END:+--after-end "$AFTER_END"} ${after:+--after "$after"} "$RUN_GROUP/jobs/$TOGETHER" "$PARTS" 0 "$total"
   workflow::_note
 }
 
@@ -132,7 +136,9 @@ workflow::_note() { # notes JOB as a user of `servers`, and in `jobs`
 # shellcheck disable=SC2329 # submit.sh calls it
 workflow::_abandon() {
   local noted server model
-  for model in "${!MODEL_JOBS[@]}"; do service::forget "vllm_${model}_${MODEL_JOBS[$model]}"; done
+  for model in "${!MODEL_JOBS[@]}"; do
+    [[ " ${SUBMITTED[*]#*=} " != *" ${MODEL_JOBS[$model]} "* ]] || service::forget "vllm_${model}_${MODEL_JOBS[$model]}"
+  done
   for noted in ${CONSUMERS_NOTED[@]+"${CONSUMERS_NOTED[@]}"}; do
     server=${noted%/*}
     if [[ " ${SUBMITTED[*]#*=} " == *" ${server##*_} "* ]]; then
