@@ -582,11 +582,21 @@ sched::_local_spokesman() { # sched::_local_spokesman ARRAY
   STATE=$found REASON=$reason
 }
 
+sched::_local_elapsed() { # sched::_local_elapsed ID: sets STARTED and ELAPSED, to nothing for a job that hasn't begun
+  local ended
+  ELAPSED=''
+  sched::_local_read STARTED "$LOCAL_JOBS/$1/started"
+  [[ -n $STARTED ]] || return 0
+  sched::_local_read ended "$LOCAL_JOBS/$1/ended"
+  [[ -n $ended ]] || printf -v ended '%(%s)T' -1
+  # the shell's clock may be a tick behind
+  ELAPSED=$((ended > STARTED ? ended - STARTED : 0))
+}
+
 sched::local_states() {
-  local id started ended elapsed now known='' STATE REASON ELEMENT ELEMENTS=0 ARRAY_STATE=''
-  printf -v now '%(%s)T' -1
+  local id known='' STARTED ELAPSED STATE REASON ELEMENT ELEMENTS=0 ARRAY_STATE=''
   for id in "$@"; do
-    ELEMENT=$id elapsed=''
+    ELEMENT=$id ELAPSED=''
     if [[ $id != *_* ]]; then
       sched::_local_array "$id"
       known=$id
@@ -595,25 +605,18 @@ sched::local_states() {
       sched::_local_array "$known"
     fi
     if [[ $id != *_* ]] && ((ELEMENTS)); then sched::_local_spokesman "$id"; else sched::_local_of_array "$id"; fi
-    if [[ $STATE != PENDING ]]; then
-      sched::_local_read started "$LOCAL_JOBS/$ELEMENT/started"
-      sched::_local_read ended "$LOCAL_JOBS/$ELEMENT/ended"
-      [[ -z $started ]] || elapsed=$((${ended:-$now} - started))
-    fi
-    printf '%s|%s|%s|%s|%s\n' "$id" "$STATE" "$REASON" "$elapsed" "${HOSTNAME:-localhost}"
+    [[ $STATE == PENDING ]] || sched::_local_elapsed "$ELEMENT"
+    printf '%s|%s|%s|%s|%s\n' "$id" "$STATE" "$REASON" "$ELAPSED" "${HOSTNAME:-localhost}"
   done
 }
 
 sched::local_queued() { sched::local_states "$@"; }
 
 sched::local_accounting() { # CPUs and GPUs are not allocated here, so they are not told; an array is a line for each element that began
-  local id started ended now
-  printf -v now '%(%s)T' -1
+  local id STARTED ELAPSED
   for id in $(sched::_local_each "$@"); do
-    sched::_local_read started "$LOCAL_JOBS/$id/started"
-    [[ -n $started ]] || continue
-    sched::_local_read ended "$LOCAL_JOBS/$id/ended"
-    printf '%s|%s|%s||\n' "$id" "$started" $((${ended:-$now} - started))
+    sched::_local_elapsed "$id"
+    [[ -z $STARTED ]] || printf '%s|%s|%s||\n' "$id" "$STARTED" "$ELAPSED"
   done
 }
 
