@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-
-import click
 
 from helpers.benchmarks import config, fleets, manifest, stamps
 from helpers.config import entries, sites
@@ -17,7 +14,6 @@ from helpers.config.sites import ROOT
 from helpers.jobs.workflow import Fleet, Planned, default_model
 from helpers.lib import durations
 from helpers.rendering import render
-from helpers.runs import doctor_record
 from helpers.scheduler import limits
 
 AGENT = "aide"
@@ -35,18 +31,7 @@ def plan(path: Path, dry_run: bool, **options: Any) -> str:
     """
     site = sites.load_site(sites.pick_site(options["site"]), list(options["overrides"]))
     benchmark = config.read(path, options.pop("aliases"))
-    asked = Round(site, path, benchmark, {**options, "dry_run": dry_run})
-    asked.check()
-    if unchecked := doctor_record.note(site):
-        click.echo(f"note: {unchecked}", err=True)
-    if dry_run:
-        return f"DRY_RUN={shlex.quote(asked.describe())}\n"
-    asked.confirm()
-    asked.make_folders()
-    asked.prepare_tasks()
-    for note in asked.notes():
-        click.echo(f"note: {note}", err=True)
-    return asked.write()
+    return Round(site, path, benchmark, {**options, "dry_run": dry_run}).carry_out()
 
 
 class Round(Planned):

@@ -56,17 +56,7 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
     asked.add(competition, options["agent"], model, seeds, **more)
     if not dry_run:
         asked.offer_preparation()
-    asked.check()
-    if unchecked := doctor_record.note(site):
-        click.echo(f"note: {unchecked}", err=True)
-    if dry_run:
-        return f"DRY_RUN={shlex.quote(asked.describe())}\n"
-    asked.confirm()
-    asked.make_folders()
-    asked.prepare_tasks()
-    for note in asked.notes():
-        click.echo(f"note: {note}", err=True)
-    return asked.write()
+    return asked.carry_out()
 
 
 def default_model(site: Site) -> str:
@@ -107,6 +97,20 @@ class Planned(Asked):
     """A workflow that has passed its checks: what it takes, and its folder with all that its jobs need."""
 
     arrays = False  # whether the agents are elements of arrays
+
+    def carry_out(self) -> str:
+        """Check it, and make its folder, or show what it would be; returns shell assignments. Raises ConfigError, Infrastructure."""
+        self.check()
+        if unchecked := doctor_record.note(self.site):
+            click.echo(f"note: {unchecked}", err=True)
+        if self.options["dry_run"]:
+            return f"DRY_RUN={shlex.quote(self.describe())}\n"
+        self.confirm()
+        self.make_folders()
+        self.prepare_tasks()
+        for note in self.notes():
+            click.echo(f"note: {note}", err=True)
+        return self.write()
 
     @property
     def gpu_hours(self) -> float:
