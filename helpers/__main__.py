@@ -208,11 +208,12 @@ def workflow_submitted(run: Path) -> None:
 
 @workflow.command("abandoned", hidden=True)
 @click.argument("run", type=click.Path(path_type=Path))
-def workflow_abandoned(run: Path) -> None:
+@click.argument("jobs", nargs=-1)
+def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
     """Note that the submission was broken off."""
     from helpers.jobs.submitted import abandoned
 
-    abandoned(run)
+    abandoned(run, jobs)
 
 
 @workflow.command("watch")

@@ -86,20 +86,13 @@ if [[ $VERB == resume ]]; then
   exec {LOCK}>>"$RUN_GROUP/jobs/.resume" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
   flock --wait 300 --conflict-exit-code 99 "$LOCK" || (($? != 99)) || die 3 "somebody else goes on with $RUN_GROUP just now"
   submit::plan "$PYTHON" -m helpers.benchmarks.cli resume ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$RUN_GROUP"
-  # shellcheck disable=SC2034 # submit.sh looks at it
-  SUBMIT_KEEP=1
 else
   submit::plan "$PYTHON" -m helpers.benchmarks.cli plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}"
 fi
 submit::open "$RUN_GROUP"
 if ((ISOLATED == 0)); then (python::ensure aide); fi
 workflow::submit
-[[ -z ${LOCK:-} ]] || exec {LOCK}>&-
+# (closed alone it would be held by the jobs of this machine, which have it, too)
+[[ -z ${LOCK:-} ]] || { flock --unlock "$LOCK" || true; }
 
-printf 'round: %s\n' "$RUN_GROUP" >&2
-if ((DETACH)); then
-  submit::leave
-  printf '%s\n' "$RUN_GROUP"
-  exit 0
-fi
-submit::watch "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
+submit::hand_over round "$RUN_GROUP" "$DETACH" "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}

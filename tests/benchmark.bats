@@ -192,6 +192,29 @@ TOML
   refuse expect_in '✓' "$error"
 }
 
+@test "resume while the round is at work runs nothing twice and says so at once; attach takes a folder as it is typed" {
+  config <<'TOML'
+[[tasks]]
+task = "classification_basic"
+agent = "baseline"
+rollouts = 2
+TOML
+  benchmark run mixed.toml --detach
+  expect_status 0
+  local round=$output began=$SECONDS before
+  before=$(<"$round/jobs/submitted")
+  benchmark resume mixed
+  expect_status 2
+  expect_in 'nothing is left to be run' "$error"
+  expect_in '2 have a job' "$error"
+  ((SECONDS - began < 30))
+  [[ $(<"$round/jobs/submitted") == "$before" ]]
+  cd "$round"
+  benchmark attach .
+  expect_status 0
+  [[ $(grep -c "\"run_dir\": \"$BATS_TEST_TMPDIR/data/runs/" manifest.json) == 2 && $(grep -c '"state": "scored"' manifest.json) == 2 ]]
+}
+
 @test "resume runs what has no result, tries again what was lost, and repeats nothing" {
   config <<'TOML'
 parallel = 2

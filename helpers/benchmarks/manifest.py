@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,22 +69,29 @@ def standings(group: Path, record: dict[str, Any], runs: dict[str, Run]) -> list
     """Each rollout of a round. runs: by their job's id, as far as they are there."""
     count = len(cells.rollouts(record))
     taken = claims.owners(group)
-    submitted = {one.rollout: one.job for one in cells.agents(record)}
+    submitted = {one.rollout: one for one in cells.agents(record)}  # the last job of each
     tries: dict[int, list[int]] = {}
     for rollout, attempt in sorted(taken):
         tries.setdefault(rollout, []).append(attempt)
     found = []
     for number in range(count):
         attempts = tries.get(number, [])
-        # one that nobody has claimed may have been cancelled in the queue
-        job = taken[number, attempts[-1]] if attempts else submitted.get(number, "")
-        run = runs.get(job)
-        found.append(Standing(number, run, len(attempts), number in submitted or bool(attempts)))
+        run = runs.get(taken[number, attempts[-1]]) if attempts else None
+        last = submitted.get(number)
+        # what nobody has claimed waits in the queue, or was cancelled there: a retry counts while it waits
+        if (
+            last
+            and last.attempt >= len(attempts)
+            and (queued := runs.get(last.job))
+            and (queued.is_open or not attempts)
+        ):
+            run = queued
+        found.append(Standing(number, run, len(attempts), last is not None or bool(attempts)))
     return found
 
 
-def write(group: Path, record: dict[str, Any], told: list[Standing]) -> dict[str, Any]:
-    """manifest.json anew, where it has changed; what it holds. Raises OSError."""
+def write(group: Path, record: dict[str, Any], told: list[Standing]) -> None:
+    """manifest.json anew, where it has changed. Raises OSError."""
     views = cells.cells(record)
     places = cells.rollouts(record)
     benchmark = section(record, "benchmark")
@@ -115,11 +121,8 @@ def write(group: Path, record: dict[str, Any], told: list[Standing]) -> dict[str
         "created_at": group.name,
         "results": results,
     }
-    with contextlib.suppress(OSError, ValueError):
-        if disk.read_json(group / NAME) == data:
-            return data
-    disk.write_json(group / NAME, data)
-    return data
+    if disk.read_json(group / NAME) != data:
+        disk.write_json(group / NAME, data)
 
 
 def _task_dir(record: dict[str, Any], cell: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ class Rest:
 
 def rest_of(jobs: Benchmark) -> Rest:
     """What is left, after a look at the scheduler that leaves no doubt. Raises SchedulerUnavailable."""
+    jobs.hear()
     jobs.look()
     jobs.settle_sure()
     record = {**jobs.record, "jobs": jobs.jobs}
@@ -56,8 +57,11 @@ def rest_of(jobs: Benchmark) -> Rest:
     for (rollout, _), job in sorted(taken.items()):
         owners.setdefault(rollout, []).append(job)
     noted: dict[tuple[int, int], list[str]] = {}
+    of_rollout: dict[int, list[str]] = {}
     for one in cells.agents(record):
         noted.setdefault((one.rollout, one.attempt), []).append(one.job)
+        if one.job in jobs.runs:
+            of_rollout.setdefault(one.rollout, []).append(one.job)
     jobs.fleet.ask_again({job for its in (*owners.values(), *noted.values()) for job in its})
     for rollout in range(len(cells.rollouts(record))):
         tries = owners.get(rollout, [])
@@ -67,7 +71,7 @@ def rest_of(jobs: Benchmark) -> Rest:
             rest.at_work.append(rollout)
         elif run is not None and not run.is_open and run.state not in RUN_AGAIN:
             rest.done += 1
-        elif sum(_was_lost(jobs, job) for job in tries) > retries:
+        elif sum(_was_lost(jobs, job) for job in {*tries, *of_rollout.get(rollout, ())}) > retries:
             rest.given_up.append(rollout)
         else:
             rest.todo[rollout] = len(tries)
@@ -137,7 +141,7 @@ def _parallel(jobs: Benchmark) -> int:
 
 
 def _arrays(jobs: Benchmark, site: Site, rest: Rest) -> tuple[list[str], list[Fleet]]:
-    """The lines of the new jobs, in the order of their scripts, and the arrays. What still has a job takes its share of `parallel`."""
+    """The lines of the new jobs, in the order of their scripts, and the arrays; none begins before what still has a job has ended."""
     apart: dict[str, list[str]] = {}
     for script, line in parts.again(jobs.path, rest.todo):
         apart.setdefault(script, []).append(line)

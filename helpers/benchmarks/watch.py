@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from helpers.benchmarks import manifest, report
+from helpers.benchmarks import figures, manifest, report
 from helpers.benchmarks.rounds import Round
 from helpers.jobs import watch as workflow_watch
 from helpers.jobs.follow import follow
@@ -25,6 +26,7 @@ class Watch(workflow_watch.Watch, Benchmark):
     """A round under watch. verbose: 0 with icons, 1 without."""
 
     def __init__(self, group: Path, as_json: bool = False, emit: Callable[[Any], None] = print, verbose: int = 0):
+        group = Path(os.path.abspath(group))  # what is told of it is true in any folder
         super().__init__(group, as_json, emit)
         self.verbose, self.spin, self.told = verbose, itertools.cycle(SPINNER), 0
         self.ended: set[int] = set()
@@ -88,7 +90,7 @@ class Watch(workflow_watch.Watch, Benchmark):
             self.emit({"round": str(self.path), "exit_code": code, **one.summary.data()})
         else:
             self._say("Summary:")
-            print("\n".join(_table(self.path, self.standings, self.record)))
+            print("\n".join(_table(self.path)))
             print()
             print("\n".join([report.sentence(one.summary), *report.aggregates(one.summary)]))
         try:
@@ -99,9 +101,7 @@ class Watch(workflow_watch.Watch, Benchmark):
         return code
 
 
-def _table(group: Path, standings: list[manifest.Standing], record: dict[str, Any]) -> list[str]:
-    from helpers.benchmarks import figures
-
+def _table(group: Path) -> list[str]:
     results = (disk.read_json(group / manifest.NAME) or {}).get("results") or []
     rows = [(Path(str(one["task_dir"])).name, one["run_id"], one["status"] or "") for one in results]
     return figures.table(("task", "run_id", "status"), rows, ("task", "run_id", "status"))

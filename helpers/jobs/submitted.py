@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,13 @@ def submitted(group: Path) -> None:
             disk.write_json(folder / "run_metadata.json", _waiting(its, ids, one))
 
 
-def abandoned(group: Path) -> None:
-    """Note that the submission was broken off, its jobs cancelled; the runs that were submitted end as cancelled."""
+def abandoned(group: Path, jobs: Iterable[str]) -> None:
+    """Note that a submission was broken off, its jobs (an array by its own number) cancelled; their runs end as cancelled."""
     submitted(group)
     record = disk.read_json(group / "workflow.json") or {}
     disk.write_json(group / "workflow.json", record | {"abandoned": True})
-    for run in metadata.runs_of(group):
+    ended = set(jobs)
+    for run in (one for one in metadata.runs_of(group) if ended & {one.job_id, one.job_id.partition("_")[0]}):
         run.settle("cancelled", "the submission was broken off: a job was refused, or Ctrl-C")
     metadata.tell_aggregate(group)
 

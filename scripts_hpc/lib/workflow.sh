@@ -83,15 +83,15 @@ workflow::_agents() { # workflow::_agents ENTRY
   AGENT_JOBS+=("$jobs")
 }
 
-# One array for all: its script finds in jobs/arguments what each rollout's own is called with. What no job waits for needs no queue.
+# One array for all: its script finds in jobs/arguments.PARTS what each rollout's own is called with.
 workflow::_together() {
   local script count total=0 model feedback entry arguments=() after='' servers=() jobs=''
-  : >"$RUN_GROUP/jobs/arguments" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
+  : >"$RUN_GROUP/jobs/arguments.$PARTS" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
   for entry in "${AGENTS[@]}"; do
     read -r script _ count _ _ model feedback <<<"$entry"
     workflow::_models "$model" "$feedback"
     workflow::_arguments "$model" "$feedback"
-    printf '%s%s\n' "$script" "$(printf ' %q' "${arguments[@]}")" >>"$RUN_GROUP/jobs/arguments"
+    printf '%s%s\n' "$script" "$(printf ' %q' "${arguments[@]}")" >>"$RUN_GROUP/jobs/arguments.$PARTS"
     total=$((total + count))
   done
   submit::array agent "$total" --at-once "$PARALLEL" ${AFTER_END:+--after-end "$AFTER_END"} ${after:+--after "$after"} "$RUN_GROUP/jobs/$TOGETHER" "$PARTS" 0 "$total"
@@ -147,5 +147,5 @@ workflow::_abandon() {
       rm -f "$ADDRESS_DIR/$server.consumers/${noted##*/}"
     fi
   done
-  "$PYTHON" -m helpers workflow abandoned "$RUN_GROUP"
+  "$PYTHON" -m helpers workflow abandoned "$RUN_GROUP" "${SUBMITTED[@]#*=}"
 }

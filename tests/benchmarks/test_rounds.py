@@ -47,7 +47,8 @@ def results(group, runs=None):
     record = disk.read_json(group / "workflow.json")
     record["jobs"] = submitted.jobs_of(group, record)
     found = {run.job_id: run for run in metadata.runs_of(group)}
-    return manifest.write(group, record, manifest.standings(group, record, found))["results"]
+    manifest.write(group, record, manifest.standings(group, record, found))
+    return json.loads((group / "manifest.json").read_text())["results"]
 
 
 def note(group, *lines):
@@ -141,11 +142,40 @@ def test_the_last_claim_counts_and_a_second_submission_is_nobodys_run(group):
 
 def test_what_was_broken_off_was_not_launched(group):
     note(group, "agent=7_[0-1] agent.sh 0 0 2 auto:6")
-    submitted.abandoned(group)
+    submitted.abandoned(group, ["7"])
     assert [(one["status"], one["launch_rc"], one["state"]) for one in results(group)] == [
         *[("launched", 0, "cancelled")] * 2,
         *[("launch_failed", 3, "waiting")] * 2,
     ]
+
+
+def test_a_submission_that_is_broken_off_ends_its_own_runs_alone(group):
+    note(group, "agent=7_[0-1] agent.sh 0 0 2 auto:6")
+    note(group, "agent=9 agent.sh 0 2 1 auto:6")
+    submitted.abandoned(group, ["9"])
+    assert [(run.job_id, run.state) for run in metadata.runs_of(group)] == [
+        ("9", "cancelled"),
+        ("7_0", "waiting"),
+        ("7_1", "waiting"),
+    ]
+
+
+def test_a_retry_in_the_queue_is_how_its_rollout_stands(group):
+    note(group, "agent=7_[0-3] agent.sh 0 0 4 auto:6")
+    os.symlink("7_0", group / "claims" / "0")
+    metadata.runs_of(group)[0].settle("lost", "its node died")
+    assert (results(group)[0]["state"], results(group)[0]["attempts"]) == ("lost", 1)
+    assert parts.write_lines(group, [line for _, line in parts.again(group, {0: 1})]) == "1"
+    note(group, "agent=9_[0-0] agent.sh 1 0 1 auto:6")
+    assert (results(group)[0]["state"], results(group)[0]["attempts"]) == ("waiting", 1)
+    metadata.Run(group / "toy_9_0").settle("cancelled", "in the queue")
+    assert results(group)[0]["state"] == "lost"
+
+
+def test_the_line_of_another_attempt_is_the_first_one_but_for_that(group):
+    assert parts.again(group, {2: 3}) == [("agent.sh", "ROLLOUT=2 ATTEMPT=3 CELL=1 COMPETITION=b/toy SEED=4")]
+    with pytest.raises(KeyError, match="8"):
+        parts.again(group, {8: 1})
 
 
 def test_a_folder_that_is_no_round_is_refused(tmp_path):

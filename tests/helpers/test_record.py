@@ -46,7 +46,7 @@ def test_what_waits_what_was_broken_off_and_what_died(group):
     submitted.submitted(group)
     assert [faults(read(group, job)) for job in ("7", "8_1")] == [[], []]
     metadata.runs_of(group)[0].settle("lost", "the node died")
-    submitted.abandoned(group)
+    submitted.abandoned(group, ["5", "7", "8_1"])
     assert [(read(group, job)["state"], faults(read(group, job))) for job in ("7", "8_1")] == [
         ("lost", []),
         ("cancelled", []),
