@@ -98,10 +98,4 @@ for ELEMENTS in ${ARRAYS[@]+"${ARRAYS[@]}"}; do
 done
 submit::close
 
-printf 'preparation: %s\n' "$PREPARATION" >&2
-if ((DETACH)); then
-  submit::leave
-  printf '%s\n' "$PREPARATION"
-  exit 0
-fi
-submit::watch "$PYTHON" -m helpers.jobs.prepare_array watch "$PREPARATION"
+submit::hand_over preparation "$PREPARATION" "$DETACH" "$PYTHON" -m helpers.jobs.prepare_array watch "$PREPARATION"

@@ -104,10 +104,4 @@ if ((ISOLATED == 0)); then (python::ensure aide); fi
 
 workflow::submit
 
-printf 'run: %s\n' "$RUN_GROUP" >&2
-if ((DETACH)); then
-  submit::leave
-  printf '%s\n' "$RUN_GROUP"
-  exit 0
-fi
-submit::watch "$PYTHON" -m helpers workflow watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
+submit::hand_over run "$RUN_GROUP" "$DETACH" "$PYTHON" -m helpers workflow watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}

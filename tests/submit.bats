@@ -113,6 +113,23 @@ scontrol show partition -o
 sinfo' ]]
 }
 
+@test "jobs of an earlier submission from the same folder are no strays: they are neither taken over nor ended, and the folder stays" {
+  source "$ROOT/scripts_hpc/lib/common.sh"
+  source "$ROOT/scripts_hpc/lib/submit.sh"
+  local folder=$BATS_TEST_TMPDIR/group
+  mkdir -p "$folder/jobs"
+  SCHEDULER=local ADDRESS_DIR=$BATS_TEST_TMPDIR/addresses
+  sched::jobs_of() { printf '%s\n' "7|$folder/jobs/agent.sh 0 0" "8|$folder/jobs/vllm_x.sh" "9|$folder/jobs/agent.sh 0 0"; }
+  submit::open "$folder"
+  [[ $(submit::_strays | xargs) == '7 8 9' ]]
+  printf '%s\n' 'model_server=8 vllm_x.sh' 'agent=7_[0-3] agent.sh 0 0' >"$folder/jobs/submitted"
+  submit::open "$folder"
+  [[ $(submit::_strays) == 9 && $(submit::_strays "$folder/jobs/agent.sh 0 0") == 9 ]]
+  SUBMIT_SIGNAL=INT
+  submit::_undo
+  [[ -d $folder ]]
+}
+
 @test "the limits of a QOS count where the accounting enforces them" {
   export FAKE_USER='fake|art|art||day||||' FAKE_QOS='|01:00:00|||'
   FAKE_ENFORCE=associations,limits,qos workflow --set scheduler.qos=day

@@ -32,13 +32,7 @@ grade::main() { # grade::main ARGUMENTS OF jobs.sh…
     service::enlist "grading_server_$server" "$JOB" "$FOLDER"
   done
   submit::close
-  printf 'grading: %s\n' "$FOLDER" >&2
-  if ((detach)); then
-    submit::leave
-    printf '%s\n' "$FOLDER"
-    exit 0
-  fi
-  submit::watch "$PYTHON" -m helpers.jobs.cli attach "$FOLDER" ${watch[@]+"${watch[@]}"}
+  submit::hand_over grading "$FOLDER" "$detach" "$PYTHON" -m helpers.jobs.cli attach "$FOLDER" ${watch[@]+"${watch[@]}"}
 }
 
 grade::_abandon() { # the server is the first that was submitted

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # submit.sh: the way of every kind of job into the queue. What is asked for together is submitted as a whole, or nothing is left of it.
-# Sourced by run_workflow.sh, prepare_tasks.sh and run_notebook.sh; needs common.sh, and scheduler.sh from submit::open on.
+# Sourced by the commands that submit; needs common.sh, and scheduler.sh from submit::open on.
 #
 # The note of what was submitted, FOLDER/jobs/submitted: a line ROLE=JOB SCRIPT ARGS… for each job, ROLE=JOB_[0-LAST] SCRIPT ARGS… for each
 # array, in the order of submission, written as soon as the scheduler has taken it. Nobody else writes it.
@@ -15,7 +15,7 @@ SUBMIT_OPEN=''    # what to remove where nothing was submitted, from submit::ope
 SUBMIT_SCRIPTS='' # how the commands of all jobs begin
 SUBMIT_DOUBT=0    # the scheduler may have taken a job without telling
 SUBMIT_UNDO=:     # a function: what is left to be done once the jobs were cancelled
-SUBMIT_KEEP=0     # 1: the folder was there before, with the jobs of an earlier submission
+SUBMIT_BEFORE=''  # the jobs that were submitted from the folder earlier, with blanks around: not this script's to end
 SUBMIT_OVER=''    # who watches knows the exit code
 SUBMIT_TRIES=6
 
@@ -92,6 +92,7 @@ submit::plan() { # submit::plan COMMAND…
 submit::open() { # submit::open FOLDER|SCRIPT: the folder of the jobs, whose scripts lie in its jobs/, or the script of the only one
   SUBMIT_OPEN=$1 SUBMIT_SCRIPTS=$1 SUBMIT_NOTE=/dev/null
   if [[ -d $1 ]]; then SUBMIT_SCRIPTS=$1/jobs/ SUBMIT_NOTE=$1/jobs/submitted; fi
+  [[ ! -s $SUBMIT_NOTE ]] || SUBMIT_BEFORE=" $(sed -nE 's/^[a-z_]+=([0-9]+).*/\1/p' "$SUBMIT_NOTE" | paste -sd' ') "
   # shellcheck disable=SC2034 # for the local twin
   LOCAL_JOBS=$ADDRESS_DIR/local_jobs SCHEDULER_FRESH=1
   submit::check
@@ -159,7 +160,7 @@ submit::_strays() { # submit::_strays [COMMAND]: with this one alone
   local id command jobs
   jobs=$(sched::jobs_of "$SUBMIT_SCRIPTS" 2>/dev/null) || return 3
   while IFS='|' read -r id command; do
-    [[ -z $id || " ${SUBMITTED[*]#*=} " == *" $id "* ]] || [[ -n ${1:-} && $command != "$1" ]] || printf '%s\n' "$id"
+    [[ -z $id || "$SUBMIT_BEFORE ${SUBMITTED[*]#*=} " == *" $id "* ]] || [[ -n ${1:-} && $command != "$1" ]] || printf '%s\n' "$id"
   done <<<"$jobs"
 }
 
@@ -199,7 +200,7 @@ submit::_undo() { # hook: nothing is left of what was submitted, or of its folde
     sched::cancel "${SUBMITTED[@]#*=}" || log "scancel failed: look with squeue --me"
     submit::_await_end
     "$SUBMIT_UNDO"
-  elif [[ -n $SUBMIT_SIGNAL && $SUBMIT_KEEP == 0 ]]; then
+  elif [[ -n $SUBMIT_SIGNAL && -z $SUBMIT_BEFORE ]]; then
     rm -rf "$SUBMIT_OPEN"
   fi
 }
@@ -207,6 +208,15 @@ submit::_undo() { # hook: nothing is left of what was submitted, or of its folde
 submit::_await_end() { # what was cancelled takes its last files with it
   local until=$((SECONDS + 20)) alive
   while alive=$(sched::alive_in "${SUBMITTED[@]#*=}" 2>/dev/null) && [[ -n $alive ]] && ((SECONDS < until)); do sleep 0.2; done
+}
+
+# The end of a command: says where its jobs' folder is, and leaves them to themselves or to the command that watches them.
+submit::hand_over() { # submit::hand_over WHAT FOLDER DETACH COMMAND…; DETACH: 1 or 0
+  printf '%s: %s\n' "$1" "$2" >&2
+  (($3)) || submit::watch "${@:4}"
+  submit::leave
+  printf '%s\n' "$2"
+  exit 0
 }
 
 # Hands the jobs over to the command that watches them. Until it listens to Ctrl-C, that ends them here; when it does, it removes a file
