@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: tests/run.sh [FILE…]      all tests, or some files; ends with one line "N passed, N failed"
+# Usage: tests/run.sh [FILE…]      all tests, or some files; ends with what failed, and one line "N passed, N failed"
 #        tests/run.sh --setup | --golden | --docs | --bench | --bench-quick | --vllm | --experiment
 #
 # The tests on a real Slurm and Apptainer (tests/cluster/) need root and Debian; elsewhere they say so and are left out.
@@ -36,6 +36,8 @@ case ${1:-} in
 esac
 
 PASSED=0 FAILED=0
+FAILURES=$(mktemp) # said again at the end: of CI's output often only that is seen
+on_exit "rm -f $FAILURES"
 add() { # add PASSED FAILED
   PASSED=$((PASSED + $1))
   FAILED=$((FAILED + $2))
@@ -50,7 +52,12 @@ run_pytest() { # run_pytest FILE…
 import sys, xml.etree.ElementTree
 suite = xml.etree.ElementTree.parse(sys.argv[1]).getroot().find("testsuite")
 bad = sum(int(suite.get(key)) for key in ("failures", "errors"))
-print(int(suite.get("tests")) - bad - int(suite.get("skipped")), bad)' "$report") || counts="0 0"
+with open(sys.argv[2], "a") as told:
+    for case in suite.iter("testcase"):
+        for fault in (*case.findall("failure"), *case.findall("error")):
+            print("FAILED", case.get("classname"), case.get("name"), file=told)
+            print(*("    " + line for line in (fault.get("message") or fault.text or "").splitlines()[:8]), sep="\n", file=told)
+print(int(suite.get("tests")) - bad - int(suite.get("skipped")), bad)' "$report" "$FAILURES") || counts="0 0"
   rm -f "$report"
   read -r -a counts <<<"$counts"
   # a runner that breaks down is a failure too
@@ -64,6 +71,11 @@ run_bats() { # run_bats COMMAND…: one that runs bats; counts what it says
   "$@" 2>&1 | tee "$log" || code=$?
   ok=$(grep -cE '^([^ ]+\.bats: )?ok ' "$log" || true)
   bad=$(grep -cE '^([^ ]+\.bats: )?not ok ' "$log" || true)
+  # a test's own file by its name, as two files' lines are mixed; eight lines of each
+  awk '{ file = ""; if (match($0, /^[^ ]+\.bats: /)) { file = substr($0, 1, RLENGTH); $0 = substr($0, RLENGTH + 1) } }
+    /^not ok / { print "FAILED " file substr($0, 8); left[file] = 8; next }
+    /^# / && left[file]-- > 0 { print "    " file substr($0, 3); next }
+    { left[file] = 0 }' "$log" >>"$FAILURES"
   rm -f "$log"
   if ((code != 0 && bad == 0)); then bad=1; fi
   add "$ok" "$bad"
@@ -93,6 +105,7 @@ await_cluster() {
   wait || true
   counts=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$CLUSTER_LOG" | tail -n 1)
   read -r -a counts <<<"${counts:-0 1}" # one that broke down is a failure
+  sed -nE 's/^FAILED /&cluster: /p; /^    /p' < <(sed -n '/^FAILED /,$p' "$CLUSTER_LOG") >>"$FAILURES"
   add "${counts[@]}"
 }
 
@@ -135,5 +148,6 @@ elif ((${#CLUSTER_FILES[@]})); then
   run_cluster loopback --filter-tags '!site:hosts' "${CLUSTER_FILES[@]}"
   run_cluster hosts --filter-tags site:both --filter-tags site:hosts "${CLUSTER_FILES[@]}"
 fi
+cat "$FAILURES"
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 ((FAILED == 0 && PASSED > 0))
