@@ -58,4 +58,5 @@ COUNTS = ("steps", "requests", "prompt_tokens", "completion_tokens")
 WHAT_COUNTS = """\
 What counts: every rollout of a workflow is an attempt of its own, and a row; the same command given twice makes two. Only a run that
 was lost or cancelled is none: it was a try at the next one of the same key (task, model, agent, seed, config_hash, data_fingerprint),
-whose row bears its cost and counts it in `attempts`. Where no other run of its key is there, it is a row."""
+whose row bears its cost and counts it in `attempts`. Where no other run of its key is there, it is a row. Each round of a benchmark
+stands by itself: what it has lost is no try at the next one's."""

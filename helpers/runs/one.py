@@ -196,6 +196,8 @@ class OneRun:
         """What makes two runs the same one tried again; a part that is not known keeps a run to itself."""
         seed, config = values.count(self.own("seed")), values.text(self.workflow.get("config_hash"))
         alone = None if self.metadata and seed is not None and config else self.folder
+        # rounds of a benchmark repeat each other's seeds on purpose
+        its_round = self.group if "benchmark" in self.record else None
         return (
             self.task,
             values.text(self.own("model")),
@@ -203,6 +205,7 @@ class OneRun:
             seed,
             config,
             self.data,
+            its_round,
             alone,
         )
 

@@ -313,6 +313,12 @@ def test_another_task_model_agent_seed_or_configuration_is_another_run(tmp_path:
     assert {row["data_fingerprint"] for row in rows} == {None, "d1", "d2"}
 
 
+def test_what_a_round_of_a_benchmark_has_lost_is_no_try_at_the_next_rounds(tmp_path: Path) -> None:
+    for stamp, state in (("2026-01-01__00-00-01", "lost"), ("2026-01-02__00-00-01", "scored")):
+        make_run(make_group(tmp_path / stamp, benchmark={"name": "nightly"}), state=state)
+    assert [(row["state"], row["attempts"]) for row in rows_of([tmp_path])] == [("lost", 1), ("scored", 1)]
+
+
 def test_runs_whose_configuration_is_not_known_are_never_merged(tmp_path: Path) -> None:
     for name in "ab":
         make_run(make_group(tmp_path / name, config_hash=...))
