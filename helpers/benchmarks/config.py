@@ -110,11 +110,12 @@ class Budget(Strict):
 
 
 class Benchmark(Strict):
-    """A configuration as it is written. models: other names by which its entries call models."""
+    """A configuration as it is written. models: other names by which its entries call models; replicas: servers of each model."""
 
     name: Annotated[str, Field(pattern=NAME)]
     parallel: Count = 1
     retries: Annotated[int, Field(ge=0)] = 2
+    replicas: Count = 1
     models: dict[Name, Name] = {}
     budget: Budget = Budget()
     tasks: Annotated[list[Entry], Field(min_length=1)]

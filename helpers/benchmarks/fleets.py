@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from helpers.jobs.workflow import Fleet
 
@@ -30,9 +30,25 @@ def shares(counts: Sequence[int], parallel: int) -> list[tuple[int, int]]:
     return [(share, queue) for queue, share in enumerate(given)]
 
 
-def cut(lists: Sequence[tuple[str, int, tuple[str, str]]], parallel: int, size: int) -> list[Fleet]:
-    """The arrays of a round, in the order of their submission. lists: script, rollouts, and the servers of each; size: the most
-    elements of an array."""
+# script, rollouts, and the servers: of the model, of the feedback model
+List = tuple[str, int, tuple[str, str]]
+
+
+def spread(lists: Sequence[List], replicas: int, served: Container[str]) -> list[List]:
+    """The lists whose model has a server of its own (served: the names of those), each in as many as there are servers of a model, as
+    alike as can be. The second server of a model is called NAME#2, and so on."""
+    found: list[List] = []
+    for script, count, (model, feedback) in lists:
+        parts = min(replicas, count) if model in served else 1
+        for number in range(parts):
+            name = model if number == 0 else f"{model}#{number + 1}"
+            part = (count + parts - 1 - number) // parts
+            found.append((script, part, (name, name if feedback == model else feedback)))
+    return found
+
+
+def cut(lists: Sequence[List], parallel: int, size: int) -> list[Fleet]:
+    """The arrays of a round, in the order of their submission. size: the most elements of an array."""
     found: list[Fleet] = []
     last: dict[int, int] = {}  # of each queue
     first = 0

@@ -97,9 +97,14 @@ class Round(Planned):
         lists = [
             (name, sum(len(cell.seeds) for cell in its), self.servers_of(its[0])) for name, its in self.groups.items()
         ]
+        lists = fleets.spread(lists, self.benchmark.replicas, {model.name for model in self.served})
         if self.site.scheduler.kind == "local":
             return fleets.cut(lists, len(lists), self.rollouts)
         return fleets.cut(lists, self.benchmark.parallel, limits.array_size(self.site, self.cluster))
+
+    @property
+    def copies(self) -> int:
+        return self.benchmark.replicas
 
     def scripts(self, workflow: render.Workflow | None = None) -> dict[str, str]:
         files = super().scripts(workflow)
@@ -110,7 +115,11 @@ class Round(Planned):
 
     def _subject(self) -> str:
         tasks, pairs = len(self.tasks), len({cell.demand[:2] for cell in self.cells})
-        return f"benchmark {self.name}, {tasks} task(s), {pairs} pair(s) of agent and model, {self.benchmark.parallel} at once"
+        servers = f", {self.copies} servers of each model" if self.copies > 1 and self.served else ""
+        return (
+            f"benchmark {self.name}, {tasks} task(s), {pairs} pair(s) of agent and model, "
+            f"{self.benchmark.parallel} at once{servers}"
+        )
 
     def make_group(self) -> Path:
         return stamps.make(Path(str(self.site.paths.rollouts)), self.name)
@@ -123,6 +132,7 @@ class Round(Planned):
             "settings": self.benchmark.model_dump(mode="json"),
             "parallel": self.benchmark.parallel,
             "retries": self.benchmark.retries,
+            "replicas": self.benchmark.replicas,
             "servers": {name: list(self.servers_of(its[0])) for name, its in self.groups.items()},
         }
         return super().record(group) | {"benchmark": told}

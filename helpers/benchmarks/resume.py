@@ -145,8 +145,13 @@ def _arrays(jobs: Benchmark, site: Site, rest: Rest) -> tuple[list[str], list[Fl
     apart: dict[str, list[str]] = {}
     for script, line in parts.again(jobs.path, rest.todo):
         apart.setdefault(script, []).append(line)
-    servers = section(section(jobs.record, "benchmark"), "servers")
-    lists = [(script, len(its), tuple(servers[script])) for script, its in apart.items()]
+    benchmark = section(jobs.record, "benchmark")
+    servers = section(benchmark, "servers")
+    lists = fleets.spread(
+        [(script, len(its), tuple(servers[script])) for script, its in apart.items()],
+        values.count(benchmark.get("replicas")) or 1,
+        {name.partition("#")[0] for name in section(jobs.jobs, "models")},
+    )
     lines = [line for its in apart.values() for line in its]
     if site.scheduler.kind == "local":
         return lines, fleets.cut(lists, len(lists), len(lines))

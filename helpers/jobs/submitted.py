@@ -37,7 +37,9 @@ def jobs_of(group: Path, record: dict[str, Any]) -> dict[str, Any]:
             jobs[one.role] = one.job
             servers.append(one.job)
             if model := MODEL_SCRIPT.fullmatch(one.command[0] if one.command else ""):
-                models[model[1]] = one.job
+                # its number, where a model has several
+                number = "".join(f"#{word}" for word in one.command[1:2])
+                models[model[1] + number] = one.job
     jobs |= ({"models": models} if models else {}) | ({"servers": servers} if servers else {})
     if jobs["agents"] or len(jobs) > len(LISTS):
         return jobs
@@ -65,6 +67,7 @@ def submitted(group: Path) -> None:
     views: dict[int, dict[str, Any]] = {}
     asked = cells.agents(record)
     beaten = claims.beaten(group, asked)
+    told = {job: one for one in noted(group) if one.role == "agent" for job in one.jobs}
     for one in asked:
         if one.job in beaten:
             continue
@@ -72,7 +75,7 @@ def submitted(group: Path) -> None:
         folder = group / metadata.run_name(its["competition"], one.job)
         folder.mkdir(exist_ok=True)
         if not (folder / "run_metadata.json").exists():
-            disk.write_json(folder / "run_metadata.json", _waiting(its, ids, one))
+            disk.write_json(folder / "run_metadata.json", _waiting(its, ids, one, told.get(one.job)))
 
 
 def abandoned(group: Path, jobs: Iterable[str]) -> None:
@@ -86,7 +89,9 @@ def abandoned(group: Path, jobs: Iterable[str]) -> None:
     metadata.tell_aggregate(group)
 
 
-def _waiting(record: dict[str, Any], ids: dict[str, Any], one: cells.Agent) -> dict[str, Any]:
+def _waiting(record: dict[str, Any], ids: dict[str, Any], one: cells.Agent, told: Noted | None) -> dict[str, Any]:
+    # PARTS FIRST ELEMENTS GRADING MODEL behind its script: which of a model's servers is its own
+    own = told.command[5].partition("auto:")[2] if told and len(told.command) > 5 else None
     return {
         "schema": 1,
         "run_id": metadata.run_name(record["competition"], one.job),
@@ -97,7 +102,7 @@ def _waiting(record: dict[str, Any], ids: dict[str, Any], one: cells.Agent) -> d
         "state": "waiting",
         "reason": "in the queue",
         "grading_job": ids.get("grading_server"),
-        "model_job": section(ids, "models").get(record["model"], ids.get("model_server")),
+        "model_job": own or section(ids, "models").get(record["model"], ids.get("model_server")),
         "data_fingerprint": record.get("data_fingerprint"),
         "isolated": record["config"]["container"]["runtime"] != "none",
         "cpus": record["config"]["jobs"]["agent"]["cpus"],

@@ -120,7 +120,7 @@ class Planned(Asked):
 
     @property
     def _gpus(self) -> int:
-        return sum(render.gpus_of(self.site, model) for model in self.served)
+        return sum(render.gpus_of(self.site, model) for model in self.served) * self.copies
 
     @cached_property
     def _most_at_once(self) -> int:
@@ -144,7 +144,7 @@ class Planned(Asked):
 
     def _load_notes(self) -> list[str | None]:
         """What its servers are too few, or live too shortly, for."""
-        return [self._waves_note(), *(model.crowd_note(self._most_at_once) for model in self.served)]
+        return [self._waves_note(), *(model.crowd_note(-(-self._most_at_once // self.copies)) for model in self.served)]
 
     def _waves_note(self) -> str | None:
         """That the servers end before the last rollouts begin, where it is so."""
@@ -167,10 +167,6 @@ class Planned(Asked):
             f"{self._gpus * all_of_them / 3600:.1f} GPU-hours: "
             f"{longer if self._may_take(all_of_them) else 'no server may live for so long here: set'} --rollouts to {at_once * lived}."
         )
-
-    def crowd_notes(self) -> list[str | None]:
-        """That agents wait for each other's answers, of each model server where it is so."""
-        return [model.crowd_note(self._waves[0]) for model in self.served]
 
     def _may_take(self, seconds: int) -> bool:
         """Whether the cluster would take servers that live for so long."""

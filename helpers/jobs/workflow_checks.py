@@ -105,8 +105,13 @@ class Asked(SiteChecks):
         return sum(len(cell.seeds) for cell in self.cells)
 
     @property
+    def copies(self) -> int:
+        """The servers of each model."""
+        return 1
+
+    @property
     def _jobs(self) -> int:
-        return len(self.served) + (not self.options["reuse_grading"]) + self.rollouts
+        return len(self.served) * self.copies + (not self.options["reuse_grading"]) + self.rollouts
 
     def _check_names(self) -> None:
         for key in ("reuse_grading", "reuse_model"):

@@ -8,8 +8,8 @@
 #   PARTS              which file of parts/ the agents read
 #   AGENTS             "SCRIPT FIRST COUNT AT_ONCE BEFORE MODEL FEEDBACK" each: COUNT jobs of a script, from part FIRST on; as an array, AT_ONCE
 #                      of them at the same time, or jobs of their own where that is 0; they begin when those of entry BEFORE have ended, or
-#                      without waiting for others where it is -. MODEL, FEEDBACK: a model with a server of this workflow (jobs/vllm_<model>.sh),
-#                      or as agents are told of it (external, auto:JOB, a URL), or - for none
+#                      without waiting for others where it is -. MODEL, FEEDBACK: a model with a server of this workflow (jobs/vllm_<model>.sh;
+#                      MODEL#2 is its second server), or as agents are told of it (external, auto:JOB, a URL), or - for none
 #   SERVING            "MODEL=JOB" each: servers that run already (a round that goes on)
 #   AFTER_END          jobs of agents that are still there, joined by colons: no new agent begins before these have ended
 #   TOGETHER, PARALLEL (on one machine) all of these as one array of that script, so many at the same time
@@ -38,10 +38,12 @@ workflow::submit() {
 }
 
 workflow::_models() { # workflow::_models MODEL FEEDBACK [AFTER_END]: their servers, where they have some that aren't there yet
-  local role=model_server model
+  local role=model_server model number
   for model in "$1" "$2"; do
-    if [[ -f $RUN_GROUP/jobs/vllm_$model.sh && -z ${MODEL_JOBS[$model]:-} ]]; then
-      submit::job "$role" ${3:+--after-end "$3"} "$RUN_GROUP/jobs/vllm_$model.sh"
+    if [[ -f $RUN_GROUP/jobs/vllm_${model%#*}.sh && -z ${MODEL_JOBS[$model]:-} ]]; then
+      number=${model#"${model%#*}"}
+      # the number is for whoever reads the note
+      submit::job "$role" ${3:+--after-end "$3"} "$RUN_GROUP/jobs/vllm_${model%#*}.sh" ${number:+"${number#?}"}
       MODEL_JOBS[$model]=$JOB
     fi
     role=feedback_server
@@ -83,7 +85,7 @@ workflow::_agents() { # workflow::_agents ENTRY
   AGENT_JOBS+=("$jobs")
 }
 
-# One array for all: its script finds in jobs/arguments.PARTS what each rollout's own is called with.
+# One array for all: its script finds in jobs/arguments.PARTS the script of each part below a number, and what that is called with.
 workflow::_together() {
   local script count total=0 model feedback entry arguments=() after='' servers=() jobs=''
   : >"$RUN_GROUP/jobs/arguments.$PARTS" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
@@ -91,7 +93,7 @@ workflow::_together() {
     read -r script _ count _ _ model feedback <<<"$entry"
     workflow::_models "$model" "$feedback"
     workflow::_arguments "$model" "$feedback"
-    printf '%s%s\n' "$script" "$(printf ' %q' "${arguments[@]}")" >>"$RUN_GROUP/jobs/arguments.$PARTS"
+    printf '%s %s%s\n' "$((total + count))" "$script" "$(printf ' %q' "${arguments[@]}")" >>"$RUN_GROUP/jobs/arguments.$PARTS"
     total=$((total + count))
   done
   submit::array agent "$total" --at-once "$PARALLEL" ${AFTER_END:+--after-end "$AFTER_END"} ${after:+--after "$after"} "$RUN_GROUP/jobs/$TOGETHER" "$PARTS" 0 "$total"
@@ -112,7 +114,7 @@ workflow::_use() { # workflow::_use SERVICE MODEL|ARGUMENT
   local server=''
   ARGUMENT=${2#-}
   if [[ -n ${MODEL_JOBS[$2]:-} ]]; then
-    ARGUMENT=auto:${MODEL_JOBS[$2]} server=vllm_$2_${MODEL_JOBS[$2]}
+    ARGUMENT=auto:${MODEL_JOBS[$2]} server=vllm_${2%#*}_${MODEL_JOBS[$2]}
   elif [[ $2 == auto:* && " ${SUBMITTED[*]#*=} " == *" ${2#auto:} "* ]]; then
     server=$1_${2#auto:}
   elif [[ $2 == auto:* ]]; then
@@ -137,7 +139,7 @@ workflow::_note() { # notes JOB as a user of `servers`, and in `jobs`
 workflow::_abandon() {
   local noted server model
   for model in "${!MODEL_JOBS[@]}"; do
-    [[ " ${SUBMITTED[*]#*=} " != *" ${MODEL_JOBS[$model]} "* ]] || service::forget "vllm_${model}_${MODEL_JOBS[$model]}"
+    [[ " ${SUBMITTED[*]#*=} " != *" ${MODEL_JOBS[$model]} "* ]] || service::forget "vllm_${model%#*}_${MODEL_JOBS[$model]}"
   done
   for noted in ${CONSUMERS_NOTED[@]+"${CONSUMERS_NOTED[@]}"}; do
     server=${noted%/*}

@@ -101,7 +101,7 @@ models = ["y"]
 """
     said = problems(read, text)
     assert (
-        "paralel: unknown key. Keys here: budget, models, name, parallel, retries, tasks. Did you mean parallel?"
+        "paralel: unknown key. Keys here: budget, models, name, parallel, replicas, retries, tasks. Did you mean parallel?"
         in said
     )
     assert any(one.startswith("retries: ") and one.endswith("(found -1).") for one in said)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from helpers.benchmarks.fleets import cut, shares
+from helpers.benchmarks.fleets import cut, shares, spread
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,17 @@ from helpers.benchmarks.fleets import cut, shares
 )
 def test_shares(counts, parallel, expected):
     assert shares(counts, parallel) == expected
+
+
+def test_servers_of_one_model_share_its_rollouts():
+    lists = [("a.sh", 5, ("30b", "30b")), ("b.sh", 1, ("30b", "judge")), ("c.sh", 4, ("external", "-"))]
+    assert spread(lists, 2, {"30b"}) == [
+        ("a.sh", 3, ("30b", "30b")),
+        ("a.sh", 2, ("30b#2", "30b#2")),
+        ("b.sh", 1, ("30b", "judge")),
+        ("c.sh", 4, ("external", "-")),
+    ]
+    assert spread(lists, 1, {"30b"}) == lists
 
 
 def test_no_more_than_parallel_run_at_once_and_every_rollout_has_one_element():

@@ -15,6 +15,7 @@ agents_running() { as_user squeue --me --noheader --array --states=RUNNING,COMPL
 @test "a round of two kinds of agents, cut into arrays that follow one another: all graded, never more at once than asked" {
   as_owner tee "$WORK/many.toml" >/dev/null <<'TOML'
 parallel = 2
+replicas = 2
 
 [[tasks]]
 task = "classification_basic"
@@ -43,8 +44,11 @@ TOML
   expect_in '✓ All 7 tasks completed!' "$error"
   local round stamp
   round=$(round) stamp=${round##*/}
-  # 5 are cut to 3 and 2, each as an array, and one server for each model
-  [[ $(grep -c '^agent=[0-9]*_\[0-' "$round/jobs/submitted") == 3 && $(grep -c '^model_server=' "$round/jobs/submitted") == 1 ]]
+  # 5 are cut to 3 and 2, each as an array; each of the model's two servers has an array of its own
+  [[ $(grep -c '^agent=[0-9]*_\[0-' "$round/jobs/submitted") == 4 && $(grep -c '^model_server=' "$round/jobs/submitted") == 2 ]]
+  local number
+  for number in 5 6; do pick "$round/task_results/$stamp-$number/run_metadata.json" "d['model_job']"; done | sort -u >"$WORK/servers"
+  [[ $(wc -l <"$WORK/servers") == 2 ]]
   [[ $(pick "$round/manifest.json" "sorted({r['state'] for r in d['results']})") == "['scored']" ]]
   [[ $(pick "$round/manifest.json" "[r['attempts'] for r in d['results']]") == '[1, 1, 1, 1, 1, 1, 1]' ]]
   [[ $(pick "$round/task_results/$stamp-6/evaluation_results.json" "d['total_score'] > 0.5 and d['run_id'][-2:]") == -6 ]]
