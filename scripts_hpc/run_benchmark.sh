@@ -26,7 +26,7 @@
 #   --dry-run          run, resume: check everything and show the jobs; submit nothing
 #   --yes              run: don't ask before a round that could cost many GPU-hours
 #   --json             the results as JSON on standard output
-#   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: the same, so far
+#   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: also all that their jobs write, behind the run's id
 #   -h, --help         this text
 #
 # Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost);

@@ -186,9 +186,12 @@ TOML
   benchmark run mixed.toml --detach
   expect_status 0
   [[ $output == */rollouts/mixed/* && $output != "$round" && $(round | wc -l) == 2 ]]
-  benchmark attach "$output" -v
+  round=$output
+  benchmark attach "$round" -vv
   expect_status 0
   expect_in '[rollouts] finished: run_id=' "$error"
+  local number
+  for number in {0..5}; do grep -q "^\[${round##*/}-$number\] .*graded" <<<"$error"; done
   refuse expect_in '✓' "$error"
 }
 

@@ -15,6 +15,7 @@ from helpers.benchmarks.rounds import Round
 from helpers.jobs import watch as workflow_watch
 from helpers.jobs.follow import follow
 from helpers.jobs.kinds.benchmark import Benchmark
+from helpers.jobs.log_follow import Source
 from helpers.lib import disk
 from helpers.lib.values import section
 from helpers.runs import metadata
@@ -23,13 +24,14 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Watch(workflow_watch.Watch, Benchmark):
-    """A round under watch. verbose: 0 with icons, 1 without."""
+    """A round under watch. verbose: 0 with icons, 1 without, 2 with all that the rollouts' jobs write."""
 
     def __init__(self, group: Path, as_json: bool = False, emit: Callable[[Any], None] = print, verbose: int = 0):
         group = Path(os.path.abspath(group))  # what is told of it is true in any folder
         super().__init__(group, as_json, emit)
         self.verbose, self.spin, self.told = verbose, itertools.cycle(SPINNER), 0
         self.ended: set[int] = set()
+        self.logs: dict[str, list[Source]] = {}  # of the jobs that write
         benchmark, count = section(self.record, "benchmark"), len(manifest.standings(group, self.record, {}))
         self.count = count
         self._say(
@@ -50,6 +52,8 @@ class Watch(workflow_watch.Watch, Benchmark):
         self.standings = manifest.standings(self.path, self.record, self.runs)
         with contextlib.suppress(OSError):  # a disk that is full now: the next look writes it
             manifest.write(self.path, self.record, self.standings)
+        if self.verbose > 1:
+            self._show_logs()
         for one in self.standings:
             if one.rollout not in self.ended and one.state not in metadata.OPEN_STATES:
                 self.ended.add(one.rollout)
@@ -65,6 +69,25 @@ class Watch(workflow_watch.Watch, Benchmark):
                 file=sys.stderr,
                 flush=True,
             )
+
+    def _show_logs(self) -> None:
+        """What the jobs of rollouts have written since, each line behind the run's id."""
+        self.__dict__.pop("_logs", None)  # a log is there once its job has started
+        entries = {entry.id: entry for entry in self.entries}
+        for one in self.standings:
+            run = one.run
+            if run is None or run.state == "waiting" or run.job_id not in entries:
+                continue
+            over = one.state not in metadata.OPEN_STATES
+            if over and one.rollout in self.ended:
+                continue
+            sources = self.logs.setdefault(
+                run.job_id, [Source(self, entries[run.job_id], is_own) for is_own in (False, True)]
+            )
+            for line in (line for source in sources for line in source.more(over)):
+                print(f"[{manifest.run_id(self.path, one.rollout)}] {line}", file=sys.stderr, flush=True)
+            if over:
+                del self.logs[run.job_id]
 
     def _finished(self, one: manifest.Standing) -> None:
         run_id = manifest.run_id(self.path, one.rollout)
