@@ -13,6 +13,7 @@ from helpers.lib.text import clean
 NONE = "N/A"  # as the specification's tables have it
 SPECIAL = re.compile(r"([\\|<>\[\]*`~&])")  # what would be markup, or the end of a cell
 MOST = 80  # characters of a name or a reason in a table
+MOST_OF_LINE = 500
 NOISE = 1e-12  # of a value: less than that is what rounding leaves
 
 
@@ -87,10 +88,18 @@ def total(one: Total, decimals: int = 0) -> str:
     return f"{one.sum:,.{decimals}f}" + (f" ({one.known} of {one.of} known)" if one.known < one.of else "")
 
 
-def cell(text: str | None) -> str:
-    """A name or a sentence, as it can stand in a table of markdown: GFM, https://github.github.com/gfm/#tables-extension-."""
+def cell(text: str | None, most: int = MOST) -> str:
+    """A name or a sentence, as it can stand in a table of markdown: GFM, https://github.github.com/gfm/#tables-extension-.
+
+    most: characters that are told of it.
+    """
     words = " ".join(clean(text or "").split())
-    return SPECIAL.sub(r"\\\1", words if len(words) <= MOST else f"{words[: MOST - 1]}…")
+    return SPECIAL.sub(r"\\\1", words if len(words) <= most else f"{words[: most - 1]}…")
+
+
+def line(text: str) -> str:
+    """A sentence that stands by itself."""
+    return cell(text, MOST_OF_LINE)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str], whole: bool = False) -> list[str]:

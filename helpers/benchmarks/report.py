@@ -35,12 +35,13 @@ def markdown(one: Round) -> str:
         ["## Per-task aggregates (mean and max over rollouts)"],
         tasks_table(one),
         ["## Rollouts"],
-        [sentence(one), *(f"- {figures.cell(note)}" for note in one.notes)],
+        [sentence(one), *(f"- {figures.line(note)}" for note in one.notes)],
         *_section("Scores", _scores(one.cells), SCORES),
         *_section("Rates", _rates(one.cells), RATES_TOLD),
         *_section("pass@k", _passed(one.cells), PASSED_TOLD),
         *(_over_tasks(one.groups) if any(len(group.cells) > 1 for group in one.groups) else []),
         *_section("What it took", _took(one), _estimated(one.rows)),
+        *_section("Model servers", _served(one)),
         *_section("Reported metrics", *_reported(one.cells)),
         *_section("Without a score", *_reasons(one.outcomes)),
     ]
@@ -245,6 +246,11 @@ def _used(used: Mapping[str, Total], graded: int, has_cost: bool) -> tuple[str, 
         NONE if hours is None else f"{hours:.3f}",
         figures.total(used["cpu_hours"], 3),
     )
+
+
+def _served(one: Round) -> list[str]:
+    """How busy the GPUs of each model's servers were."""
+    return [f"- {figures.line(said)}" for served in one.served if (said := served.sentence())]
 
 
 def _estimated(rows: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from helpers.benchmarks import manifest, report, stamps, summary
 from helpers.config.asked import AskedSite
 from helpers.lib import disk
 from helpers.lib.errors import Refused
-from helpers.runs import cells
+from helpers.runs import cells, load
 from helpers.runs.collection import Collection
 from helpers.runs.one import OneRun
 
@@ -67,7 +67,8 @@ class Round:
 
     @cached_property
     def summary(self) -> summary.Round:
-        return summary.round_of(self.asked(), self.name, self.path.name, self._collection.broken)
+        served = load.by_model(load.servers(str(self.path)).values())
+        return summary.round_of(self.asked(), self.name, self.path.name, self._collection.broken, served)
 
     def write_summary(self) -> str:
         """summary.md anew; its text. Raises OSError."""

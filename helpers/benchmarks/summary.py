@@ -12,6 +12,7 @@ from helpers.benchmarks import statistics, usage
 from helpers.benchmarks.outcomes import KS, RATES, Cell, Outcome, Pairs, leaderboards, used_data
 from helpers.benchmarks.statistics import Estimate
 from helpers.benchmarks.usage import Total
+from helpers.runs.load import Served
 
 Key = tuple[str, "str | None", "str | None", Pairs]
 
@@ -138,7 +139,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Round:
-    """A round. outcomes: of all rollouts, in the order in which they were asked for. notes: sentences on it, such as a budget used up."""
+    """A round. outcomes: of all rollouts, in the order in which they were asked for. notes: sentences on it, such as a budget used up.
+    served: how busy the servers of each model were."""
 
     name: str
     stamp: str
@@ -146,6 +148,7 @@ class Round:
     cells: list[Cell]
     groups: list[Group]
     notes: tuple[str, ...] = ()
+    served: tuple[Served, ...] = ()
 
     @property
     def label(self) -> str:
@@ -185,11 +188,18 @@ class Round:
             **used_data(self.rows, self.graded, self.used),
             "cells": [cell.data() for cell in self.cells],
             "over_tasks": [group.data() for group in self.groups],
+            "model_servers": [one.data() for one in self.served],
         }
 
 
-def round_of(asked: Iterable[Mapping[str, Any]], name: str = "", stamp: str = "", notes: Iterable[str] = ()) -> Round:
-    """A round from what was asked for.
+def round_of(
+    asked: Iterable[Mapping[str, Any]],
+    name: str = "",
+    stamp: str = "",
+    notes: Iterable[str] = (),
+    served: Iterable[Served] = (),
+) -> Round:
+    """A round from what was asked for, and the load of its model servers.
 
     asked: a mapping a rollout, with run_id, task, model, agent, variables (a dict or pairs), seed, and row: its row of the table of
     results (OneRun.row), or None where it has not begun. Of a row these are read besides, where they are there: success (as a task's own
@@ -205,7 +215,7 @@ def round_of(asked: Iterable[Mapping[str, Any]], name: str = "", stamp: str = ""
         Cell(its, tuple(pair for pair in variables if pair[0] in names), boards[task])
         for (task, _, _, variables), its in apart.items()
     ]
-    return Round(name, stamp, outcomes, cells, _groups(cells), tuple(notes))
+    return Round(name, stamp, outcomes, cells, _groups(cells), tuple(notes), tuple(served))
 
 
 def differing(keys: Sequence[Key]) -> set[str]:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.benchmarks import report, summary
 from helpers.runs import load
 from helpers.runs.load import Load
 
@@ -245,3 +246,19 @@ def test_records_that_hold_anything(tmp_path: Path, record: dict[str, Any]) -> N
     path.write_text("[")
     assert load.servers(str(tmp_path)) == {}
     assert load.servers(str(tmp_path / "nowhere")) == {}
+
+
+def test_a_rounds_summary_tells_how_busy_its_servers_were(tmp_path: Path) -> None:
+    text = samples((0, 0, 0, 0, 0), (900, 2, 1, 0, 0), (1800, 0, 0, 0, 7200), (2700, 0, 0, 0, 7200))
+    for job in ("5", "6"):  # two servers of one model
+        make_server(tmp_path, job, text)
+    make_server(tmp_path, "7", text, service="vllm_replay", gpus=0)
+    served = load.by_model(load.servers(str(tmp_path)).values())
+    made = summary.round_of([], served=served)
+    told = "model 30b: busy 25% and idle 50% of 4.0 GPU-hours, 3,600 generated tokens a GPU-hour, at most 1 request waiting"
+    assert f"## Model servers\n\n- {told}\n" in report.markdown(made)
+    assert "model replay" not in report.markdown(made)
+    assert [(one["model"], one["servers"], one["busy_seconds"]) for one in made.data()["model_servers"]] == [
+        ("30b", 2, 1800.0),
+        ("replay", 1, 900.0),
+    ]
