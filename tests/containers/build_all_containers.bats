@@ -247,8 +247,8 @@ print(made[0] == made[1], made[0] == made[2])'
 }
 
 @test "a quota that is used up, although df shows room: nothing is started" {
-  printf '#!/bin/sh\ncase $* in *"%s/"*) echo "dd: error writing: Disk quota exceeded" >&2; exit 1;; esac\nexec /bin/dd "$@"\n' "$IMAGES" \
-    >"$BATS_TEST_TMPDIR/bin/dd"
+  printf '#!/bin/sh\ncase $(readlink /proc/$$/fd/1) in "%s/"*) echo "dd: error writing: Disk quota exceeded" >&2; exit 1;; esac\nexec /bin/dd "$@"\n' \
+    "$IMAGES" >"$BATS_TEST_TMPDIR/bin/dd"
   chmod +x "$BATS_TEST_TMPDIR/bin/dd"
   build --only aide
   expect_status 3
