@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: tests/run.sh [FILE…]      all tests, or some files; ends with what failed, and one line "N passed, N failed"
-#        tests/run.sh --setup | --golden | --docs | --bench | --bench-quick | --vllm | --experiment
+#        tests/run.sh --setup | --golden | --docs | --bench | --bench-quick | --vllm | --experiment | --chaos [TIMES [SEED]]
 #
 # The tests on a real Slurm and Apptainer (tests/cluster/) need root and Debian; elsewhere they say so and are left out.
 set -euo pipefail
@@ -33,6 +33,7 @@ case ${1:-} in
   --bench-quick) exec bash tests/performance/run.sh --quick ;;
   --vllm) exec bash tests/cluster/vllm.sh ;;
   --experiment) exec bash tests/cluster/experiment.sh ;;
+  --chaos) exec bash tests/cluster/chaos.sh "${@:2}" ;;
 esac
 
 PASSED=0 FAILED=0
