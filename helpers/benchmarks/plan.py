@@ -42,7 +42,7 @@ class Round(Planned):
 
     def __init__(self, site: Site, path: Path, benchmark: config.Benchmark, options: dict[str, Any]):
         super().__init__(site, NO_REUSE | options)
-        self.path, self.benchmark = path, benchmark
+        self.path, self.benchmark, self.parallel = path, benchmark, benchmark.parallel
         self.advice = {"jobs": "lower `rollouts`", "time": "lower its time_limit"}
         self._refuse_what_waits()
         apart: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)

@@ -97,6 +97,7 @@ class Planned(Asked):
     """A workflow that has passed its checks: what it takes, and its folder with all that its jobs need."""
 
     arrays = False  # whether the agents are elements of arrays
+    parallel: int | None = None  # how many rollouts may run at once
 
     def carry_out(self) -> str:
         """Check it, and make its folder, or show what it would be; returns shell assignments. Raises ConfigError, Infrastructure."""
@@ -129,7 +130,7 @@ class Planned(Asked):
         most = None
         if rollouts > 1 and self.site.scheduler.kind == "slurm":
             most = limits.at_once(self.site, wants.cpus, wants.memory_gb, self.cluster)
-        return min(rollouts, most or rollouts)
+        return min(rollouts, most or rollouts, self.parallel or rollouts)
 
     def _seconds(self, waves: int) -> int:
         """What so many waves of agents can take of their servers, which load first."""
@@ -160,12 +161,15 @@ class Planned(Asked):
         lived = next(number for number in range(waves, 0, -1) if number == 1 or self._seconds(number) <= life)
         all_of_them = self._seconds(waves)
         longer = f"set {' and '.join(short)} to that, or"
+        asked = at_once == self.parallel
+        who = "`parallel` lets" if asked else f"partition {self.site.partitions.cpu.name or '(default)'} runs"
+        fewer = f"{self.advice['jobs'].removeprefix('lower ')} to {at_once * lived}"
         return (
-            f"{self.rollouts} rollouts are {waves} waves, as partition {self.site.partitions.cpu.name or '(default)'} runs "
-            f"{at_once} of them at once, and the servers live for {lived} ({', '.join(f'{key} {limit}' for key, limit in short.items())}): "
+            f"{self.rollouts} rollouts are {waves} waves, as {who} {at_once} of them at once, and the servers live for {lived} "
+            f"({', '.join(f'{key} {limit}' for key, limit in short.items())}): "
             f"what begins later would be lost. All of them take up to {durations.clock(all_of_them)} and "
             f"{self._gpus * all_of_them / 3600:.1f} GPU-hours: "
-            f"{longer if self._may_take(all_of_them) else 'no server may live for so long here: set'} --rollouts to {at_once * lived}."
+            f"{longer if self._may_take(all_of_them) else 'no server may live for so long here: set'} {fewer}."
         )
 
     def _may_take(self, seconds: int) -> bool:

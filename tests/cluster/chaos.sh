@@ -53,7 +53,7 @@ results() { # results NAME
     python3 -c '
 import json, sys
 rows = json.load(sys.stdin)
-for row in sorted(str((row["competition"], row["model"], row["seed"], row["score"])) for row in rows if row["state"] == "scored"):
+for row in sorted(str((row["task"], row["model"], row["seed"], row["score"])) for row in rows if row["state"] == "scored"):
     print(row)'
 }
 
