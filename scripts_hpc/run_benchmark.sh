@@ -22,6 +22,8 @@
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
 #   --model NAME=MODEL run: a model of models.yaml for a name in CONFIG, e.g. --model gpt-4=replay (repeatable)
+#   --budget KEY=NUMBER resume: another bound in the place of the round's: gpu_hours, tokens or usd, e.g. --budget tokens=2000000
+#                      (repeatable). A round whose budget is used up goes on with a larger one only
 #   --detach           run, resume: submit, print the round's folder, and leave
 #   --dry-run          run, resume: check everything and show the jobs; submit nothing
 #   --yes              run: don't ask before a round that could cost many GPU-hours
@@ -29,8 +31,14 @@
 #   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: also all that their jobs write, behind the run's id
 #   -h, --help         this text
 #
+# [budget] of CONFIG bounds what a round uses: gpu_hours (of its model servers, by their own notes: GPUs times the life of their jobs), tokens
+# (as agents count them) and usd (these, by the prices in models.yaml). Each rollout looks before it begins, and begins nothing once one of
+# these is used up; what runs then goes on to its end and counts when it ends, so a round may use more, by as much as `parallel` rollouts
+# take. What an agent doesn't count, and what a killed job used, isn't in the sum (resume adds the latter). A round that only loses runs
+# (5 lost, and none that ended otherwise, since it was submitted or resumed) begins no more either.
+#
 # Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost);
-# 4 an agent ended without a valid submission; 130 interrupted.
+# 4 an agent ended without a valid submission; 130 interrupted, or stopped by its budget before all had begun.
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
@@ -44,7 +52,7 @@ POSITIONAL=() OPTIONS=() WATCH_OPTIONS=() DETACH=0
 while (($#)); do
   case $1 in
     --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
-    --site | --set | --model | --rollout)
+    --site | --set | --model | --rollout | --budget)
       (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
       OPTIONS+=("$1" "$2")
       shift

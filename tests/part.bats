@@ -5,7 +5,7 @@ setup() {
   load common.bash
   RUN_GROUP=$BATS_TEST_TMPDIR/group JOB_ID=7_2 SITE=here ADDRESS_DIR=$BATS_TEST_TMPDIR/addresses SCHEDULER=local LOCAL_JOBS=$BATS_TEST_TMPDIR/jobs
   mkdir -p "$RUN_GROUP"/{parts,claims,left} "$ADDRESS_DIR" "$LOCAL_JOBS"
-  for lib in common scheduler service run part; do source "$ROOT/scripts_hpc/lib/$lib.sh"; done
+  for lib in common container scheduler service run agent part bounds; do source "$ROOT/scripts_hpc/lib/$lib.sh"; done
   declare -gA CONTAINER_ENV=()
   NEEDS_MODEL=1 GRADING=auto:1 MODEL=auto:2 FEEDBACK=auto:2
 }
@@ -98,4 +98,124 @@ claim() { (part::claim && echo claimed) 2>&1; }
   JOB_ID=7_0
   run::leave
   [[ -z $(ls -A "$users") && $(<"$BATS_TEST_TMPDIR/told") == 'USR1 1 ' ]]
+}
+
+# ---- what bounds a round
+
+round() { # a round of a benchmark, and its runs that have ended: PARTS.JOB.STATE.TOKENS.MICROUSD each
+  mkdir -p "$RUN_GROUP/ends" "$RUN_GROUP/services"
+  ROLLOUT=4 ATTEMPT=0 COMPETITION=a/toy CELL=1 SEED=9 AGENT=aide MODEL_LABEL=gpt CPUS=1 TIME_LIMIT=60 STEP_LIMIT=3 RUNTIME=none
+  local name
+  for name in "$@"; do echo "reason of $name" >"$RUN_GROUP/ends/$name"; done
+}
+bounds() { printf '%s\n' "$@" >"$RUN_GROUP/bounds"; }
+look() { (bounds::look 0 && echo goes on) 2>&1; }
+record() { cat "$RUN_GROUP/a-toy_7_2/run_metadata.json"; }
+
+@test "a workflow that is no round has no bounds, and notes no ends" {
+  ROLLOUT=4 ATTEMPT=0
+  [[ $(look) == 'goes on' && ! -e $RUN_GROUP/ends ]]
+}
+
+@test "a budget that is not used up stops nobody; once it is, a rollout isn't begun, and says why" {
+  round 0.7_0.scored.600.0 0.7_1.timed_out.399.0
+  bounds 'tokens 1000'
+  [[ $(look) == 'goes on' && ! -e $RUN_GROUP/stopped.0.json ]]
+  touch "$RUN_GROUP/ends/1.8_0.lost.1.0" "$RUN_GROUP/ends/.8_1"
+  try look
+  expect_status 0
+  expect_in "rollout 4 isn't begun: the budget of 1000 tokens is used up (1000)" "$output"
+  refuse expect_in 'goes on' "$output"
+  [[ $(json::text state <<<"$(record)") == cancelled && $(json::text ended_at <<<"$(record)") == *Z ]]
+  [[ $(json::text reason <<<"$(record)") == 'not begun: the budget of 1000 tokens is used up (1000)' ]]
+  expect_in '"rollout": 4, "attempt": 0, "cell": 1' "$(record)"
+  check_records "$RUN_GROUP"
+  [[ -z $(ls -A "$RUN_GROUP/claims") && $(json::text job_id <"$RUN_GROUP/stopped.0.json") == 7_2 ]]
+  # who comes later needs no look, and says the same
+  rm "$RUN_GROUP"/ends/*
+  JOB_ID=7_3
+  expect_in 'the budget of 1000 tokens is used up (1000)' "$(look)"
+  # what is submitted later looks for itself
+  [[ $( (bounds::look 1 && echo goes on) 2>&1) == 'goes on' ]]
+}
+
+@test "a budget in USD, and one in GPU-hours: of servers that live, have ended, or died without a word" {
+  round 0.7_0.scored.600.1500000 0.7_1.scored.600.999999
+  bounds 'usd 2.5' 'gpu_hours 5'
+  sched::gone_of() { [[ " $* " != *' 12 '* ]] || echo 12; }
+  server() { json::object service vllm_m job_id "$1" gpus: "$2" cpus: 4 started_at "$3" ready_at '' ended_at "$4" >"$RUN_GROUP/services/vllm_m_$1.json"; }
+  server 11 2 2026-01-01T10:00:00Z 2026-01-01T11:30:00Z
+  server 12 1 2026-01-01T10:00:00Z ''
+  touch -d 2026-01-01T11:59:00Z "$RUN_GROUP/services/vllm_m_12.json"
+  server 13 0 2026-01-01T10:00:00Z ''
+  [[ $(bounds::_gpu_seconds) == $((2 * 5400 + 7140)) ]]
+  [[ $(look) == 'goes on' ]]
+  server 14 1 "$(date -u -d '2 minutes ago' +%Y-%m-%dT%H:%M:%SZ)" ''
+  expect_in 'the budget of 5 GPU-hours is used up (5.0' "$(look)"
+  rm "$RUN_GROUP/stopped.0.json" "$RUN_GROUP"/services/*
+  : >"$RUN_GROUP/ends/0.7_4.lost.0.1"
+  expect_in 'the budget of 2.5 USD is used up (2.5000)' "$(look)"
+}
+
+@test "a round that only loses runs begins no more, and tells the last reason; one other end, and it goes on" {
+  round 0.7_{0,1,3,4}.lost.0.0 0.7_5.cancelled.0.0 1.8_0.lost.0.0
+  [[ $(look) == 'goes on' ]]
+  : >"$RUN_GROUP/ends/0.7_6.agent_failed.0.0"
+  echo 'no image here' >"$RUN_GROUP/ends/0.7_7.lost.0.0"
+  touch -d '1 minute' "$RUN_GROUP/ends/0.7_7.lost.0.0"
+  [[ $(look) == 'goes on' ]]
+  rm "$RUN_GROUP/ends/0.7_6.agent_failed.0.0"
+  expect_in 'all 5 runs that have ended were lost, the last one because: no image here' "$(look)"
+}
+
+@test "a job that isn't begun leaves its servers, as their last user" {
+  round 0.7_0.scored.600.0
+  bounds 'tokens 600'
+  local users=$ADDRESS_DIR/grading_server_1.consumers
+  mkdir "$users"
+  touch "$users/7" "$users/7_2"
+  sched::gone_of() { :; }
+  sched::signal() { printf '%s ' "$@" >"$BATS_TEST_TMPDIR/told"; }
+  ELEMENTS=1 NEEDS_MODEL=0
+  expect_in "isn't begun" "$(look)"
+  [[ -z $(ls -A "$users") && $(<"$BATS_TEST_TMPDIR/told") == 'USR1 1 ' ]]
+}
+
+@test "a rollout that another job has claimed is that job's to tell of" {
+  round 0.7_0.scored.600.0
+  bounds 'tokens 600'
+  ln -s 8_0 "$RUN_GROUP/claims/4"
+  [[ $(look) == 'goes on' && ! -e $RUN_GROUP/a-toy_7_2 && ! -e $RUN_GROUP/stopped.0.json ]]
+}
+
+ending() { # ending STATE REASON CODE [RUN]: a job that begins and ends so
+  (bounds::look 0 && RUN_STATE=$1 RUN_REASON=$2 RUN=${4:-} && exit "$3")
+}
+
+@test "an end is noted with what the agent used, at its model's price; of its words only numbers count" {
+  round
+  bounds 'tokens 100000' 'price other gpt 100 100' 'price aide gpt 2.5 10'
+  mkdir -p "$RUN_GROUP/run/logs"
+  printf '{"steps": 1, "prompt_tokens": 1000, "completion_tokens": 20, "note": "tokens\n"}' >"$RUN_GROUP/run/logs/usage.json"
+  ending scored graded 0 "$RUN_GROUP/run"
+  [[ $(ls -A "$RUN_GROUP/ends") == 0.7_2.scored.1020.2700 && $(<"$RUN_GROUP/ends/0.7_2.scored.1020.2700") == graded ]]
+  rm "$RUN_GROUP"/ends/*
+  printf '{"prompt_tokens": 12e9, "completion_tokens": "$(touch %s)"}' "$BATS_TEST_TMPDIR/ran" >"$RUN_GROUP/run/logs/usage.json"
+  ending no_submission nothing 4 "$RUN_GROUP/run" || true
+  [[ $(ls -A "$RUN_GROUP/ends") == 0.7_2.no_submission.0.0 && ! -e $BATS_TEST_TMPDIR/ran ]]
+  rm -r "$RUN_GROUP"/ends/* "$RUN_GROUP/run/logs"
+  mkdir "$RUN_GROUP/mine" && echo '{"prompt_tokens": 5}' >"$RUN_GROUP/mine/usage.json" && ln -s ../mine "$RUN_GROUP/run/logs"
+  ending scored graded 0 "$RUN_GROUP/run"
+  [[ $(ls -A "$RUN_GROUP/ends") == 0.7_2.scored.0.0 ]]
+}
+
+@test "a job that dies before its run begins is lost; one that was asked to end was cancelled; one that left notes nothing" {
+  round
+  ending '' '' 0
+  [[ -z $(ls -A "$RUN_GROUP/ends") ]]
+  (bounds::look 0 && die 3 'no image here') 2>/dev/null || true
+  [[ $(<"$RUN_GROUP/ends/0.7_2.lost.0.0") == 'no image here' ]]
+  rm "$RUN_GROUP"/ends/*
+  ASKED_TO_END=true ending running asked 130 || true
+  [[ $(ls "$RUN_GROUP/ends") == 0.7_2.cancelled.0.0 ]]
 }

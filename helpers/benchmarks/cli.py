@@ -30,6 +30,23 @@ def _alias(_: Any, __: Any, values: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def _bounds(_: Any, __: Any, values: tuple[str, ...]) -> dict[str, float]:
+    from helpers.benchmarks.bounds import WORDS
+
+    found = {}
+    for value in values:
+        key, _, text = value.partition("=")
+        try:
+            found[key] = float(text)
+        except ValueError:
+            found[key] = 0.0
+        if key not in WORDS or not 0 < found[key] < 1e15:
+            raise click.BadParameter(
+                f"{value}: must be KEY=NUMBER with a KEY of {', '.join(WORDS)}, e.g. tokens=2000000"
+            )
+    return found
+
+
 @main.command("plan")
 @click.argument("path", type=click.Path(path_type=Path))
 @SITE
@@ -58,8 +75,9 @@ STAMP = click.option("--rollout", "stamp", metavar="STAMP", help="The round of a
 @SITE
 @SET
 @click.option("--dry-run", is_flag=True, hidden=True)
+@click.option("--budget", multiple=True, hidden=True, callback=_bounds)
 def where_command(
-    name: str, latest: bool, stamp: str | None, site: str | None, overrides: tuple[str, ...], dry_run: bool
+    name: str, latest: bool, stamp: str | None, site: str | None, overrides: tuple[str, ...], **_: Any
 ) -> None:
     """Print a round's folder."""
     click.echo(_found(name, latest, stamp, site, overrides).path)
@@ -68,17 +86,18 @@ def where_command(
 @main.command("resume")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True)
+@click.option("--budget", multiple=True, callback=_bounds, metavar="KEY=NUMBER")
 @LATEST
 @STAMP
 @SITE
 @SET
-def resume_command(folder: Path, dry_run: bool, **_: Any) -> None:
+def resume_command(folder: Path, dry_run: bool, budget: dict[str, float], **_: Any) -> None:
     """See what is left of a round, and print shell assignments for run_benchmark.sh."""
     from helpers.benchmarks.resume import plan
 
     catch_signals()
     try:
-        click.echo(plan(folder, dry_run), nl=False)
+        click.echo(plan(folder, dry_run, budget), nl=False)
     except Refused as error:
         said = f"{str(error).rstrip('.')}."
         raise (Infrastructure(said) if error.code == 3 else ConfigError([said])) from error

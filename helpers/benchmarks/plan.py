@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from helpers.benchmarks import config, fleets, manifest, stamps
+from helpers.benchmarks import bounds, config, fleets, manifest, stamps
 from helpers.config import entries, sites
 from helpers.config.schema import Site
 from helpers.config.sites import ROOT
@@ -18,10 +18,6 @@ from helpers.scheduler import limits
 
 AGENT = "aide"
 TOGETHER = "agents.sh"  # on one machine: the script of all rollouts, which calls each one's own
-WAITING = {
-    "tokens": "a bound on the tokens of a rollout",
-    "budget": "a budget",
-}  # of the configuration, without effect so far
 
 
 def plan(path: Path, dry_run: bool, **options: Any) -> str:
@@ -44,7 +40,7 @@ class Round(Planned):
         super().__init__(site, NO_REUSE | options)
         self.path, self.benchmark, self.parallel = path, benchmark, benchmark.parallel
         self.advice = {"jobs": "lower `rollouts`", "time": "lower its time_limit"}
-        self._refuse_what_waits()
+        self._refuse_what_is_not_kept()
         apart: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
         for one in config.rollouts(benchmark):
             entry = benchmark.tasks[one.entry]
@@ -64,10 +60,22 @@ class Round(Planned):
                 variables=tuple(pair for pair in variables if pair[0] != config.TIME_LIMIT),
                 place=place,
             )
+        self._check_prices()
 
-    def _refuse_what_waits(self) -> None:
-        if self.benchmark.budget != config.Budget():
-            self.problems.append(f"{self.path}: budget: isn't kept yet; leave it out.")
+    def _check_prices(self) -> None:
+        """A budget in USD needs the prices of all models that somebody asks USD for."""
+        if self.benchmark.budget.usd is None:
+            return
+        models = {model.name: model.prices for cell in self.cells for model in cell.models}
+        for name in sorted(name for name, prices in models.items() if prices is None):
+            self.problems.append(
+                f"{self.path}: budget: usd: model '{name}' has no prices: set its usd_per_million_prompt_tokens and "
+                f"usd_per_million_completion_tokens in site-config/models.yaml (--set models.{name}.usd_per_million_prompt_tokens=…)."
+            )
+        if models and not any(map(any, filter(None, models.values()))) and None not in models.values():
+            self.problems.append(f"{self.path}: budget: usd: none of its models costs USD: bound gpu_hours or tokens.")
+
+    def _refuse_what_is_not_kept(self) -> None:
         for number, entry in enumerate(self.benchmark.tasks, 1):
             if entry.tokens is not None:
                 self.problems.append(f"{self.path}: [[tasks]] {number}: tokens: isn't kept yet; leave it out.")
@@ -138,6 +146,12 @@ class Round(Planned):
         return super().record(group) | {"benchmark": told}
 
     def written(self, group: Path, record: dict[str, Any]) -> list[str]:
+        prices = {
+            (cell.agent.name, cell.model.name): cell.prices
+            for cell in self.cells
+            if cell.agent and cell.model and cell.prices and any(cell.prices)
+        }
+        bounds.write(group, bounds.asked(self.benchmark.budget), prices)
         manifest.begin(group, record)
         together = [f"TOGETHER={TOGETHER}\n"] if self.site.scheduler.kind == "local" else []
         return [*together, f"PARALLEL={self.benchmark.parallel}\n"]

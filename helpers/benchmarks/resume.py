@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from helpers.benchmarks import fleets
+from helpers.benchmarks import bounds, fleets
 from helpers.benchmarks.plan import TOGETHER
 from helpers.config.asked import AskedSite
 from helpers.config.schema import Site
@@ -83,10 +83,11 @@ def _was_lost(jobs: Benchmark, job: str) -> bool:
     return run is None or run.is_open or run.state == "lost"
 
 
-def plan(path: Path, dry_run: bool) -> str:
+def plan(path: Path, dry_run: bool, budget: dict[str, float] | None = None) -> str:
     """See what is left of a round and write what its jobs take; returns shell assignments for run_benchmark.sh.
 
-    Raises Refused where nothing is left to be run, Infrastructure, ConfigError, and OSError.
+    budget: other bounds, in the place of the round's. Raises Refused where nothing is left to be run, or a bound is used up,
+    Infrastructure, ConfigError, and OSError.
     """
     jobs = Benchmark(path, AskedSite())
     try:
@@ -95,6 +96,8 @@ def plan(path: Path, dry_run: bool) -> str:
         raise Infrastructure(f"the scheduler doesn't answer ({str(error) or 'no message'}): try again") from error
     if not rest.todo:
         raise Refused(f"nothing is left to be run of {path}: {rest.sentence()}", 3 if rest.given_up else 2)
+    bounds.note_silent(path, jobs.record, jobs.runs.values())
+    bounds.check(path, budget or {}, [job for job in jobs.servers if jobs.fleet.gone(job)])
     if dry_run:
         return f"DRY_RUN={shlex.quote(f'{path}: {rest.sentence()}')}\n"
     click.echo(f"{path}: {rest.sentence()}", err=True)
@@ -106,6 +109,7 @@ def plan(path: Path, dry_run: bool) -> str:
             f"{path}/parts/0 has no line for rollout {error}: the round can't go on without it"
         ) from error
     ignore_signals()
+    bounds.enlarge(path, budget or {})
     return _assignments(jobs, site, parts.write_lines(path, lines), made)
 
 

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from helpers.benchmarks import manifest, report, stamps, summary
+from helpers.benchmarks import bounds, manifest, report, stamps, summary, usage
 from helpers.config.asked import AskedSite
-from helpers.lib import disk
+from helpers.lib import disk, values
 from helpers.lib.errors import Refused
 from helpers.runs import cells, load
 from helpers.runs.collection import Collection
@@ -43,7 +43,7 @@ class Round:
             number = run.metadata.get("rollout")
             if isinstance(number, int):
                 found.setdefault(number, []).append(run)
-        return {number: sorted(its, key=lambda run: run.metadata.get("attempt") or 0) for number, its in found.items()}
+        return {number: sorted(its, key=_in_order) for number, its in found.items()}
 
     def asked(self) -> list[dict[str, Any]]:
         """All rollouts that were asked for, each with its row of the table of results; None where it has not begun."""
@@ -51,7 +51,7 @@ class Round:
         found = []
         for number, (cell, seed) in enumerate(cells.rollouts(self.record)):
             its, tries = told[cell], self._tries.get(number, [])
-            row = tries[-1].row(tries) | {"attempts": len(tries)} if tries else None
+            row = tries[-1].row(tries) | {"attempts": len(tries), "usd": _usd(its, tries[-1])} if tries else None
             found.append(
                 {
                     "run_id": manifest.run_id(self.path, number),
@@ -67,14 +67,32 @@ class Round:
 
     @cached_property
     def summary(self) -> summary.Round:
+        asked = self.asked()
+        told = [(row["state"], row["reason"]) for one in asked if (row := one["row"])]
+        stopped = bounds.note(reason for state, reason in told if bounds.was_not_begun(state, reason))
         served = load.by_model(load.servers(str(self.path)).values())
-        return summary.round_of(self.asked(), self.name, self.path.name, self._collection.broken, served)
+        return summary.round_of(asked, self.name, self.path.name, [*self._collection.broken, *stopped], served)
 
     def write_summary(self) -> str:
         """summary.md anew; its text. Raises OSError."""
         text = report.markdown(self.summary)
         disk.write_text(self.path / SUMMARY, text)
         return text
+
+
+def _in_order(run: OneRun) -> tuple[int, bool, float]:
+    """What was asked to begin again, after a bound kept it from that, is the same try."""
+    begun = not bounds.was_not_begun(run.metadata.get("state"), run.metadata.get("reason"))
+    return values.count(run.metadata.get("attempt")) or 0, begun, run.created
+
+
+def _usd(cell: dict[str, Any], run: OneRun) -> float | None:
+    """What its models' owners ask for it, by its agent's count; None where that isn't known."""
+    counts = [values.count(run.usage.get(key)) for key in usage.TOKENS]
+    prices = cell.get("prices")
+    if not isinstance(prices, list) or len(prices) != len(counts) or None in (*counts, *map(values.number, prices)):
+        return None
+    return sum(count * price for count, price in zip(counts, prices, strict=True)) / 1e6
 
 
 def find(name: str, stamp: str | None, site: AskedSite) -> Path:

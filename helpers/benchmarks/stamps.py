@@ -28,7 +28,7 @@ def make(rollouts: Path, name: str) -> Path:
             time.sleep(1 - time.time() % 1)  # the next second
     group = rollouts / name / stamp
     group.mkdir(parents=True)
-    for folder in ("jobs", "logs", "task_results", *FOLDERS):
+    for folder in ("jobs", "logs", "task_results", "ends", *FOLDERS):
         (group / folder).mkdir()
     return group
 

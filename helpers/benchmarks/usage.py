@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from helpers.benchmarks import bounds
 from helpers.lib import values
 
 TOKENS = ("prompt_tokens", "completion_tokens")
@@ -43,6 +44,7 @@ def used(row: dict[str, Any], column: str) -> float | None:
 def totals(rows: Iterable[dict[str, Any]]) -> dict[str, Total]:
     """The totals of USED over all rollouts that have begun, lost and running ones too: they cost as much."""
     begun = [row for row in rows if row and row.get("state") not in UNBORN]
+    begun = [row for row in begun if not bounds.was_not_begun(row.get("state"), row.get("reason"))]
     found = {}
     for column in USED:
         known = [value for row in begun if (value := used(row, column)) is not None]

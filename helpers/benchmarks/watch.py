@@ -115,7 +115,7 @@ class Watch(workflow_watch.Watch, Benchmark):
             self._say("Summary:")
             print("\n".join(_table(self.path)))
             print()
-            print("\n".join([report.sentence(one.summary), *report.aggregates(one.summary)]))
+            print("\n".join([report.sentence(one.summary), *one.summary.notes, *report.aggregates(one.summary)]))
         try:
             one.write_summary()
             self._say(f"summary: {self.path}/summary.md")

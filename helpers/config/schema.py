@@ -244,6 +244,8 @@ class Model(Strict):
     steps: int | None = Field(default=None, ge=1)
     base_url: str | None = None
     api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    usd_per_million_prompt_tokens: float | None = Field(default=None, ge=0)
+    usd_per_million_completion_tokens: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _complete(self) -> Model:
@@ -253,7 +255,18 @@ class Model(Strict):
             raise ValueError(f"tensor_parallel {self.tensor_parallel} needs at least as many gpus, not {self.gpus}")
         if self.engine == "external" and not self.base_url:
             raise ValueError("engine external needs `base_url`")
+        if (self.usd_per_million_prompt_tokens is None) != (self.usd_per_million_completion_tokens is None):
+            raise ValueError(
+                "needs both usd_per_million_prompt_tokens and usd_per_million_completion_tokens, or neither"
+            )
         return self
+
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """USD for a million tokens of prompts, and of answers; None where it isn't known. A server of ours takes GPU-hours alone."""
+        if self.usd_per_million_prompt_tokens is None or self.usd_per_million_completion_tokens is None:
+            return None if self.engine == "external" else (0.0, 0.0)
+        return self.usd_per_million_prompt_tokens, self.usd_per_million_completion_tokens
 
     @property
     def is_language_model(self) -> bool:

@@ -13,6 +13,8 @@ from helpers.jobs.asked_task import AskedTask
 from helpers.rendering import render
 from helpers.runs.provenance import config_hash, image_digest
 
+PRICES = {"usd_per_million_prompt_tokens", "usd_per_million_completion_tokens"}  # change no result
+
 
 @dataclass
 class Cell:
@@ -36,6 +38,14 @@ class Cell:
     @property
     def models(self) -> list[Model]:
         return [model for model in (self.model, self.feedback) if model]
+
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """USD for a million tokens of prompts, and of answers: of its dearer model, as agents don't tell apart whom they asked; None where
+        those of a model aren't known."""
+        found = [model.prices for model in self.models]
+        known = [one for one in found if one is not None]
+        return (max(one[0] for one in known), max(one[1] for one in known)) if known and None not in found else None
 
     @property
     def time_limit(self) -> int:
@@ -75,8 +85,8 @@ class Cell:
         digests = {role: image_digest(path) for role, path in images.items()}
         chosen: dict[str, Any] = {
             "site": self.site.model_dump(mode="json"),
-            "model": self.model.model_dump() if self.model else None,
-            "feedback_model": self.feedback.model_dump() if self.feedback else None,
+            "model": self.model.model_dump(exclude=PRICES) if self.model else None,
+            "feedback_model": self.feedback.model_dump(exclude=PRICES) if self.feedback else None,
             "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
             "script": hashlib.sha256(self.script.read_bytes()).hexdigest() if self.script else None,
             "steps": self.step_limit,
@@ -85,6 +95,7 @@ class Cell:
         }
         # a hash of before had no such key
         chosen |= {"rollout_variables": dict(self.variables)} if self.variables else {}
+        exact = {model.prices for model in self.models} == {self.prices} and any(self.prices or ())
         return {
             "competition": self.task.name,
             "agent": self.agent.name,
@@ -94,6 +105,7 @@ class Cell:
             "seed": self.seeds[0],
             "seeds": list(self.seeds),
             "variables": dict(self.variables),
+            **({"prices": self.prices} if exact else {}),
             "config_hash": config_hash(chosen),
             "data_fingerprint": self.task.fingerprint,
             "model_config": chosen["model"],

@@ -74,8 +74,7 @@ def submitted(group: Path) -> None:
         its = views.setdefault(one.cell, cells.view(record, one.cell))
         folder = group / metadata.run_name(its["competition"], one.job)
         folder.mkdir(exist_ok=True)
-        if not (folder / "run_metadata.json").exists():
-            disk.write_json(folder / "run_metadata.json", _waiting(its, ids, one, told.get(one.job)))
+        disk.write_new_json(folder / "run_metadata.json", _waiting(its, ids, one, told.get(one.job)))
 
 
 def abandoned(group: Path, jobs: Iterable[str]) -> None:

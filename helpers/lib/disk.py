@@ -15,6 +15,21 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_new_json(path: Path, data: Any) -> bool:
+    """Write JSON where nothing lies; False where something does, also where it came to be meanwhile. Raises OSError."""
+    if path.exists():
+        return False
+    temporary = path.with_name(f".{path.name}.new{os.getpid()}")
+    write_json(temporary, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text so that a reader sees the old one or the new, never a part; raises OSError."""
     try:
