@@ -116,6 +116,7 @@ PY
 
 [budget]
 tokens = 5
+usd = 1.5
 
 [[tasks]]
 task = "nothere"
@@ -127,10 +128,15 @@ prepared_dir = "/elsewhere/toy"
 model = "typo"
 tokens = 4
 time_limit = 90000
+
+[[tasks]]
+task = "classification_basic"
+model = "gpt-mini"
 TOML
   benchmark run mixed.toml
   expect_status 2
-  expect_in "mixed.toml: budget: isn't kept yet" "$error"
+  expect_in "mixed.toml: budget: usd: model 'gpt-mini' has no prices: set its usd_per_million_prompt_tokens" "$error"
+  expect_in "mixed.toml: [[tasks]] 2: tokens: " "$error"
   expect_in "mixed.toml: [[tasks]] 1: agent 'adie'" "$error"
   expect_in "mixed.toml: [[tasks]] 2: prepared_dir: /elsewhere/toy doesn't lie in $BATS_TEST_TMPDIR/data" "$error"
   expect_in "mixed.toml: [[tasks]] 2: model 'reply'" "$error"
@@ -256,4 +262,70 @@ TOML
   expect_status 2
   expect_in 'nothing is left to be run' "$error"
   expect_in '3 have a result' "$error"
+}
+
+@test "a budget that is used up: no more begins, the summary says so, and resume goes on with a larger one only" {
+  config <<'TOML'
+[budget]
+tokens = 10
+usd = 5
+
+[[tasks]]
+task = "classification_basic"
+model = "replay"
+rollouts = 4
+TOML
+  export HPC_MODELS__REPLAY='{steps: 1, usd_per_million_prompt_tokens: 2, usd_per_million_completion_tokens: 10}'
+  benchmark run mixed.toml
+  expect_status 130
+  local round used
+  round=$(round)
+  [[ $(cd "$round/claims" && ls) == 0 && $(ls "$round/ends") == 0.*.scored.* ]]
+  used=$(ls "$round/ends") used=${used%.*} used=${used##*.}
+  ((used > 10))
+  expect_in "stopped: the budget of 10 tokens is used up ($used); 3 rollouts not begun" "$output"
+  expect_in "stopped: the budget of 10 tokens is used up ($used); 3 rollouts not begun" "$(<"$round/summary.md")"
+  expect_in '4 asked for: 1 graded, 0 failed, 3 that count nowhere. By state: 3 cancelled, 1 scored.' "$output"
+  [[ $(grep -c '"state": "cancelled"' "$round/manifest.json") == 3 && $(grep -c '"state": "scored"' "$round/manifest.json") == 1 ]]
+  [[ $(grep -l "\"reason\": \"not begun: the budget of 10 tokens is used up ($used)\"" "$round"/*/run_metadata.json | wc -l) == 3 ]]
+  [[ -z $(local_processes) && -z $(ls "$BATS_TEST_TMPDIR"/addresses | grep -v local_jobs) ]]
+  # what was used is known of all that began, money too
+  benchmark summarize "$round" --json
+  expect_status 0
+  try python3 - "$used" <<PY
+import json, sys
+told, tokens = json.loads(r'''$output''')["used"], int(sys.argv[1])
+assert told["tokens"] == {"sum": tokens, "known": 1, "of": 1}, told
+assert 2e-6 * tokens <= told["usd"]["sum"] <= 1e-5 * tokens, told
+PY
+  expect_status 0
+  benchmark resume mixed
+  expect_status 2
+  expect_in "the budget of 10 tokens is used up ($used): run the benchmark anew, or let this round use more, with --budget tokens=NUMBER" "$error"
+  benchmark resume mixed --budget steps=3
+  expect_status 2
+  expect_in 'steps=3: must be KEY=NUMBER' "$error"
+  benchmark resume mixed --budget tokens=1000000
+  expect_status 0
+  expect_in '4 asked for: 4 graded' "$output"
+  refuse expect_in 'stopped:' "$output"
+  [[ $(ls "$round/ends" | wc -l) == 4 && $(grep -c '"state": "scored"' "$round/manifest.json") == 4 ]]
+}
+
+@test "a round whose agents never start ends by itself" {
+  config <<'TOML'
+[[tasks]]
+task = "classification_basic"
+agent = "baseline"
+rollouts = 7
+TOML
+  # what each of its jobs finds when it has begun
+  cat >"$BATS_TEST_TMPDIR/env.sh" <<SH
+if [[ \${0##*/} == agent*.sh ]]; then rm -rf "$BATS_TEST_TMPDIR/data/classification_basic/prepared/public"; fi
+SH
+  benchmark run mixed.toml --set "environment.setup=[\". $BATS_TEST_TMPDIR/env.sh\"]"
+  expect_status 3
+  expect_in "stopped: all 5 runs that have ended were lost, the last one because: competition 'classification_basic' isn't prepared" "$output"
+  expect_in '2 rollouts not begun' "$output"
+  [[ $(grep -c '"state": "lost"' "$(round)/manifest.json") == 5 && $(grep -c '"state": "cancelled"' "$(round)/manifest.json") == 2 ]]
 }
