@@ -126,7 +126,6 @@ agent = "adie"
 [[tasks]]
 prepared_dir = "/elsewhere/toy"
 model = "typo"
-tokens = 4
 time_limit = 90000
 
 [[tasks]]
@@ -136,7 +135,6 @@ TOML
   benchmark run mixed.toml
   expect_status 2
   expect_in "mixed.toml: budget: usd: model 'gpt-mini' has no prices: set its usd_per_million_prompt_tokens" "$error"
-  expect_in "mixed.toml: [[tasks]] 2: tokens: " "$error"
   expect_in "mixed.toml: [[tasks]] 1: agent 'adie'" "$error"
   expect_in "mixed.toml: [[tasks]] 2: prepared_dir: /elsewhere/toy doesn't lie in $BATS_TEST_TMPDIR/data" "$error"
   expect_in "mixed.toml: [[tasks]] 2: model 'reply'" "$error"
@@ -274,6 +272,7 @@ usd = 5
 task = "classification_basic"
 model = "replay"
 rollouts = 4
+tokens = 100000
 TOML
   export HPC_MODELS__REPLAY='{steps: 1, usd_per_million_prompt_tokens: 2, usd_per_million_completion_tokens: 10}'
   benchmark run mixed.toml
@@ -289,6 +288,7 @@ TOML
   [[ $(grep -c '"state": "cancelled"' "$round/manifest.json") == 3 && $(grep -c '"state": "scored"' "$round/manifest.json") == 1 ]]
   [[ $(grep -l "\"reason\": \"not begun: the budget of 10 tokens is used up ($used)\"" "$round"/*/run_metadata.json | wc -l) == 3 ]]
   [[ -z $(local_processes) && -z $(ls "$BATS_TEST_TMPDIR"/addresses | grep -v local_jobs) ]]
+  grep -q ' TOKEN_LIMIT=100000' "$round/parts/0"
   # what was used is known of all that began, money too
   benchmark summarize "$round" --json
   expect_status 0

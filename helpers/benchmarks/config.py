@@ -37,7 +37,17 @@ OURS = (
     "APPTAINER",
     "SINGULARITY",
 )
-OURS_WHOLE = ("COMPETITION_ID", "TIME_LIMIT_SECS", "STEP_LIMIT", "SEED", "ENDPOINTS_FILE", "PATH", "HOME", "LD_PRELOAD")
+OURS_WHOLE = (
+    "COMPETITION_ID",
+    "TIME_LIMIT_SECS",
+    "STEP_LIMIT",
+    "TOKEN_LIMIT",
+    "SEED",
+    "ENDPOINTS_FILE",
+    "PATH",
+    "HOME",
+    "LD_PRELOAD",
+)
 
 Value = TypeVar("Value")
 

@@ -17,6 +17,7 @@ from helpers.rendering import render
 from helpers.scheduler import limits
 
 AGENT = "aide"
+KEEPS_TOKENS = "aide"  # the folder of agents that ask for no more once TOKEN_LIMIT is reached
 TOGETHER = "agents.sh"  # on one machine: the script of all rollouts, which calls each one's own
 
 
@@ -40,12 +41,11 @@ class Round(Planned):
         super().__init__(site, NO_REUSE | options)
         self.path, self.benchmark, self.parallel = path, benchmark, benchmark.parallel
         self.advice = {"jobs": "lower `rollouts`", "time": "lower its time_limit"}
-        self._refuse_what_is_not_kept()
         apart: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
         for one in config.rollouts(benchmark):
             entry = benchmark.tasks[one.entry]
-            apart[(*one.cell, entry.limit, entry.steps, one.entry)].append(one.seed)
-        for (task, model, agent, variables, limit, steps, entry), seeds in apart.items():
+            apart[(*one.cell, entry.limit, one.entry)].append(one.seed)
+        for (task, model, agent, variables, limit, entry), seeds in apart.items():
             place = f"{path}: [[tasks]] {entry + 1}: "
             agent = agent or AGENT
             known = entries.agents().get(agent)
@@ -55,12 +55,14 @@ class Round(Planned):
                 agent,
                 (model or default_model(site)) if needs else None,
                 tuple(seeds),
-                steps=steps,
+                steps=benchmark.tasks[entry].steps,
+                tokens=benchmark.tasks[entry].tokens,
                 seconds=limit,
                 variables=tuple(pair for pair in variables if pair[0] != config.TIME_LIMIT),
                 place=place,
             )
         self._check_prices()
+        self._check_tokens()
 
     def _check_prices(self) -> None:
         """A budget in USD needs the prices of all models that somebody asks USD for."""
@@ -75,10 +77,14 @@ class Round(Planned):
         if models and not any(map(any, filter(None, models.values()))) and None not in models.values():
             self.problems.append(f"{self.path}: budget: usd: none of its models costs USD: bound gpu_hours or tokens.")
 
-    def _refuse_what_is_not_kept(self) -> None:
-        for number, entry in enumerate(self.benchmark.tasks, 1):
-            if entry.tokens is not None:
-                self.problems.append(f"{self.path}: [[tasks]] {number}: tokens: isn't kept yet; leave it out.")
+    def _check_tokens(self) -> None:
+        """Nobody stands between an agent and its model: who uses tokens has to keep to a bound by itself."""
+        for cell in self.cells:
+            if cell.tokens and cell.agent and cell.agent.needs_model and cell.agent.folder != KEEPS_TOKENS:
+                self.problems.append(
+                    f"{cell.place}tokens: agent '{cell.agent.name}' isn't known to keep to a bound on its tokens, as {KEEPS_TOKENS} does: "
+                    f"leave it out, or bound the whole round with [budget] tokens."
+                )
 
     def _task(self, name: str, is_folder: bool, place: str) -> str:
         """The id of a task, or of the one whose folder was given."""

@@ -181,6 +181,8 @@ class Files:
             }
             if variables := section(self.workflow, "variables"):
                 chosen["rollout_variables"] = variables
+            if tokens := self.workflow.get("tokens"):
+                chosen["tokens"] = tokens
             value = config_hash(chosen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             return source, UNKNOWN, f"can't be made of what {WORKFLOW} and jobs/ hold: {error}", None

@@ -20,7 +20,8 @@ PRICES = {"usd_per_million_prompt_tokens", "usd_per_million_completion_tokens"} 
 class Cell:
     """What a workflow is asked to run, several times. agent, model: None where they are wrong, or where none is needed.
 
-    steps, seconds (of the agent), script: instead of its own; variables: of its environment; place: where it was asked for, for people.
+    steps, seconds (of the agent), script: instead of its own; tokens: that each rollout may use; variables: of its environment; place:
+    where it was asked for, for people.
     """
 
     site: Site
@@ -31,6 +32,7 @@ class Cell:
     seeds: tuple[int, ...] = (0,)
     steps: int | None = None
     seconds: int | None = None
+    tokens: int | None = None
     script: Path | None = None
     variables: tuple[tuple[str, str], ...] = ()
     place: str = ""
@@ -95,6 +97,7 @@ class Cell:
         }
         # a hash of before had no such key
         chosen |= {"rollout_variables": dict(self.variables)} if self.variables else {}
+        chosen |= {"tokens": self.tokens} if self.tokens else {}
         exact = {model.prices for model in self.models} == {self.prices} and any(self.prices or ())
         return {
             "competition": self.task.name,
@@ -105,6 +108,7 @@ class Cell:
             "seed": self.seeds[0],
             "seeds": list(self.seeds),
             "variables": dict(self.variables),
+            **({"tokens": self.tokens} if self.tokens else {}),
             **({"prices": self.prices} if exact else {}),
             "config_hash": config_hash(chosen),
             "data_fingerprint": self.task.fingerprint,

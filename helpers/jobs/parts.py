@@ -28,6 +28,7 @@ class Part:
     attempt: int = 0
     script: str = "agent.sh"
     task_type: str = ""
+    tokens: int | None = None
     variables: tuple[tuple[str, str], ...] = ()
 
     def line(self) -> str:
@@ -37,6 +38,7 @@ class Part:
             {"SEED": self.seed}
             | ({"SCRIPT": self.script} if self.script != "agent.sh" else {})
             | ({"TASK_TYPE": self.task_type} if self.task_type else {})
+            | ({"TOKEN_LIMIT": self.tokens} if self.tokens else {})
         )
         line = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in told.items())
         pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in self.variables)

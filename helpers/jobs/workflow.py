@@ -269,7 +269,9 @@ class Planned(Asked):
                     number = numbers[id(cell)] + place
                     at = self.cells.index(cell)
                     what = (number, at, cell.task.name, cell.seeds[place])
-                    found.append(Part(*what, script=script, task_type=task, variables=cell.variables))
+                    found.append(
+                        Part(*what, script=script, task_type=task, tokens=cell.tokens, variables=cell.variables)
+                    )
         return found
 
     def fleets(self) -> list[Fleet]:

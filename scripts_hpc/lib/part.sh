@@ -3,14 +3,14 @@
 #
 # RUN_GROUP/parts/<number> holds a line for each job that was submitted together (helpers/jobs/parts.py writes it), assignments:
 #   ROLLOUT ATTEMPT CELL COMPETITION SEED   what is run: a rollout is a key of the workflow, an attempt one try at it
-#   TASK_TYPE, VARIABLES                    what its agent's environment gets besides
+#   TASK_TYPE, TOKEN_LIMIT, VARIABLES       what its agent's environment gets besides
 #   SCRIPT                                  the script of its job, where the workflow has several
 # RUN_GROUP/claims/<rollout>[.<attempt>] is a link that points to the job which runs it. It is made before anything is done, by a call
 # that fails where it is there, and never removed: what was lost is tried again as another attempt.
 
 part::take() { # part::take PARTS NUMBER ELEMENTS: ELEMENTS: how many jobs there are in this one's array
   # shellcheck disable=SC2034 # the line has them
-  local line='' TASK_TYPE='' SCRIPT='' VARIABLES=() variable
+  local line='' TASK_TYPE='' TOKEN_LIMIT='' SCRIPT='' VARIABLES=() variable
   line=$(sed -n "$(($2 + 1))p" "$RUN_GROUP/parts/$1") || true
   [[ -n $line ]] || die 3 "$RUN_GROUP/parts/$1 has no line $(($2 + 1)): was the folder moved, or is it away on ${HOSTNAME:-this node}?"
   eval "$line"
@@ -18,6 +18,7 @@ part::take() { # part::take PARTS NUMBER ELEMENTS: ELEMENTS: how many jobs there
   ELEMENTS=$3
   # what the agent's entry sets, it sets for all tasks
   [[ -z $TASK_TYPE || -n ${CONTAINER_ENV[TASK_TYPE]:-} ]] || CONTAINER_ENV[TASK_TYPE]=$TASK_TYPE
+  [[ -z $TOKEN_LIMIT ]] || CONTAINER_ENV[TOKEN_LIMIT]=$TOKEN_LIMIT
   for variable in ${VARIABLES[@]+"${VARIABLES[@]}"}; do CONTAINER_ENV[${variable%%=*}]=${variable#*=}; done
 }
 

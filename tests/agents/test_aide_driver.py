@@ -452,3 +452,22 @@ for name in ("usage.json", ".usage.json.new", ".journal.json.new"):
     assert (code, err) == (0, ""), out
     assert world.submission.read_text() == "one\n"
     assert len(world.logged("journal.json")["nodes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps", "cut_short"), [("52", 2, "its 52 tokens were used up (52)"), ("53", 3, None)]
+)
+def test_no_program_is_asked_for_once_the_tokens_are_used_up(make_world, make_model, grading, limit, steps, cut_short):
+    scores = (0.5, 0.6, 0.7)
+    model = make_model(code=[program(score, "a\n") for score in scores], reviews=[review(score) for score in scores])
+    world = make_world(STEP_LIMIT="3", TOKEN_LIMIT=limit)
+    world.publish(**model.endpoints("CODE"), **model.endpoints("FEEDBACK"), **grading.endpoints)
+    world.start()
+    code, out, err = world.finish()
+    assert (code, err) == (0, ""), out
+    usage = world.logged("usage.json")
+    # a program that was written is run and reviewed all the same
+    assert (usage["steps"], usage["requests"], usage["cut_short"]) == (steps, 2 * steps, cut_short)
+    assert usage["prompt_tokens"] + usage["completion_tokens"] == 26 * steps
+    assert ("tokens are used up: 2 steps" in out) == bool(cut_short)
+    assert len(world.logged("journal.json")["nodes"]) == steps and world.submission.is_file()

@@ -5,10 +5,12 @@ import os
 
 import pytest
 
-from helpers.benchmarks import bounds, usage
+from helpers.benchmarks import bounds, config, plan, usage
 from helpers.benchmarks.config import Budget
 from helpers.benchmarks.rounds import Round
-from helpers.config.schema import Model
+from helpers.config import entries, sites
+from helpers.config.schema import AgentEntry, Model
+from helpers.jobs import parts
 from helpers.jobs.cell import PRICES
 from helpers.lib import disk
 from helpers.lib.errors import Refused
@@ -173,3 +175,38 @@ def test_a_record_that_is_there_is_never_written_over(tmp_path):
     path = tmp_path / "a.json"
     assert disk.write_new_json(path, {"a": 1}) and not disk.write_new_json(path, {"a": 2})
     assert disk.read_json(path) == {"a": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+def planned(tmp_path, monkeypatch, text):
+    """The problems of a configuration, with two agents more: one that is a line of shell, and one that has aide's files."""
+    more = [
+        AgentEntry(name="mine", image="aide", command="true"),
+        AgentEntry(name="other", image="aide", folder="aide"),
+    ]
+    known = entries.agents() | {one.name: one for one in more}
+    monkeypatch.setattr(entries, "agents", lambda: known)
+    monkeypatch.setattr(entries, "agent", known.__getitem__)
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    site = sites.load_site("local", [f"paths.data={tmp_path}/data"])
+    return plan.Round(site, path, config.read(path), {"dry_run": True}).problems
+
+
+def test_a_bound_on_tokens_is_for_agents_that_keep_it(tmp_path, monkeypatch):
+    entry = '[[tasks]]\ntask = "toy"\ntokens = 5\nmodel = "replay"\nagents = ["{}"]\n'
+    assert not planned(tmp_path, monkeypatch, entry.format('aide", "other", "baseline'))
+    (said,) = planned(tmp_path, monkeypatch, entry.format('aide", "mine'))
+    assert "[[tasks]] 1: tokens: agent 'mine' isn't known to keep to a bound" in said
+
+
+def test_a_budget_in_usd_is_for_models_that_cost_usd(tmp_path, monkeypatch):
+    entry = '[budget]\nusd = 5\n[[tasks]]\ntask = "toy"\nmodels = ["{}"]\n'
+    (said,) = planned(tmp_path, monkeypatch, entry.format("replay"))
+    assert "none of its models costs USD" in said
+    (said,) = planned(tmp_path, monkeypatch, entry.format('replay", "gpt-mini'))
+    assert "model 'gpt-mini' has no prices" in said
+
+
+def test_a_part_says_its_bound_on_tokens():
+    part = parts.Part(1, 0, "toy", 3, tokens=5).line()
+    assert "TOKEN_LIMIT=5" in part and "TOKEN_LIMIT" not in parts.Part(1, 0, "toy", 3).line()

@@ -55,6 +55,10 @@ class TimeIsOver(Exception):
     """The deadline has come before an answer."""
 
 
+class TokensUsedUp(Exception):
+    """The run's tokens are used up: it asks for no more programs."""
+
+
 class PromptTooLong(Exception):
     """The model's context is too short for the prompt."""
 
@@ -99,10 +103,15 @@ class Models:
     ) -> str | dict:
         """Stand in for aide.backend.query: plan and code, or with `func_spec` the arguments of a well-formed review.
 
-        Raises AgentError when the endpoint refuses for good or stays away, TimeIsOver, and for code PromptTooLong.
+        Raises AgentError when the endpoint refuses for good or stays away, TimeIsOver, and for code PromptTooLong and TokensUsedUp: a
+        program that was written is still run and reviewed.
         """
         prompt = system_message or user_message or ""
         if func_spec is None:
+            limit = self.settings.token_limit
+            if 0 < limit <= self.usage.tokens:
+                self._tell(f"its {limit} tokens were used up ({self.usage.tokens})")
+                raise TokensUsedUp
             return program_text(self._fitting("CODE", prompt, {"temperature": temperature}))
         try:
             review = review_in(self._review(prompt, func_spec, temperature))

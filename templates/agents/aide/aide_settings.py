@@ -31,6 +31,7 @@ class Settings:
     endpoints_file: Path
     competition_id: str
     step_limit: int
+    token_limit: int  # of all prompts and answers together; 0: none
     seed: int
     request_timeout: int  # seconds for one answer of a model
     patience: int  # seconds in which an endpoint may answer nothing but errors
@@ -65,6 +66,7 @@ class Settings:
         values |= {
             "competition_id": variable("COMPETITION_ID", str, ""),
             "step_limit": variable("STEP_LIMIT", int),
+            "token_limit": variable("TOKEN_LIMIT", int, "0"),
             "seed": variable("SEED", int, "0"),
             "request_timeout": variable("REQUEST_TIMEOUT_SECS", int, "900"),
             "patience": variable("REQUEST_PATIENCE_SECS", int, "3600"),
@@ -123,6 +125,10 @@ class Usage:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     cut_short: str | None = None
     note: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.counts["prompt_tokens"] + self.counts["completion_tokens"]
 
     def add(self, **counts: int) -> None:
         """Add to the counts and write the file."""

@@ -21,7 +21,7 @@ from aide.utils.data_preview import plaintext_files
 from aide.utils.metric import WorstMetricValue
 from aide_answers import one_line
 from aide_interpreter import Interpreter
-from aide_models import Models, TimeIsOver
+from aide_models import Models, TimeIsOver, TokensUsedUp
 from aide_settings import AgentError, Settings, Usage, write_file
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -104,18 +104,19 @@ class Steps:
         self.models = Models(self.settings, self.usage)
         aide.agent.query = self.models.query
         print(f"code model {self.models.name('CODE')}, feedback model {self.models.name('FEEDBACK')}", flush=True)
-        failures = 0
+        failures, over = 0, "all steps are done"
         try:
             while self.attempt < self.settings.step_limit and self.time_left() > 0:
                 problem = self.step()
                 failures = failures + 1 if problem else 0
                 if failures == FAILURES_ALLOWED:
                     raise AgentError(f"{failures} steps in a row failed, the last: {problem}")
+            if self.attempt < self.settings.step_limit or self.time_left() <= 0:
+                over = "time is over"
         except TimeIsOver:
-            pass
-        over = (
-            "time is over" if self.attempt < self.settings.step_limit or self.time_left() <= 0 else "all steps are done"
-        )
+            over = "time is over"
+        except TokensUsedUp:
+            over = "tokens are used up"
         print(f"{over}: {self.usage.counts['steps']} steps, {self._best_in_words()}", flush=True)
         return 0
 
@@ -123,14 +124,14 @@ class Steps:
         return self.models.deadline - time.time()
 
     def step(self) -> str | None:
-        """One step of AIDE; why it brought no node, if so. Raises AgentError and TimeIsOver."""
+        """One step of AIDE; why it brought no node, if so. Raises AgentError, TimeIsOver and TokensUsedUp."""
         self.attempt += 1
         started = time.monotonic()
         self.cfg.exec.timeout = max(1, int(min(self.longest_run, self.time_left())))  # the prompt names it
         problem, note = None, ""
         try:
             self.agent.step(exec_callback=self.execute)
-        except (AgentError, TimeIsOver):
+        except (AgentError, TimeIsOver, TokensUsedUp):
             raise
         except Exception as error:
             problem = one_line(f"{type(error).__name__}: {error}")
