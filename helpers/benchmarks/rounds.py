@@ -37,13 +37,16 @@ class Round:
 
     @cached_property
     def _tries(self) -> dict[int, list[OneRun]]:
-        """The runs of each rollout, the last one last."""
+        """The runs of each rollout, last the one that stands for it."""
         found: dict[int, list[OneRun]] = {}
         for run in self._collection.runs:
             number = run.metadata.get("rollout")
             if isinstance(number, int):
                 found.setdefault(number, []).append(run)
-        return {number: sorted(its, key=_in_order) for number, its in found.items()}
+        return {
+            number: sorted(its, key=lambda run: (_has_begun(run), _attempt(run), run.created))
+            for number, its in found.items()
+        }
 
     def asked(self) -> list[dict[str, Any]]:
         """All rollouts that were asked for, each with its row of the table of results; None where it has not begun."""
@@ -68,8 +71,8 @@ class Round:
     @cached_property
     def summary(self) -> summary.Round:
         asked = self.asked()
-        told = [(row["state"], row["reason"]) for one in asked if (row := one["row"])]
-        stopped = bounds.note(reason for state, reason in told if bounds.was_not_begun(state, reason))
+        last = [max(its, key=lambda run: (_attempt(run), _has_begun(run))) for its in self._tries.values()]
+        stopped = bounds.note(run.reason or "" for run in last if not _has_begun(run))
         served = load.by_model(load.servers(str(self.path)).values())
         return summary.round_of(asked, self.name, self.path.name, [*self._collection.broken, *stopped], served)
 
@@ -80,10 +83,13 @@ class Round:
         return text
 
 
-def _in_order(run: OneRun) -> tuple[int, bool, float]:
-    """What was asked to begin again, after a bound kept it from that, is the same try."""
-    begun = not bounds.was_not_begun(run.metadata.get("state"), run.metadata.get("reason"))
-    return values.count(run.metadata.get("attempt")) or 0, begun, run.created
+def _attempt(run: OneRun) -> int:
+    return values.count(run.metadata.get("attempt")) or 0
+
+
+def _has_begun(run: OneRun) -> bool:
+    """What a bound kept from beginning stands for its rollout only where nothing else does; it may have been begun later, as the same try."""
+    return not bounds.was_not_begun(run.metadata.get("state"), run.metadata.get("reason"))
 
 
 def _usd(cell: dict[str, Any], run: OneRun) -> float | None:

@@ -167,7 +167,7 @@ import aide_models
 from aide_settings import Usage
 from aide.agent import review_func_spec
 aide_models.LONGEST_PAUSE = 0.05
-settings = SimpleNamespace(endpoints_file=Path(endpoints_file), request_timeout=20, patience=60)
+settings = SimpleNamespace(endpoints_file=Path(endpoints_file), request_timeout=20, token_limit=0, patience=60)
 results = {}
 for name, (kind, url) in json.load(sys.stdin).items():
     lines = {"AGENT_CODE_MODEL": "m", "AGENT_CODE_BASE_URL": url, "AGENT_DEADLINE": time.time() + 60}

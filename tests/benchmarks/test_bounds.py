@@ -137,27 +137,33 @@ def test_a_rollout_that_began_later_stands_for_it(tmp_path):
     group = tmp_path / "rollouts" / "mine" / "20260101__00-00-00"
     record = {
         "cells": [
-            {"competition": "toy", "agent": "aide", "model": "gpt", "seed": 0, "rollouts": 2, "prices": [2.0, 10.0]}
+            {"competition": "toy", "agent": "aide", "model": "gpt", "seed": 0, "rollouts": 3, "prices": [2.0, 10.0]}
         ],
         "benchmark": {"name": "mine"},
-        "jobs": {"agents": ["10_0", "10_1", "9_1"], "rollouts": [0, 1, 1], "attempts": [0, 0, 0]},
+        "jobs": {
+            "agents": ["10_0", "10_1", "9_1", "9_2", "11_2"],
+            "rollouts": [0, 1, 1, 2, 2],
+            "attempts": [0, 0, 0, 0, 1],
+        },
     }
     group.mkdir(parents=True)
     disk.write_json(group / "workflow.json", record)
     disk.write_json(group / "manifest.json", {})
     kept = {"state": "cancelled", "reason": "not begun: the budget is used up"}
-    for job, rollout, more in (
-        ("10_0", 0, kept),
-        ("10_1", 1, kept),
-        ("9_1", 1, {"state": "no_submission", "reason": ""}),
+    for job, rollout, attempt, more in (
+        ("10_0", 0, 0, kept),
+        ("10_1", 1, 0, kept),
+        ("9_1", 1, 0, {"state": "no_submission", "reason": ""}),
+        ("9_2", 2, 0, {"state": "lost", "reason": "a node died"}),  # and its second try wasn't begun
+        ("11_2", 2, 1, kept),
     ):
         one = run(group, job, json.dumps({"prompt_tokens": 10, "completion_tokens": 1}))
-        metadata = {"job_id": job, "rollout": rollout, "attempt": 0, "created_at": "2026-01-01T00:00:00Z"}
+        metadata = {"job_id": job, "rollout": rollout, "attempt": attempt, "created_at": "2026-01-01T00:00:00Z"}
         disk.write_json(one.directory / "run_metadata.json", metadata | more)
     summary = Round(group).summary
-    assert summary.states == {"cancelled": 1, "no_submission": 1}
-    assert "stopped: the budget is used up; 1 rollout not begun" in summary.notes
-    assert summary.used["usd"].data() == {"sum": 30e-6, "known": 1, "of": 1}
+    assert summary.states == {"cancelled": 1, "no_submission": 1, "lost": 1}
+    assert "stopped: the budget is used up; 2 rollouts not begun" in summary.notes
+    assert summary.used["usd"].data() == {"sum": 60e-6, "known": 2, "of": 2}
 
 
 def test_prices_come_in_pairs_and_only_others_models_need_them():
