@@ -88,7 +88,7 @@ def _attempt(run: OneRun) -> int:
 
 
 def _has_begun(run: OneRun) -> bool:
-    """What a bound kept from beginning stands for its rollout only where nothing else does; it may have been begun later, as the same try."""
+    """What a bound kept from beginning stands for its rollout only where nothing else does; it may have begun later, as the same try."""
     return not bounds.was_not_begun(run.metadata.get("state"), run.metadata.get("reason"))
 
 
