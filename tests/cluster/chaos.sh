@@ -66,10 +66,10 @@ running() { # running PATTERN: the job numbers, each element by its own, of what
 }
 
 watch_numbers() { # in the background: the most agents that were seen at once
-  local most=0 now
+  local now
   while :; do
     now=$(running '^agent' | wc -l) || now=0
-    ((now <= most)) || { most=$now && printf '%s\n' "$most" >"$WORK/most"; }
+    ((now <= $(cat "$WORK/most" 2>/dev/null || echo 0))) || printf '%s\n' "$now" >"$WORK/most"
     sleep 0.3
   done
 }
@@ -97,7 +97,7 @@ element_killed() {
   local job
   any_of running '^agent' || return 0
   job=$ANY
-  any slurm_script apptainer
+  any slurm_script pptainer
   kill_process "$job" "$ANY"
 }
 
@@ -123,7 +123,7 @@ node_crashes() {
 }
 
 database_stops() {
-  (source "$BATS_TEST_DIRNAME/lib.sh" && cluster::stop slurmdbd)
+  cluster::stop slurmdbd
   sleep 8
   bash "$BATS_TEST_DIRNAME/up.sh" >/dev/null
 }
@@ -179,7 +179,7 @@ disturbed() { # as $SEED has it
   local name=chaos_$SEED number
   RANDOM=$SEED
   NUMBER=$((SEED * 1000))
-  : >"$WORK/most"
+  printf '0\n' >"$WORK/most"
   configure "$name"
   disturb "$name"
   for number in $(orchestrators); do await 60 process_gone "${STARTED[$number]}"; done
