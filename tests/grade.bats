@@ -58,8 +58,8 @@ local_jobs() { LOCAL_JOBS=$BATS_TEST_TMPDIR/addresses/local_jobs bash "$ROOT/scr
   grade "${GROUP##*/}"
   expect_status 0
   expect_in "classification_basic / waits: 2 of 2 rollouts scored, mean 0." "$output"
-  expect_in "$one: graded; graded later, by job 5: at first it was lost: job 1, a server that this run needs, has ended" "$output"
-  in_record "$one" '"state": "scored"' '"earlier_state": "lost"' '"earlier_reason": "job 1, a server' '"job_id": "2"' '"grading_job": "1"' '"later_job": "5"' '"seed": 0'
+  expect_in "$one: graded; graded later, by job 5_0: at first it was lost: job 1, a server that this run needs, has ended" "$output"
+  in_record "$one" '"state": "scored"' '"earlier_state": "lost"' '"earlier_reason": "job 1, a server' '"job_id": "2"' '"grading_job": "1"' '"later_job": "5_0"' '"seed": 0'
   in_record "$other" '"state": "scored"' '"job_id": "3"' '"seed": 1'
   expect_in "\"submission_path\": \"$one/submission/submission.csv\"" "$(<"$one/grading_report.json")"
   expect_in "\"submission_path\": \"$other/graded_submission.csv\"" "$(<"$other/grading_report.json")"

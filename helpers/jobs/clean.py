@@ -108,7 +108,7 @@ def _ended(jobs: Workflow) -> float:
 
 
 def _is_ungraded(run: Run) -> bool:
-    """Whether `jobs.sh grade` may still have its submission graded (helpers/jobs/later.py looks closer)."""
+    """Whether `jobs.sh grade` may still have its submission graded (helpers/jobs/orders.py looks closer)."""
     by_itself = run.state == "timed_out" and run.metadata.get("agent_exit_code") is not None
     return (
         run.state in metadata.UNGRADED

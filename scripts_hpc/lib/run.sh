@@ -47,10 +47,12 @@ run::finish() { # run::finish STATE REASON
 
 # What the specification's analyses read of every run, whatever its task is: the score, null where there is none.
 run::_evaluation() {
-  local score='' run_id=$RUN_NAME
+  local score='' run_id=$RUN_NAME group=${RUN%/*}
   [[ -z $EARLIER_GRADES ]] || return 0
+  # one that wasn't graded later either stays what it was
+  [[ -z $EARLIER_RECORD || $RUN_STATE == scored || $RUN_STATE == invalid_submission ]] || return 0
   [[ $RUN_STATE != scored ]] || score=$(sed -nE 's/.*"total_score": *(-?[0-9][0-9.eE+-]*).*/\1/p' "$RUN/$REPORT" 2>/dev/null | head -n 1) || true
-  [[ ! -d $RUN_GROUP/task_results ]] || run_id=${RUN_GROUP##*/}-$ROLLOUT
+  [[ ! -d $group/task_results ]] || run_id=${group##*/}-$ROLLOUT
   json::object task_id "$COMPETITION" run_id "$run_id" state "$RUN_STATE" total_score: "${score:-null}" \
     evaluation: "{\"total_score\": ${score:-null}}" | common::write_atomic "$RUN/evaluation_results.json"
 }
@@ -769,9 +771,9 @@ run::_not_graded() { # run::_not_graded HTTP_CODE
 
 # ---- graded later (scripts_hpc/jobs.sh grade): a run that ended without, by a job of its own, which grades as every other does
 
-# The order for one run, written by helpers/jobs/later.py, sets RUN, RUN_NAME and COMPETITION; EARLIER_RECORD, EARLIER_STATE and EARLIER_REASON, what
+# The order for one run, written by helpers/jobs/orders.py, sets RUN, RUN_NAME, ROLLOUT and COMPETITION; EARLIER_RECORD, EARLIER_STATE and EARLIER_REASON, what
 # the run's record says; and SUBMISSION_FILE, SUBMISSION_SHA256 and SUBMISSION_REMARK, what is graded, and how that is known. Of a run that
-# was scored, EARLIER_GRADES are those that it has: another one is put beside them (scripts_hpc/results.sh regrade).
+# was graded, EARLIER_GRADES are those that it has: another one is put beside them (scripts_hpc/results.sh regrade, run_benchmark.sh eval).
 run::take_order() { # run::take_order FILE
   [[ -r $1 ]] || die 3 "can't read $1"
   # shellcheck source=/dev/null

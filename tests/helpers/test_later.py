@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.jobs import later
+from helpers.jobs import orders
 from helpers.jobs.kinds.grading import LaterRun
 from helpers.jobs.regrade import AgainRun
 from helpers.lib import disk, values
@@ -33,25 +33,25 @@ def run(tmp_path: Path) -> Run:
 def refused(run: Run, **changed: Any) -> str:
     run.metadata |= changed
     with pytest.raises(Refused) as why:
-        later.order(run, 100)
+        orders.order(run, 100)
     return str(why.value)
 
 
 def test_what_was_there_at_the_end_is_known_by_its_checksum_wherever_it_lies(run: Run) -> None:
     run.metadata["submission_sha256"] = SUM
     here, copy = run.directory / "submission" / "submission.csv", run.directory / "kept_submission.csv"
-    assert later.order(run, 100) == later.Order(run, here, SUM, "")
+    assert orders.order(run, 100) == orders.Order(run, here, SUM, "")
     copy.write_text("id,1\n")
     here.write_text("id,2\n")
-    assert later.order(run, 100).file == copy
+    assert orders.order(run, 100).file == copy
     here.unlink()
-    assert later.order(run, 100).file == copy
+    assert orders.order(run, 100).file == copy
     copy.write_text("id,2\n")
     assert "isn't what was there at the run's end (another sha256)" in refused(run)
 
 
 def test_without_a_checksum_the_time_of_the_last_change_decides_and_is_told(run: Run) -> None:
-    found = later.order(run, 100)
+    found = orders.order(run, 100)
     said = "killed before it could note what was submitted, which was last changed at 20"
     assert found.sha256 == SUM and said in found.remark
     os.utime(run.directory / "submission" / "submission.csv", (0, 0))  # anybody can set this one
@@ -69,7 +69,7 @@ def test_what_is_not_graded(run: Run) -> None:
     assert refused(run, state="invalid_submission") == "it was graded already: invalid_submission"
     assert "it is cancelled (node), which is its result" in refused(run, state="cancelled")
     assert "it is timed_out (node), which is its result" in refused(run, state="timed_out", agent_exit_code=0)
-    assert later.order(Run(run.directory, run.metadata | {"agent_exit_code": None}), 100)
+    assert orders.order(Run(run.directory, run.metadata | {"agent_exit_code": None}), 100)
     assert refused(run, state="lost", agent_started_at=None) == "nothing was submitted: its agent had not begun"
 
 
@@ -97,7 +97,7 @@ def test_an_order_is_read_by_a_shell_as_it_was_written(run: Run) -> None:
     run.metadata |= {"competition": "it's $(odd)", "reason": said, "note": 'a "b" \\ ü'}
     names = '"$COMPETITION" "$EARLIER_STATE" "$EARLIER_REASON" "$SUBMISSION_SHA256" "$EARLIER_RECORD"'
     command = ["bash", "-c", f'. /dev/stdin; printf "%s|" {names}']
-    told = subprocess.run(command, input=later.order(run, 100).text(), capture_output=True, text=True)
+    told = subprocess.run(command, input=orders.order(run, 100).text(), capture_output=True, text=True)
     assert told.stdout.startswith(f"it's $(odd)|lost|said 'no'\n`|{SUM}|") and not told.stderr
     assert '"note": "a \\"b\\" \\\\ ü"' in told.stdout and '"state"' not in told.stdout
 
@@ -119,25 +119,25 @@ def test_a_grading_that_came_to_nothing_leaves_the_end_and_its_reason(run: Run) 
 
 
 def test_what_was_scored_is_graded_again_by_what_it_was_scored_by(run: Run) -> None:
-    def again() -> later.Order:
-        return later.order_again(Run(run.directory, run.metadata), 100)
+    def again() -> orders.Order:
+        return orders.order_again(Run(run.directory, run.metadata), 100)
 
     def why(**changed: Any) -> str:
         with pytest.raises(Refused) as refusal:
-            later.order_again(Run(run.directory, run.metadata | changed), 100)
+            orders.order_again(Run(run.directory, run.metadata | changed), 100)
         return str(refusal.value)
 
     run.metadata |= {"state": "scored", "reason": "graded", "submission_sha256": SUM}
     path, moved = run.directory / "submission" / "submission.csv", run.directory / "graded_submission.csv"
     disk.write_json(run.directory / "grading_report.json", {"total_score": 1.0, "submission_path": str(path)})
-    assert again() == later.Order(Run(run.directory, run.metadata), path, SUM, again=True)
+    assert again() == orders.Order(Run(run.directory, run.metadata), path, SUM, again=True)
     assert why(state="running") == "it is still running: it is graded when its agent ends"
     assert why(state="lost") == "it is lost (graded): only what was scored is graded again"
     assert why(submission_sha256="0") == (
         f"{path} isn't what was there at the run's end (another sha256), and no copy of that is left"
     )
     with pytest.raises(Refused, match="^job 9 grades it again just now$"):
-        later.order_again(AgainRun(run.directory, run.metadata, job="9"), 100)
+        orders.order_again(AgainRun(run.directory, run.metadata, job="9"), 100)
     # of older records: what nobody has changed since
     assert "was changed at 20" in why(submission_sha256=None, ended_at=NOW)
     assert f"after it was graded ({NOW}), and its sha256 wasn't noted" in why(submission_sha256=None, later_at=NOW)
@@ -157,7 +157,7 @@ def test_a_regrade_carries_the_grades_that_there_are(run: Run) -> None:
     run.metadata |= {"state": "scored", "job_id": "2", "grades": [{"job": "2"}, {"job": "4"}], "submission_sha256": SUM}
     disk.write_json(run.directory / "grading_report.json", {"total_score": 1.0})
     command = ["bash", "-c", '. /dev/stdin; printf "%s|%s" "$EARLIER_GRADES" "$EARLIER_RECORD"']
-    text = later.order_again(run, 100).text()
+    text = orders.order_again(run, 100).text()
     grades, _, record = subprocess.run(command, input=text, capture_output=True, text=True).stdout.partition("|")
     assert grades == '{"job": "2"}, {"job": "4"}'
     assert '"state": "scored"' in record and "grades" not in record

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from helpers.jobs import regrade
 from helpers.jobs.kinds.base import Entry
@@ -50,6 +49,7 @@ class Grading(Workflow):
 
     RECORD, MARK, COMMAND = "grading.json", "-UTC_grade", "scripts_hpc/jobs.sh grade"
     PARTS = ("agent", "grading")
+    WATCHER = "helpers.jobs.watch_grading"
 
     @property
     def again(self) -> str:
@@ -57,14 +57,19 @@ class Grading(Workflow):
 
     @property
     def is_again(self) -> bool:
-        """Whether what it grades was scored before."""
-        return self.record.get("again") is True
+        """Whether what it grades was graded before."""
+        again = self.record.get("again")
+        return again is True or (isinstance(again, list) and bool(again) and all(again))
 
     def read_runs(self) -> dict[str, Run]:
-        listed = self.record.get("runs")
-        pairs = zip(self.jobs["agents"], map(Path, listed if isinstance(listed, list) else ()), strict=False)
-        one = regrade.AgainRun if self.is_again else LaterRun
-        return {job: one(path, disk.read_json(path / "run_metadata.json") or {}, job=job) for job, path in pairs}
+        listed, again = self.record.get("runs"), self.record.get("again")
+        paths = [Path(one) for one in listed] if isinstance(listed, list) else []
+        told = again if isinstance(again, list) and len(again) == len(paths) else [again is True] * len(paths)
+        found: dict[str, Run] = {}
+        for job, path, is_again in zip(self.jobs["agents"], paths, told, strict=False):
+            one = regrade.AgainRun if is_again else LaterRun
+            found[job] = one(path, disk.read_json(path / "run_metadata.json") or {}, job=job)
+        return found
 
     def _entries(self) -> list[Entry]:
         server = self.jobs.get("grading_server")
@@ -83,29 +88,3 @@ class Grading(Workflow):
 
     def words(self, entry: Entry) -> dict[str, str]:
         return super().words(replace(entry, part="grading"))
-
-    def attach(self, as_json: bool, emit: Any) -> int:
-        from helpers.jobs.watch import Watch, watch
-        from helpers.runs.collection import rows_of
-
-        class Watched(Grading, Watch):
-            def rows(self) -> list[dict[str, Any]]:
-                rows = rows_of([run.directory for run in self.runs.values()], keep_all=True)
-                if self.is_again:
-                    said = {str(run.directory): regrade.outcome(run)[1] for run in self.runs.values()}
-                    rows = [row | {"regrade": said.get(row["run_directory"])} for row in rows]
-                return rows
-
-            def code(self, rows: list[dict[str, Any]]) -> int:
-                if not self.is_again:
-                    return super().code(rows)
-                codes = [regrade.outcome(run)[0] for run in self.runs.values()]
-                return regrade.worst(codes or [3])
-
-            def tell(self) -> int:
-                code = super().tell()
-                for run in () if self.as_json else self.runs.values():
-                    print(f"{run.directory}: {regrade.outcome(run)[1] if self.is_again else run.reason}")
-                return code
-
-        return watch(self.path, as_json, emit, Watched)
