@@ -9,7 +9,7 @@ if not __package__:  # run as a file
 
 from helpers.lib.checkout import ROOT
 
-VERBS = ("run", "summarize")
+VERBS = ("run", "resume", "summarize", "eval", "compare")
 BACKEND = "apptainer"  # of the specification's SANDBOX_BACKEND, the one that there is
 
 
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         )
     if words and words[0] not in (*VERBS, "-h", "--help"):
-        sys.exit(_refused(f"unknown verb '{words[0]}': {' or '.join(VERBS)} (--help tells more)"))
+        sys.exit(_refused(f"unknown verb '{words[0]}': {', '.join(VERBS[:-1])} or {VERBS[-1]} (--help tells more)"))
     script = str(ROOT / "scripts_hpc" / "run_benchmark.sh")
     os.execv("/usr/bin/env", ["env", "bash", script, *words])
 

@@ -3,6 +3,7 @@
 #        scripts_hpc/run_benchmark.sh resume NAME [--latest | --rollout STAMP] [options]
 #        scripts_hpc/run_benchmark.sh attach ROUND [--json] [-v]
 #        scripts_hpc/run_benchmark.sh summarize NAME [--latest | --rollout STAMP] [--json]
+#        scripts_hpc/run_benchmark.sh eval NAME [--latest | --rollout STAMP] [options]
 #        scripts_hpc/run_benchmark.sh compare A B [--of MEASURE] [--json]
 #
 # Runs a benchmark: many tasks with several models and agents, each several times, as CONFIG says (TOML; templates/benchmarks/ has
@@ -15,6 +16,9 @@
 #   attach      watch a round again (its folder)
 #   summarize   a round as far as it is, by default the newest: the tables of the specification, then means with their intervals, rates,
 #               pass@k, and what it cost; also in summary.md. NAME: of the benchmark, or a round's folder
+#   eval        grade a round anew, by default the newest, from what its runs left: no agent runs again. The new grades are the runs'
+#               results then (the earlier ones stay as evaluation_results.<n>.json, and in each run's record), eval_manifest.json says
+#               what became of each, and all is summed up again. A run without a submission, or whose new grading fails, stays what it is
 #   compare     two rounds by their tasks: the difference, whether chance alone would make one as large, and what else differs. A, B: a
 #               benchmark (its newest round), BENCHMARK/STAMP, or a round's folder; MEASURE: score, any_medal, above_median or success
 #
@@ -24,8 +28,8 @@
 #   --model NAME=MODEL run: a model of models.yaml for a name in CONFIG, e.g. --model gpt-4=replay (repeatable)
 #   --budget KEY=NUMBER resume: another bound in the place of the round's: gpu_hours, tokens or usd, e.g. --budget tokens=2000000
 #                      (repeatable). A round whose budget is used up goes on with a larger one only
-#   --detach           run, resume: submit, print the round's folder, and leave
-#   --dry-run          run, resume: check everything and show the jobs; submit nothing
+#   --detach           run, resume: submit, print the round's folder, and leave. eval: that of the jobs; `jobs.sh attach` on it ends it
+#   --dry-run          run, resume, eval: check everything and show what would be done; submit nothing
 #   --yes              run: don't ask before a round that could cost many GPU-hours
 #   --json             the results as JSON on standard output
 #   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: also all that their jobs write, behind the run's id
@@ -37,13 +41,14 @@
 # take. What an agent doesn't count, and what a killed job used, isn't in the sum (resume adds the latter). A round that only loses runs
 # (5 lost, and none that ended otherwise, since it was submitted or resumed) begins no more either.
 #
-# Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost);
-# 4 an agent ended without a valid submission; 130 interrupted, or stopped by its budget before all had begun.
+# Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost; eval: one
+# could not be graded anew); 4 an agent ended without a valid submission (but for eval); 130 interrupted, or stopped by its budget before
+# all had begun.
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
 COMMAND_LINE=$(printf '%q ' "$0" "$@")
-start::verb "run resume attach summarize compare" "$@"
+start::verb "run resume attach summarize eval compare" "$@"
 VERB=$1
 shift
 if [[ $VERB == summarize || $VERB == compare ]]; then start::python helpers.benchmarks.cli "$VERB" "$@"; fi
@@ -65,14 +70,12 @@ while (($#)); do
   esac
   shift
 done
+[[ $VERB != eval || " ${WATCH_OPTIONS[*]-} " != *" -v"* ]] || die 2 "eval takes no -v: it says a line for each run (--help tells more)"
 ((${#POSITIONAL[@]} == 1)) || die 2 "$VERB needs one $([[ $VERB == run ]] && printf 'configuration' || printf "round's folder") (--help tells more)"
 
-# shellcheck source=scripts_hpc/lib/submit.sh
-source "$ROOT/scripts_hpc/lib/submit.sh"
-# shellcheck source=scripts_hpc/lib/scheduler.sh
-source "$ROOT/scripts_hpc/lib/scheduler.sh"
-# shellcheck source=scripts_hpc/lib/service.sh
-source "$ROOT/scripts_hpc/lib/service.sh"
+# with submit.sh, scheduler.sh and service.sh
+# shellcheck source=scripts_hpc/lib/grade.sh
+source "$ROOT/scripts_hpc/lib/grade.sh"
 # shellcheck source=scripts_hpc/lib/run.sh
 source "$ROOT/scripts_hpc/lib/run.sh"
 # shellcheck source=scripts_hpc/lib/workflow.sh
@@ -88,14 +91,19 @@ if [[ $VERB == attach ]]; then
   submit::watch "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
 fi
 
-if [[ $VERB == resume ]]; then
+if [[ $VERB == resume || $VERB == eval ]]; then
   RUN_GROUP=$(exec "$PYTHON" -m helpers.benchmarks.cli where ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}") || exit
-  # two that go on with the same round: the second sees what the first has submitted (claims hold where locks don't)
+  # two that go on with the same round, or grade it anew: the second sees what the first has submitted (claims hold where locks don't)
   exec {LOCK}>>"$RUN_GROUP/jobs/.resume" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
   flock --wait 300 --conflict-exit-code 99 "$LOCK" || (($? != 99)) || die 3 "somebody else goes on with $RUN_GROUP just now"
-  submit::plan "$PYTHON" -m helpers.benchmarks.cli resume ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$RUN_GROUP"
+  submit::plan "$PYTHON" -m helpers.benchmarks.cli "$VERB" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$RUN_GROUP"
 else
   submit::plan "$PYTHON" -m helpers.benchmarks.cli plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}"
+fi
+if [[ $VERB == eval ]]; then
+  grade::submit
+  flock --unlock "$LOCK" || true
+  submit::hand_over evaluation "$FOLDER" "$DETACH" "$PYTHON" -m helpers.benchmarks.cli evaluated "$FOLDER" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
 fi
 submit::open "$RUN_GROUP"
 if ((ISOLATED == 0)); then (python::ensure aide); fi

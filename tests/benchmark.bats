@@ -163,7 +163,7 @@ TOML
   expect_in 'nothere.toml: there is no such file' "$error"
   benchmark walk mixed.toml
   expect_status 2
-  expect_in "unknown verb 'walk': run, resume, attach, summarize or compare" "$error"
+  expect_in "unknown verb 'walk': run, resume, attach, summarize, eval or compare" "$error"
 }
 
 @test "Ctrl-C ends the round; what had ended keeps its result, and another round has another stamp" {
@@ -328,4 +328,80 @@ SH
   expect_in "stopped: all 5 runs that have ended were lost, the last one because: competition 'classification_basic' isn't prepared" "$output"
   expect_in '2 rollouts not begun' "$output"
   [[ $(grep -c '"state": "lost"' "$(round)/manifest.json") == 5 && $(grep -c '"state": "cancelled"' "$(round)/manifest.json") == 2 ]]
+}
+
+@test "eval grades a round anew: new results, the earlier ones beside them, and what can't be graded stays and is told" {
+  config <<'TOML'
+[[tasks]]
+tasks = ["classification_basic", "regression_basic"]
+agent = "baseline"
+rollouts = 2
+TOML
+  benchmark run mixed.toml --detach
+  expect_status 0
+  local round=$output stamp=${output##*/} runs=$BATS_TEST_TMPDIR/data/runs first sum
+  benchmark eval mixed
+  expect_status 2
+  expect_in "4 rollouts of $round still have a job: wait until they have ended (scripts_hpc/run_benchmark.sh attach $round)" "$error"
+  benchmark attach "$round"
+  expect_status 0
+  try python -m helpers.eval_rollouts eval mixed --dry-run
+  expect_status 0
+  [[ $output == "$round: 4 are graded anew; tasks: classification_basic, regression_basic; nothing is submitted" && ! -e $round/eval_manifest.json ]]
+  # a grader that was wrong at first
+  first=$runs/$stamp-0
+  sed -i 's/"total_score": 0\.[0-9]*/"total_score": 0.99/' "$first/grading_report.json"
+  sum=$(sha256sum <"$first/evaluation_results.json")
+  benchmark eval mixed --latest
+  expect_status 0
+  expect_in "4 of 4 graded anew, 3 with the same score
+$stamp-0: score 0." "$output"
+  expect_in ", before 0.99" "$output"
+  expect_in "4 asked for: 4 graded" "$output"
+  expect_in "[rollouts] graded anew: run_id=$stamp-3 status=ok (scored, score 0." "$error"
+  [[ $(sha256sum <"$first/evaluation_results.1.json") == "$sum" && ! -e $first/evaluation_results.2.json ]]
+  refuse grep -q '0\.99' "$round/manifest.json"
+  check_evaluation() { # check_evaluation STATUS…: of each run
+    python3 - "$round" "$@" <<'PY'
+import json, sys
+from pathlib import Path
+round, *statuses = sys.argv[1:]
+read = lambda *parts: json.loads(Path(*parts).read_text())
+told, results = read(round, "eval_manifest.json"), read(round, "manifest.json")["results"]
+assert set(told) >= {"evaluated_at", "results"}
+assert [one["status"] for one in told["results"]] == statuses, told
+for one, result in zip(told["results"], results, strict=True):
+    assert (one["run_dir"], one["task_dir"]) == (result["run_dir"], result["task_dir"])
+    assert one["eval_rc"] == (0 if one["status"] == "ok" else 3)
+    evaluation, record = read(one["run_dir"], "evaluation_results.json"), read(one["run_dir"], "run_metadata.json")
+    assert evaluation["total_score"] == evaluation["evaluation"]["total_score"] == result["score"] == one["score"]
+    assert evaluation["run_id"] == result["run_id"] and record["state"] == result["state"] == "scored"
+    assert len({grade["report"] for grade in record["grades"]}) == len(record["grades"]) > 1
+PY
+  }
+  check_evaluation ok ok ok ok
+  [[ $(<"$first/grading_report_"*.json) == *'"total_score": 0.99'* ]]
+  try "$ROOT/scripts_hpc/results.sh" explain "$first"
+  expect_status 0
+  # another submission lies there now
+  echo other >"$runs/$stamp-1/submission/submission.csv"
+  benchmark eval "$round" --json
+  expect_status 3
+  expect_in "$stamp-1 can't be graded anew: " "$error"
+  expect_in '"exit_code": 3' "$output"
+  check_evaluation ok eval_failed ok ok
+  [[ -e $first/evaluation_results.2.json && ! -e $runs/$stamp-1/evaluation_results.2.json ]]
+  # jobs that come to nothing take nothing from the runs
+  benchmark eval mixed --rollout "$stamp" --set paths.scratch=/proc/nowhere
+  expect_status 3
+  expect_in "0 of 4 graded anew" "$output"
+  expect_in "$stamp-2: its result stays, it was not graded anew: not graded again, by job " "$output"
+  expect_in "4 asked for: 4 graded" "$output"
+  [[ ! -e $first/evaluation_results.3.json ]]
+  benchmark eval mixed --rollout 1999
+  expect_status 2
+  expect_in "benchmark 'mixed' has no round 1999. There are: $stamp" "$error"
+  benchmark eval mixed -v
+  expect_status 2
+  wait_for 20 eval '[[ -z $(local_processes) && -z $(find "$BATS_TEST_TMPDIR/addresses" -maxdepth 1 -type f) ]]'
 }

@@ -99,8 +99,41 @@ def resume_command(folder: Path, dry_run: bool, budget: dict[str, float], **_: A
     try:
         click.echo(plan(folder, dry_run, budget), nl=False)
     except Refused as error:
-        said = f"{str(error).rstrip('.')}."
-        raise (Infrastructure(said) if error.code == 3 else ConfigError([said])) from error
+        raise _told(error) from error
+
+
+def _told(error: Refused) -> Exception:
+    """The same with the exit code that it asks for."""
+    said = f"{str(error).rstrip('.')}."
+    return Infrastructure(said) if error.code == 3 else ConfigError([said])
+
+
+@main.command("eval")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True)
+@LATEST
+@STAMP
+@SITE
+@SET
+def eval_command(folder: Path, site: str | None, overrides: tuple[str, ...], dry_run: bool, **_: Any) -> None:
+    """See what a round left that can be graded anew, and print shell assignments for run_benchmark.sh."""
+    from helpers.benchmarks.evaluate import plan
+
+    catch_signals()
+    try:
+        click.echo(plan(folder, site, list(overrides), dry_run), nl=False)
+    except Refused as error:
+        raise _told(error) from error
+
+
+@main.command("evaluated")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True)
+def evaluated_command(folder: Path, as_json: bool) -> None:
+    """Follow the jobs that grade a round anew to their end."""
+    from helpers.benchmarks.evaluation import watch
+
+    sys.exit(watch(folder, as_json, lambda data: click.echo(json.dumps(data, indent=2))))
 
 
 @main.command("watch")

@@ -42,7 +42,8 @@ def state(case: Case, column: str) -> Derived:
 
 def reason(case: Case, column: str) -> Derived:
     source = f"{META}: reason"
-    if case.last_word is None or case.metadata.get("later_job") or case.run.problems or case.run.damaged:
+    told_since = case.metadata.get("later_job") or case.metadata.get("counted_grade")
+    if case.last_word is None or told_since or case.run.problems or case.run.damaged:
         return Derived(source, UNKNOWN, "a sentence that no other file has")
     told = values.text(case.last_word[1])
     if not f"{told}{case.row[column]}".isascii():

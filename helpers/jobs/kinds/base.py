@@ -24,6 +24,7 @@ from helpers.scheduler.query import Job, Scheduler
 KINDS = (
     "benchmark.Benchmark",
     "workflow.Workflow",
+    "evaluation.Evaluation",
     "grading.Grading",
     "preparation.Preparation",
     "notebook.Notebook",
