@@ -119,4 +119,20 @@ JSON
     echo "sbatch --parsable grading_server.sh classification_basic"
     echo "sbatch --parsable --dependency=after:101 --kill-on-invalid-dep=yes grade.sh auto:101 0 1"
   )
+  # several: arrays, as long as the cluster takes them, one after the other
+  local number one
+  for number in 3 4; do
+    one=${RUN%_2}_$number
+    cp -r "$RUN" "$one"
+    sed -i "s/\"job_id\": \"2\"/\"job_id\": \"$number\"/" "$one/run_metadata.json"
+  done
+  rm "$FAKE_SLURM/calls"
+  results regrade "${RUN%/*}" --detach --set scheduler.kind=slurm --set limits.max_array_size=2
+  expect_status 0
+  diff <(grep ^sbatch "$FAKE_SLURM/calls") <(
+    echo "sbatch --parsable grading_server.sh classification_basic"
+    echo "sbatch --parsable --dependency=after:103 --kill-on-invalid-dep=yes --array=0-1%2 grade.sh auto:103 0 2"
+    echo "sbatch --parsable --dependency=after:103,afterany:104 --kill-on-invalid-dep=yes --array=0-0%1 grade.sh auto:103 2 1"
+  )
+  grep -q -- '--output=.*/%x-%A_%a.out' "$output/jobs/grade.sh"
 }

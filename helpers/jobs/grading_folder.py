@@ -75,9 +75,9 @@ class Planned(SiteChecks):
     def _graders(self) -> list[str]:
         """The jobs, as scripts_hpc/lib/grade.sh reads them: FIRST COUNT AT_ONCE."""
         count = len(self.orders)
-        most = (
-            limits.array_size(self.site, self.cluster) if count > 1 and self.site.scheduler.kind == "slurm" else count
-        )
+        if count == 1:
+            return ["0 1 0"]
+        most = limits.array_size(self.site, self.cluster) if self.site.scheduler.kind == "slurm" else count
         at_once = AT_A_TIME * self.site.jobs.grading_server.cpus
         sizes = [(first, min(most, count - first)) for first in range(0, count, most)]
         return [f"{first} {size} {min(at_once, size)}" for first, size in sizes]

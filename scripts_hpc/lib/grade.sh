@@ -5,7 +5,8 @@
 # What the plan has printed (helpers/jobs/grading_folder.py) is submitted as it says:
 #   FOLDER         of the jobs, with the scripts in jobs/, and an order for each run
 #   COMPETITIONS   what the grading server grades
-#   GRADERS        "FIRST COUNT AT_ONCE" each: COUNT jobs, from order FIRST on, AT_ONCE of them at the same time; they follow one another
+#   GRADERS        "FIRST COUNT AT_ONCE" each: an array of COUNT jobs, from order FIRST on, AT_ONCE of them at the same time; a job of its own
+#                  where that is 0. They follow one another
 
 # shellcheck source=scripts_hpc/lib/submit.sh
 source "$ROOT/scripts_hpc/lib/submit.sh"
@@ -42,10 +43,10 @@ grade::submit() { # what the plan has printed
   for graders in "${GRADERS[@]}"; do
     read -r first count at_once <<<"$graders"
     options+=(--after "$server")
-    if ((count > 1)); then
+    if ((at_once)); then
       submit::array agent "$count" --at-once "$at_once" "${options[@]}" "$FOLDER/jobs/grade.sh" "auto:$server" "$first" "$count"
     else
-      submit::job agent "${options[@]}" "$FOLDER/jobs/grade.sh" "auto:$server" "$first" 1
+      submit::job agent "${options[@]}" "$FOLDER/jobs/grade.sh" "auto:$server" "$first" "$count"
     fi
     service::enlist "grading_server_$server" "$JOB" "$FOLDER"
     options=(--after-end "$JOB")
