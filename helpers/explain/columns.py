@@ -232,7 +232,9 @@ def site(case: Case, column: str) -> Derived:
 
 
 def job_id(case: Case, column: str) -> Derived:
-    return compared(case, column, f"{META}: job_id", case.run.name.rpartition("_")[2], "the folder's name")
+    prefix = metadata.run_name(case.run.task or "", "")  # an element of an array has a _ in its own name
+    job = case.run.name.removeprefix(prefix) if case.run.name.startswith(prefix) else case.run.name.rpartition("_")[2]
+    return compared(case, column, f"{META}: job_id", job, "the folder's name")
 
 
 def server(role: str) -> Column:

@@ -87,8 +87,10 @@ class Files:
                 return Again(self._graded(data), f"{said}, graded here by the answers in {self._prepared / 'private'}")
             except _CantError as why:
                 self.why_not_again = f"can't be graded here: {why}"
-        grades = self.run.metadata.get("grades")
+        grades, counted = self.run.metadata.get("grades"), self.run.metadata.get("counted_grade")
         for grade in reversed(grades if isinstance(grades, list) else []):
+            if counted and isinstance(grade, dict) and grade.get("job") == counted:
+                break  # it is the result itself, and those before it are what that was
             name = values.text(grade.get("report") if isinstance(grade, dict) else None) or REPORT
             report = disk.read_json(self.folder / Path(name).name) if name != REPORT else None
             if report:

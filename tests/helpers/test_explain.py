@@ -439,6 +439,28 @@ def test_a_grade_that_a_job_made_again_stands_beside_the_first(run: Path, told: 
     assert f"derived anew: 0.5 (grading_report_20.json: by job 20, at {at(99)})" in error
 
 
+def test_a_grade_that_is_the_result_by_now_says_nothing_of_itself(run: Path, told: Callable[..., Told]) -> None:
+    (run / "submission" / "submission.csv").unlink()
+    for job, score in ((13, 0.5), (20, 0.75)):
+        put(
+            run / f"grading_report_{job}.json",
+            json.loads((run / "grading_report.json").read_text()) | {"total_score": score},
+        )
+    grades = [{"job": str(job), "at": at(99), "report": f"grading_report_{job}.json"} for job in (13, 20)]
+    change(run / "run_metadata.json", grades=grades, counted_grade="20")
+    code, found, _, _ = told(run)
+    assert code == 0 and not differing(found) and found["score"]["verdict"] == "not derived"
+    assert found["reason"]["verdict"] == "not derived"
+
+
+def test_an_element_of_an_array_has_its_id_in_its_folders_name(run: Path, told: Callable[..., Told]) -> None:
+    folder = run.with_name(f"{run.name}_2")
+    run.rename(folder)
+    change(folder / "run_metadata.json", job_id=f"{run.name.rpartition('_')[2]}_2")
+    _, found, _, _ = told(folder)
+    assert found["job_id"]["verdict"] == "same"
+
+
 def test_a_copy_of_the_code_is_compared_with_its_commit(
     run: Path, told: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ) -> None:
