@@ -41,12 +41,14 @@ class Watch(Evaluation, watch_grading.Watch):
 
     def _show(self) -> None:
         """A line for each run whose grade has come since."""
+        before = len(self.results)
         for place, run in enumerate(self._runs()):
             number = self.numbers[place]
             if number not in self.results and run and not run.is_open:
                 self.results[number] = _counted(run)
                 self._say(number, run, self.earlier[place])
-                self._write()
+        if len(self.results) != before:
+            self._write()
 
     def _runs(self) -> list[Run | None]:
         """The run of each of `numbers`, None where no job was submitted for it."""
