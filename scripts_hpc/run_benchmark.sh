@@ -91,11 +91,20 @@ if [[ $VERB == attach ]]; then
   submit::watch "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
 fi
 
-if [[ $VERB == resume || $VERB == eval ]]; then
-  RUN_GROUP=$(exec "$PYTHON" -m helpers.benchmarks.cli where ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}") || exit
-  # two that go on with the same round, or grade it anew: the second sees what the first has submitted (claims hold where locks don't)
+# Of those that submit for the same round, or grade it anew, the second sees what the first has submitted (claims hold where locks don't).
+lock() {
   exec {LOCK}>>"$RUN_GROUP/jobs/.resume" || die 3 "can't write to $RUN_GROUP/jobs: $(common::lacking "$RUN_GROUP")"
   flock --wait 300 --conflict-exit-code 99 "$LOCK" || (($? != 99)) || die 3 "somebody else goes on with $RUN_GROUP just now"
+}
+
+if [[ $VERB == resume || $VERB == eval ]]; then
+  WHERE=$(exec "$PYTHON" -m helpers.benchmarks.cli where ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}") || exit
+  eval "$WHERE"
+  lock
+  if [[ $VERB == resume ]]; then
+    submit::open "$RUN_GROUP"
+    [[ " ${OPTIONS[*]-} " == *" --dry-run "* ]] || submit::end_strays
+  fi
   submit::plan "$PYTHON" -m helpers.benchmarks.cli "$VERB" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "$RUN_GROUP"
 else
   submit::plan "$PYTHON" -m helpers.benchmarks.cli plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- "${POSITIONAL[0]}"
@@ -105,10 +114,13 @@ if [[ $VERB == eval ]]; then
   flock --unlock "$LOCK" || true
   submit::hand_over evaluation "$FOLDER" "$DETACH" "$PYTHON" -m helpers.benchmarks.cli evaluated "$FOLDER" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}
 fi
-submit::open "$RUN_GROUP"
+if [[ $VERB == run ]]; then
+  submit::open "$RUN_GROUP"
+  lock
+fi
 if ((ISOLATED == 0)); then (python::ensure aide); fi
 workflow::submit
 # (closed alone it would be held by the jobs of this machine, which have it, too)
-[[ -z ${LOCK:-} ]] || { flock --unlock "$LOCK" || true; }
+flock --unlock "$LOCK" || true
 
 submit::hand_over round "$RUN_GROUP" "$DETACH" "$PYTHON" -m helpers.benchmarks.cli watch "$RUN_GROUP" ${WATCH_OPTIONS[@]+"${WATCH_OPTIONS[@]}"}

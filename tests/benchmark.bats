@@ -195,7 +195,8 @@ TOML
   expect_status 0
   expect_in '[rollouts] finished: run_id=' "$error"
   local number
-  for number in {0..5}; do grep -q "^\[${round##*/}-$number\] .*graded" <<<"$error"; done
+  for number in {0..5}; do grep -q "^\[${round##*/}-$number\] ." <<<"$error"; done
+  expect_in ': scored: graded' "$error"
   refuse expect_in '✓' "$error"
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from helpers.config.asked import AskedSite
 from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError, Infrastructure, Refused
 from helpers.lib.signals import catch_signals
+from helpers.lib.values import section
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,8 +81,15 @@ STAMP = click.option("--rollout", "stamp", metavar="STAMP", help="The round of a
 def where_command(
     name: str, latest: bool, stamp: str | None, site: str | None, overrides: tuple[str, ...], **_: Any
 ) -> None:
-    """Print a round's folder."""
-    click.echo(_found(name, latest, stamp, site, overrides).path)
+    """Print shell assignments: a round's folder, and what its jobs are found by."""
+    found = _found(name, latest, stamp, site, overrides)
+    config = section(found.record, "config")
+    told = {
+        "RUN_GROUP": str(found.path),
+        "SCHEDULER": str(section(config, "scheduler").get("kind")),
+        "ADDRESS_DIR": str(section(config, "paths").get("address_dir")),
+    }
+    click.echo("".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items()), nl=False)
 
 
 @main.command("resume")

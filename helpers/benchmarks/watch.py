@@ -78,8 +78,9 @@ class Watch(workflow_watch.Watch, Benchmark):
             run = one.run
             if run is None or run.state == "waiting" or run.job_id not in entries:
                 continue
-            over = one.state not in metadata.OPEN_STATES
-            if over and one.rollout in self.ended:
+            # what a job writes after its result is shown by the next look
+            over = one.rollout in self.ended
+            if over and run.job_id not in self.logs:
                 continue
             sources = self.logs.setdefault(
                 run.job_id, [Source(self, entries[run.job_id], is_own) for is_own in (False, True)]

@@ -92,7 +92,8 @@ submit::plan() { # submit::plan COMMAND…
 submit::open() { # submit::open FOLDER|SCRIPT: the folder of the jobs, whose scripts lie in its jobs/, or the script of the only one
   SUBMIT_OPEN=$1 SUBMIT_SCRIPTS=$1 SUBMIT_NOTE=/dev/null
   if [[ -d $1 ]]; then SUBMIT_SCRIPTS=$1/jobs/ SUBMIT_NOTE=$1/jobs/submitted; fi
-  [[ ! -s $SUBMIT_NOTE ]] || SUBMIT_BEFORE=" $(sed -nE 's/^[a-z_]+=([0-9]+).*/\1/p' "$SUBMIT_NOTE" | paste -sd' ') "
+  # (what was there before is not removed, although nothing of it is noted)
+  [[ ! -e $SUBMIT_NOTE || $SUBMIT_NOTE == /dev/null ]] || SUBMIT_BEFORE=" $(sed -nE 's/^[a-z_]+=([0-9]+).*/\1/p' "$SUBMIT_NOTE" | paste -sd' ') "
   # shellcheck disable=SC2034 # for the local twin
   LOCAL_JOBS=$ADDRESS_DIR/local_jobs SCHEDULER_FRESH=1
   submit::check
@@ -164,6 +165,20 @@ submit::_strays() { # submit::_strays [COMMAND]: with this one alone
   done <<<"$jobs"
 }
 
+# Ends what a submission that was killed has left of an open folder: jobs of ours that are in no note.
+submit::end_strays() {
+  local strays
+  # shellcheck disable=SC2086
+  { strays=$(submit::_strays) && { [[ -z $strays ]] || strays=$(sched::alive_in $strays); }; } ||
+    die 3 "the scheduler doesn't answer: whether there are jobs that a broken-off submission has left isn't known. Try again"
+  [[ -n $strays ]] || return 0
+  log "ending what a submission that was broken off has left: ${strays//$'\n'/ }"
+  # shellcheck disable=SC2086
+  sched::cancel $strays || die 3 "scancel failed: look with squeue --me"
+  # shellcheck disable=SC2086
+  submit::_await_end $strays
+}
+
 # All are submitted. One that was taken twice ends.
 submit::close() {
   local strays
@@ -198,16 +213,16 @@ submit::_undo() { # hook: nothing is left of what was submitted, or of its folde
   if ((${#SUBMITTED[@]})); then
     log "cancelling what was submitted: ${SUBMITTED[*]#*=}"
     sched::cancel "${SUBMITTED[@]#*=}" || log "scancel failed: look with squeue --me"
-    submit::_await_end
+    submit::_await_end "${SUBMITTED[@]#*=}"
     "$SUBMIT_UNDO"
   elif [[ -n $SUBMIT_SIGNAL && -z $SUBMIT_BEFORE ]]; then
     rm -rf "$SUBMIT_OPEN"
   fi
 }
 
-submit::_await_end() { # what was cancelled takes its last files with it
+submit::_await_end() { # submit::_await_end ID…: what was cancelled takes its last files with it
   local until=$((SECONDS + 20)) alive
-  while alive=$(sched::alive_in "${SUBMITTED[@]#*=}" 2>/dev/null) && [[ -n $alive ]] && ((SECONDS < until)); do sleep 0.2; done
+  while alive=$(sched::alive_in "$@" 2>/dev/null) && [[ -n $alive ]] && ((SECONDS < until)); do sleep 0.2; done
 }
 
 # The end of a command: says where its jobs' folder is, and leaves them to themselves or to the command that watches them.
