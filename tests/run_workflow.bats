@@ -426,6 +426,10 @@ WORDS
   workflow ../toy 30b
   expect_status 2
   expect_in "competition '../toy': letters, digits" "$error"
+  make_task temp/toy
+  workflow temp/toy 30b
+  expect_status 2
+  expect_in "competition 'temp/toy': 'temp' is another folder's name, beside those of tasks (rollouts, runs, tasks, temp are no ids)." "$error"
 }
 
 @test "data that are damaged are no data" {

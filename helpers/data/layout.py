@@ -4,6 +4,7 @@ Who prepares makes everything in a folder of `staging`, on the same file system,
 manifest (prepared/manifest.json) tells the size of each file, so that a task which was cut or damaged later is found out; a
 fingerprint (prepared/fingerprint.json) tells these data from others under the same name.
 Ids may have one slash (BioML-bench's `folder/task`).
+A data folder may also hold rounds of benchmarks and the like, in folders whose names are no ids.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -23,10 +25,25 @@ from helpers.lib import folders
 from helpers.lib.errors import Busy
 
 # a task of BioML-bench has one slash
-TASK_ID = r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*"
+_ID = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
+TAKEN = ("rollouts", "runs", "tasks", "temp")  # what else may lie in a data folder
 MANIFEST = "manifest.json"
 # errors of file systems that have no locks (Lustre without -o flock, some NFS)
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def unfit(word: str) -> str | None:
+    """Why a word is no id of a task, in a few words; None where it is one."""
+    if not _ID.fullmatch(word):
+        return "letters, digits, '.', '_' and '-' only, and one '/' for BioML-bench's"
+    if (first := word.partition("/")[0]) in TAKEN:
+        return f"'{first}' is another folder's name, beside those of tasks ({', '.join(TAKEN)} are no ids)"
+    return None
+
+
+def is_id(word: str) -> bool:
+    """Whether a word can be a task's id."""
+    return unfit(word) is None
 
 
 def prepared(data_dir: str | Path, task_id: str) -> Path:

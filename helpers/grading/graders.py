@@ -10,11 +10,9 @@ Graders are not thread-safe: the metrics below them may not be.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from helpers.data import layout
-from helpers.data.layout import TASK_ID
 from helpers.grading.mlebench import MleBench
 from helpers.grading.own_task import OwnTask
 from helpers.grading.report import GradingError
@@ -28,7 +26,7 @@ def load(competition: str, data_dir: str | Path) -> OwnTask | MleBench:
     data_dir = Path(data_dir)
     private = data_dir / competition / "prepared" / "private"
     try:
-        if not re.fullmatch(TASK_ID, competition) or not private.is_dir() or _is_empty(private):
+        if not layout.is_id(competition) or not private.is_dir() or _is_empty(private):
             raise GradingError(layout.not_prepared(competition, data_dir))
         if (private / "grading.json").exists():
             return OwnTask(competition, private)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +22,7 @@ class AskedTask:
 
     @property
     def is_id(self) -> bool:
-        return re.fullmatch(layout.TASK_ID, self.name) is not None
+        return layout.is_id(self.name)
 
     @cached_property
     def own(self) -> Task | None:
@@ -61,10 +60,8 @@ class AskedTask:
 
     def problems(self) -> list[str]:
         """Why it can't be run."""
-        if not self.is_id:
-            return [
-                f"competition '{self.name}': letters, digits, '.', '_' and '-' only, and one '/' for BioML-bench's."
-            ]
+        if unfit := layout.unfit(self.name):
+            return [f"competition '{self.name}': {unfit}."]
         try:
             problem = None if self.needs_preparation else self.unprepared()
         except ConfigError as error:

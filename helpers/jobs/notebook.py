@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -58,8 +57,8 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
 
 
 def _task_problems(site: Site, task: str) -> list[str]:
-    if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", task):
-        return [f"task '{task}': letters, digits, '.', '_' and '-' only, and at most one slash."]
+    if unfit := layout.unfit(task):
+        return [f"task '{task}': {unfit}."]
     with site.reading(f"task '{task}'"):
         problem = layout.problem(site.paths.data, task)
     if not problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,17 @@ def read_lines(path: str) -> list[tuple[int, str]]:
 def read_task_list(path: str) -> list[str]:
     """The tasks of a file with an id a line, in their order, each once. Raises UsageError, which names lines that hold none."""
     lines = read_lines(path)
-    bad = [f"line {number}: {line[:80]!r}" for number, line in lines if not re.fullmatch(layout.TASK_ID, line)]
+    bad = [f"line {number}: {line[:80]!r}" for number, line in lines if not layout.is_id(line)]
     if bad:
-        hint = "; is this a jobs file (--jobs)?" if "," in bad[0] else ""
+        hint = "; is this a jobs file (--jobs)?" if "," in bad[0] else _taken(line for _, line in lines)
         raise UsageError(f"{path}: not a task id: {', '.join(bad[:5])}{' …' if bad[5:] else ''}{hint}")
     return list(dict.fromkeys(line for _, line in lines))
+
+
+def _taken(words: Iterable[str]) -> str:
+    """That a word would be one, but for the folders that lie beside those of tasks."""
+    taken = sorted({first for word in words if (first := word.partition("/")[0]) in layout.TAKEN})
+    return f"; {', '.join(map(repr, taken))}: names of other folders beside those of tasks" if taken else ""
 
 
 def read_jobs(path: str) -> tuple[list[str], list[str]]:
@@ -67,7 +73,7 @@ def read_jobs(path: str) -> tuple[list[str], list[str]]:
     tasks, warnings = set(), []
     for number, line in read_lines(path):
         task = line.partition(",")[2].strip()
-        if re.fullmatch(layout.TASK_ID, task):
+        if layout.is_id(task):
             tasks.add(task)
         else:
             warnings.append(f"{path}, line {number}: ignored, it is not `agent,task_id`: {line[:80]!r}")
@@ -84,7 +90,7 @@ def known_tasks(registry: TaskRegistry | None, tasks_dir: str | None) -> list[st
         )
     folders = Path(tasks_dir).glob("*/prepare.py") if tasks_dir else []
     defined = (task.id for task in registry.list_tasks() if task.has_data)
-    return sorted({*defined, *(path.parent.name for path in folders if re.fullmatch(layout.TASK_ID, path.parent.name))})
+    return sorted({*defined, *(path.parent.name for path in folders if layout.is_id(path.parent.name))})
 
 
 def tasks_of(options: argparse.Namespace, known: Callable[[], list[str]]) -> tuple[list[str], list[str]]:
@@ -92,9 +98,9 @@ def tasks_of(options: argparse.Namespace, known: Callable[[], list[str]]) -> tup
     if sum(map(bool, (options.tasks, options.task_list or options.jobs, options.all))) > 1:
         raise UsageError("give ids of tasks, a file (--task-list, --jobs), or --all: one of them")
     if options.tasks:
-        bad = [task for task in options.tasks if not re.fullmatch(layout.TASK_ID, task)]
+        bad = [task for task in options.tasks if not layout.is_id(task)]
         if bad:
-            raise UsageError(f"not a task id: {', '.join(map(repr, bad))}")
+            raise UsageError(f"not a task id: {', '.join(map(repr, bad))}{_taken(bad)}")
         if options.raw and len(set(options.tasks)) > 1:
             raise UsageError("--raw goes with one task: each has raw files of its own")
         if options.raw and not os.path.exists(os.path.expanduser(options.raw)):

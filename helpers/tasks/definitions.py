@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from helpers.config.layers import sentence, shown
 from helpers.config.schema import NAME, Strict
+from helpers.data import layout
 from helpers.lib.checkout import ROOT
 from helpers.lib.errors import ConfigError
 
@@ -208,6 +209,13 @@ class Task(Strict):
     expected_outputs: list[str] = []
     metadata: dict[str, Any] = {}
     created_at: datetime | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _is_free(cls, task_id: str) -> str:
+        if unfit := layout.unfit(task_id):
+            raise ValueError(unfit)
+        return task_id
 
     _folder: Path = TEMPLATES  # where the definition's file lies: what copy_files are relative to
 

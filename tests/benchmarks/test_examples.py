@@ -37,7 +37,7 @@ def test_an_example_of_the_specification_has_its_keys_and_values(name: str) -> N
     assert len(set(folders)) == (3 if name == "mixed_workloads" else 1)
 
 
-@pytest.mark.parametrize("path", FOLDER.glob("*.toml"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_example_can_be_read_and_says_how_it_is_run(path: Path) -> None:
     assert config.rollouts(config.read(path))
     assert f"scripts_hpc/run_benchmark.sh run templates/benchmarks/{path.name}" in path.read_text(encoding="utf-8")

@@ -163,6 +163,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         (["--task-list", "binary"], "error: binary: is not a text file in UTF-8"),
         (["../a"], "error: not a task id: '../a'"),
         (["a/b/c"], "error: not a task id: 'a/b/c'"),
+        (["a", "temp/x", "runs"], "error: not a task id: 'temp/x', 'runs'; 'runs', 'temp': names of other folders beside those"),
+        (["--task-list", "taken"], "error: taken: not a task id: line 2: 'rollouts'; 'rollouts': names of other folders"),
         (["--task-list", "jobs", "a"], "error: give ids of tasks, a file (--task-list, --jobs), or --all: one of them"),
         (["--log-file", "/dev/null/log", "a"], "can't be written (Not a directory); --log-file and --failed-tasks name other"),
         (["--failed-tasks", "none/failed", "a"], "can't be written (No such file or directory)"),
@@ -172,7 +174,12 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_wrong_usage_is_said_and_nothing_is_done(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    for name, text in {"empty": "# a\n\n", "words": "# x\n../x\n\na b\n", "jobs": "aide,a\n"}.items():
+    for name, text in {
+        "empty": "# a\n\n",
+        "words": "# x\n../x\n\na b\n",
+        "jobs": "aide,a\n",
+        "taken": "a\nrollouts\n",
+    }.items():
         (world.cwd / name).write_text(text)
     (world.cwd / "binary").write_bytes(b"\xff\xfe\x00")
     before = set(world.cwd.iterdir())

@@ -545,6 +545,7 @@ def test_create_with_data_of_ones_own(call: Any, tmp_path: Path) -> None:
         (["--id", "a"], "the new task: task_type: must be set."),
         (["--name", "a", "--dataset-type", "regression"], "the new task: id: must be set."),
         (["--id", "a/b", "--name", "x", "--type", "x"], "the new task: id: String should match"),
+        (["--id", "tasks", "--name", "x", "--type", "x"], "the new task: id: 'tasks' is another folder's name, beside"),
         (["--id", "a", "--name", "x", "--type", "x", "--n-samples", "many"], "data_requirements.n_samples: "),
         (
             ["--id", "a", "--name", "x", "--type", "x", "--dataset-type", "regression", "--n-classes", "3"],
