@@ -103,7 +103,11 @@ def _usd(cell: dict[str, Any], run: OneRun) -> float | None:
 
 def find(name: str, stamp: str | None, site: AskedSite) -> Path:
     """The folder of a benchmark's round: of a stamp, or the start of one, or the newest. Raises Refused with those that there are."""
-    rollouts = site.rollouts
+    return chosen(site.rollouts, name, stamp)
+
+
+def chosen(rollouts: Path, name: str, stamp: str | None) -> Path:
+    """The same of a folder of rounds."""
     found = stamps.rounds(rollouts, name)
     if not found:
         known = ", ".join(stamps.names(rollouts)) or "none yet"
