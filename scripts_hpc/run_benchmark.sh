@@ -4,7 +4,7 @@
 #        scripts_hpc/run_benchmark.sh attach ROUND [--json] [-v]
 #        scripts_hpc/run_benchmark.sh summarize NAME [--latest | --rollout STAMP] [--json]
 #        scripts_hpc/run_benchmark.sh eval NAME [--latest | --rollout STAMP] [options]
-#        scripts_hpc/run_benchmark.sh compare A B [--of MEASURE] [--json]
+#        scripts_hpc/run_benchmark.sh compare A B [--of MEASURE] [--fail-if-worse] [--json]
 #
 # Runs a benchmark: many tasks with several models and agents, each several times, as CONFIG says (TOML; templates/benchmarks/ has
 # examples). A model server for each model and one grading server are shared by all; the agents are arrays, `parallel` of them at once.
@@ -20,7 +20,8 @@
 #               results then (the earlier ones stay as evaluation_results.<n>.json, and in each run's record), eval_manifest.json says
 #               what became of each, and all is summed up again. A run without a submission, or whose new grading fails, stays what it is
 #   compare     two rounds by their tasks: the difference, whether chance alone would make one as large, and what else differs. A, B: a
-#               benchmark (its newest round), BENCHMARK/STAMP, or a round's folder; MEASURE: score, any_medal, above_median or success
+#               benchmark (its newest round), BENCHMARK/STAMP, or a round's folder; MEASURE: score, any_medal, above_median or success.
+#               --fail-if-worse: 1 where B's scores or its rate of success are worse beyond chance, on these tasks, and where
 #
 # Options
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
@@ -41,8 +42,8 @@
 # take. What an agent doesn't count, and what a killed job used, isn't in the sum (resume adds the latter). A round that only loses runs
 # (5 lost, and none that ended otherwise, since it was submitted or resumed) begins no more either.
 #
-# Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 2 usage or configuration; 3 infrastructure (rejected, lost; eval: one
-# could not be graded anew); 4 an agent ended without a valid submission (but for eval); 130 interrupted, or stopped by its budget before
+# Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 1 worse (compare); 2 usage or configuration; 3 infrastructure (rejected,
+# lost; eval: one could not be graded anew); 4 an agent ended without a valid submission (but for eval); 130 interrupted, or stopped by its budget before
 # all had begun.
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh

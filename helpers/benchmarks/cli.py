@@ -190,14 +190,15 @@ def summarize_command(
 @click.argument("first")
 @click.argument("second")
 @click.option("--of", "measure", default="score", show_default=True, metavar="MEASURE")
+@click.option("--fail-if-worse", "fails", is_flag=True, help="End with 1 where B is worse beyond chance.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @SITE
 @SET
 def compare_command(
-    first: str, second: str, measure: str, as_json: bool, site: str | None, overrides: tuple[str, ...]
-) -> None:
+    first: str, second: str, measure: str, fails: bool, as_json: bool, site: str | None, overrides: tuple[str, ...]
+) -> int:
     """Compare two rounds by their tasks. Each is a benchmark (its newest round), BENCHMARK/STAMP, or a round's folder."""
-    from helpers.benchmarks import compare, comparison_report
+    from helpers.benchmarks import compare, comparison_report, regression
 
     if measure not in compare.OF:
         raise ConfigError([f"--of {measure}: must be one of {', '.join(compare.OF)}."])
@@ -206,7 +207,13 @@ def compare_command(
         name, _, stamp = word.partition("/") if not Path(word).is_dir() else (word, "", "")
         rounds.append(_found(name, False, stamp or None, site, overrides).summary)
     compared = compare.compare(*rounds, of=measure)
-    click.echo(json.dumps(compared.data(), indent=2) if as_json else comparison_report.markdown(compared), nl=as_json)
+    shifts = regression.shifts(*rounds) if fails else []
+    if as_json:
+        told = {"is_b_worse": [one.data() for one in shifts]} if fails else {}
+        click.echo(json.dumps(compared.data() | told, indent=2))
+    else:
+        click.echo(comparison_report.markdown(compared) + (regression.markdown(shifts) if fails else ""), nl=False)
+    return int(any(one.is_worse for one in shifts))
 
 
 if __name__ == "__main__":
