@@ -89,7 +89,7 @@ run_line() { # run_line FILE
   expect_in 'The first round of nightly' "$output"
   BASELINE=nightly/$(basename "$(rounds)") try "$EXAMPLES/nightly.sh" configs/nightly.toml
   expect_status 0
-  expect_in "not known, as so few rollouts can't reach less than p = 0.5: ask for more." "$output"
+  expect_in "not known, as so few rollouts can't reach less than p = 1: ask for more." "$output"
 }
 
 @test "a night that can't be run ends as the command did, and nothing is compared" {

@@ -2,7 +2,7 @@
 # `make test` is what runs this test.
 bats_require_minimum_version 1.5.0
 
-setup_file() { export BATS_TEST_TIMEOUT=330; }
+setup_file() { export BATS_TEST_TIMEOUT=420; }
 
 setup() {
   load common.bash

@@ -29,7 +29,7 @@ Sides = tuple[Sequence[float], Sequence[float]]
 class Shift:
     """One test: how often chance alone would make B so much worse. least: the smallest p that so few rollouts can reach.
 
-    fallen: the tasks on which B is worse, the worst first. adjusted: p after Holm's correction.
+    fallen: the tasks on which B is worse, the worst first. adjusted: p after Holm's correction for so many tests.
     """
 
     label: str
@@ -39,6 +39,12 @@ class Shift:
     p: float
     least: float
     adjusted: float = 1.0
+    tests: int = 1
+
+    @property
+    def reach(self) -> float:
+        """The least p after the correction: above the level the test can tell nothing."""
+        return min(1.0, self.least * self.tests)
 
     @property
     def is_worse(self) -> bool:
@@ -47,7 +53,11 @@ class Shift:
     def data(self) -> dict[str, Any]:
         """For programs."""
         told = {"of": self.label, "what": self.what, "is_worse": self.is_worse, "p": self.p, "p_holm": self.adjusted}
-        return told | {"least_p": self.least, "fallen": [line.data() for line in self.fallen]}
+        return told | {
+            "least_p": self.least,
+            "least_p_holm": self.reach,
+            "fallen": [line.data() for line in self.fallen],
+        }
 
 
 def shifts(a: Round, b: Round) -> list[Shift]:
@@ -64,7 +74,7 @@ def shifts(a: Round, b: Round) -> list[Shift]:
         for shift in _tests(matched, comparison)
     ]
     adjusted = statistics.holm([one.p for one in found])
-    return [replace(one, adjusted=p) for one, p in zip(found, adjusted, strict=True)]
+    return [replace(one, adjusted=p, tests=len(found)) for one, p in zip(found, adjusted, strict=True)]
 
 
 def _tests(matched: Matched, one: Comparison) -> list[Shift]:
@@ -147,8 +157,8 @@ def _told(one: Shift) -> str:
     p = figures.chance(one.adjusted)
     if one.is_worse:
         return f"{name}: **worse beyond chance** (p {p}): {'; '.join(_where(line, one.rates) for line in one.fallen)}."
-    if one.least > LEVEL:
-        return f"{name}: not known, as so few rollouts can't reach less than p = {figures.chance(one.least)}: ask for more."
+    if one.reach > LEVEL:
+        return f"{name}: not known, as so few rollouts can't reach less than p = {figures.chance(one.reach)}: ask for more."
     return f"{name}: no worse than chance makes it (p {p})."
 
 

@@ -82,7 +82,7 @@ def test_what_was_lost_is_no_failure_and_so_few_that_nothing_is_known_say_so():
     first = made({"a": (0.9, 0.9)})
     found = regression.shifts(first, round_of([*scored(0.1, task="a"), asked(task="a", state="lost")]))
     assert not any(one.is_worse for one in found)
-    assert "not known, as so few rollouts can't reach less than p = 0.33: ask for more." in regression.markdown(found)
+    assert "not known, as so few rollouts can't reach less than p = 0.67: ask for more." in regression.markdown(found)
     assert "Nothing can be compared" in regression.markdown(regression.shifts(first, round_of([])))
 
 
@@ -93,5 +93,6 @@ def test_many_tests_are_corrected_together():
     )
     found = regression.shifts(first, second)
     # the least p of 5 + 5 rollouts is 1/252: enough for one test, not for twelve
+    assert regression.markdown(found).count("can't reach less than p = 0.048: ask for more.") == 12
     assert len(found) == 12 and found[0].p == pytest.approx(1 / 252) and not any(one.is_worse for one in found)
     assert regression.shifts(made(BEFORE), made(WORSE))[0].is_worse
