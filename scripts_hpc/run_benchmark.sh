@@ -33,7 +33,8 @@
 #   --dry-run          run, resume, eval: check everything and show what would be done; submit nothing
 #   --yes              run: don't ask before a round that could cost many GPU-hours
 #   --json             the results as JSON on standard output
-#   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: also all that their jobs write, behind the run's id
+#   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: also all that their jobs write, behind
+#                      the run's id
 #   -h, --help         this text
 #
 # [budget] of CONFIG bounds what a round uses: gpu_hours (of its model servers, by their own notes: GPUs times the life of their jobs), tokens

@@ -49,7 +49,8 @@ round() { compgen -G "$WORK/rollouts/$1/*" | tail -n 1; } # round NAME
 
 # The keys with a score, each as often as it has one: task, model, seed, score.
 results() { # results NAME
-  { as_user scripts_hpc/results.sh export "$(round "$1")" --json || (($? == 3)); } | # 3: what was killed has left broken files
+  # code 3: what was killed has left broken files
+  { as_user scripts_hpc/results.sh export "$(round "$1")" --json || (($? == 3)); } |
     python3 -c '
 import json, sys
 rows = json.load(sys.stdin)
