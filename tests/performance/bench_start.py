@@ -91,6 +91,25 @@ class Cluster:
         self.call("scancel", "--quiet", *jobs)
         until(lambda: not self.alive(jobs), 60, pause=0.2)
 
+    def prepare(self) -> None:
+        """The project's environment, which the first command makes, and the data of COMPETITION."""
+        self.call("mkdir", "-p", self.runs / "logs", self.addresses)
+        self.call("scripts_hpc/site.sh", "list")
+        python = self.checkout / ".venv-core/bin/python"
+        self.call(python, "-m", "helpers.tasks.cli", "generate-data", COMPETITION, self.data)
+
+    def queue(self) -> str:
+        """The jobs of the user."""
+        return self.call("squeue", "--me", "--noheader", "--format=%i")
+
+    def clear(self) -> None:
+        """End whatever a measurement that failed has left, and remove all files."""
+        try:
+            self.call("scancel", "--quiet", f"--user={self.user.pw_name}")
+            until(lambda: not self.queue(), 60, pause=0.2)
+        finally:
+            subprocess.run(["rm", "-rf", self.work], check=True)
+
 
 def until(condition: Callable[[], object], seconds: float = 120, pause: float = POLL) -> float:
     """The time when a condition came true; raises TimeoutError."""

@@ -106,14 +106,11 @@ class Submissions:
         began = time.perf_counter()
         self.cluster.call("scripts_hpc/jobs.sh", "stop", round_)
         seconds = time.perf_counter() - began
-        until(lambda: not self.queue(), 30, pause=0.2)
+        until(lambda: not self.cluster.queue(), 30, pause=0.2)
         left = [path.name for path in self.cluster.addresses.iterdir() if not path.name.startswith(".")]
         if left := [name for name in left if not name.endswith(".failed")]:
             raise RuntimeError(f"after jobs.sh stop there are still addresses: {', '.join(left)}")
         return seconds
-
-    def queue(self) -> str:
-        return self.cluster.call("squeue", "--me", "--noheader", "--format=%i")
 
     def loop(self, round_: str) -> float:
         """Seconds of one call of sbatch for each rollout, with a round's own job script, scaled."""
@@ -243,14 +240,10 @@ def main() -> int:
     cluster = Cluster()
     cluster.env["HPC_PATHS__ROLLOUTS"] = str(cluster.work / "rollouts")
     try:
-        cluster.call("mkdir", "-p", cluster.runs, cluster.addresses)
-        cluster.call("scripts_hpc/site.sh", "list")  # which makes the environment, once
-        python = cluster.checkout / ".venv-core/bin/python"
-        cluster.call(python, "-m", "helpers.tasks.cli", "generate-data", COMPETITION, cluster.data)
+        cluster.prepare()
         return 0 if bench(cluster, options.rollouts, judged=options.rollouts >= 1000) else 1
     finally:
-        subprocess.run(["scancel", f"--user={cluster.user.pw_name}"], check=False)
-        subprocess.run(["rm", "-rf", cluster.work], check=True)
+        cluster.clear()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 # Usage: tests/performance/run.sh [--quick] [NAME…]      e.g. run.sh start grading; without a name all benchmarks
 #
 # Runs each bench_NAME.py of this folder. Every figure is one line, `what: ours …, alternative …, ratio …`, both sides measured
-# in this run; indented lines above it hold the single measurements. bench_start and bench_doctor need the test cluster (root, Debian 12),
-# which is brought up, with its images, where it isn't; elsewhere these are left out. GNU parallel, which bench_prepare compares with, is installed where apt-get can (root, Debian).
+# in this run; indented lines above it hold the single measurements. bench_start, bench_doctor, bench_submission and bench_idle need the test
+# cluster (root, Debian 12), which is brought up, with its images, where it isn't; elsewhere these are left out. GNU parallel, which
+# bench_prepare compares with, is installed where apt-get can (root, Debian).
 # Exit code 1 when a figure misses its limit; with --quick, which measures as little as can be, only when a benchmark no longer works.
 set -euo pipefail
 HERE=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -30,8 +31,9 @@ for name in "${NAMES[@]}"; do
 done
 
 # The shortest form of each; what isn't here is short already.
-declare -A SHORT=([export]='--runs 100' [generate]='--rows 20000' [grading]='--requests 200' [prepare]='--repeats 1'
-  [scheduler]='--seconds 12' [start]='--repeats 1 --only start')
+declare -A SHORT=([export]='--runs 100' [generate]='--rows 20000' [grading]='--requests 200' [idle]='--rollouts 8'
+  [prepare]='--repeats 1' [rounds]='--status 100 --runs 100' [scheduler]='--seconds 12' [start]='--repeats 1 --only start'
+  [submission]='--rollouts 100')
 
 parallel_from_apt() { # to compare with; not ours, so that a machine without it is no failure
   if command -v parallel >/dev/null || ((EUID)) || ! command -v apt-get >/dev/null; then return 0; fi
@@ -51,9 +53,13 @@ for name in "${NAMES[@]}"; do
   run=("$PYTHON" "$HERE/bench_$name.py")
   if ((QUICK)); then read -ra short <<<"${SHORT[$name]:-}" && run+=(${short[@]+"${short[@]}"}); fi
   sites=('')
-  if [[ $name == start || $name == doctor ]]; then
+  case $name in
+    start | doctor) sites=(loopback hosts) ;;
+    submission | idle) sites=(loopback) ;;
+  esac
+  if [[ -n ${sites[0]} ]]; then
     bash "$ROOT/tests/cluster/up.sh" --check || continue
-    run=(bash "$ROOT/tests/cluster/with.sh" "${run[@]}") sites=(loopback hosts)
+    run=(bash "$ROOT/tests/cluster/with.sh" "${run[@]}")
     ((QUICK == 0)) || sites=(loopback)
   fi
   [[ $name != prepare ]] || parallel_from_apt
