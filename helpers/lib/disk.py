@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+CHUNK = 64 * 1024  # bytes of one read: a buffer for the largest file would cost more than reading most files
+
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that a reader sees the old text or the new, never a part; raises OSError."""
@@ -58,13 +60,15 @@ def read_file(path: str | Path, limit: int = 16 * 2**20) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("is not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+        chunks, left = [], limit + 1
+        while left and (chunk := os.read(descriptor, min(CHUNK, left))):
+            chunks.append(chunk)
+            left -= len(chunk)
     finally:
         os.close(descriptor)
-    if len(data) > limit:
+    if not left:
         raise ValueError(f"is larger than {limit} bytes")
-    return data
+    return b"".join(chunks)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

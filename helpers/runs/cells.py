@@ -40,8 +40,12 @@ def cells(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def view(record: dict[str, Any], number: Any = 0) -> dict[str, Any]:
     """A workflow's record as that of one cell alone, as schema 1 has it. number: as a run's record says it."""
-    told, at = cells(record), values.count(number) or 0
-    return {key: value for key, value in record.items() if key != "cells"} | (told[at] if at < len(told) else {})
+    told, at = record.get("cells"), values.count(number) or 0
+    if isinstance(told, list):  # of many cells, for each of many runs: only the one is looked at
+        its = told[at] if at < len(told) and isinstance(told[at], dict) else {}
+    else:
+        its = {} if at else cells(record)[0]
+    return {key: value for key, value in record.items() if key != "cells"} | its
 
 
 def place(record: dict[str, Any], key: str, number: Any = 0) -> str:
