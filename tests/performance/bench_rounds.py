@@ -49,8 +49,14 @@ WORDS = {"scored": "COMPLETED", "running": "RUNNING", "waiting": "PENDING"}  # o
 SQUEUE = '#!/bin/sh\necho squeue >>"$CALLS"\nexec cat "$ANSWERS/squeue"\n'
 SACCT = """#!/bin/sh
 echo sacct >>"$CALLS"
-case $* in *alloctres*) exec cat "$ANSWERS/allocations" ;; esac
-exec cat "$ANSWERS/sacct"
+table=sacct
+for argument; do
+  case $argument in
+    --jobs=*) jobs=,${argument#--jobs=}, ;;
+    *alloctres*) table=allocations ;;
+  esac
+done
+exec awk -F'[_|]' -v jobs="$jobs" 'index(jobs, "," $1 ",")' "$ANSWERS/$table"
 """
 
 
