@@ -13,7 +13,10 @@ def text(value: Any) -> str | None:
     """A text of one line, of at most 1000 characters; of a whole number, its digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return CONTROL.sub(" ", value[:1000]).strip() if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    value = value[:1000]
+    return (value if value.isprintable() else CONTROL.sub(" ", value)).strip()
 
 
 def number(value: Any) -> int | float | None:

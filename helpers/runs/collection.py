@@ -40,6 +40,7 @@ class Collection:
             self._search(os.path.realpath(path), DEPTH)
         self.runs: list[OneRun] = []
         self._services: dict[tuple[str, str], dict[str, Any]] = {}  # by the workflow's folder and job
+        self._lives: dict[tuple[str, str], tuple[float | None, float | None, float]] = {}
         self._owners: dict[tuple[str, str], str] = {}  # the workflow that has a server, by the folder beside and job
         for group, names in self._wanted.items():
             for run in self._read(group, self.broken):
@@ -110,9 +111,12 @@ class Collection:
 
     def _life(self, run: OneRun, job: str) -> tuple[float, float]:
         """When workflows that use a server can have begun: of one that left no note here, some days around this run."""
-        record = self._services.get((self._home(run, job), job))
-        began, ended = (values.seconds_of((record or {}).get(key)) for key in ("started_at", "ended_at"))
-        margin = DAY if record else 7 * DAY  # an agent may have waited in the queue
+        server = self._home(run, job), job
+        if server not in self._lives:
+            record = self._services.get(server) or {}
+            began, ended = (values.seconds_of(record.get(key)) for key in ("started_at", "ended_at"))
+            self._lives[server] = began, ended, DAY if record else 7 * DAY  # an agent may have waited in the queue
+        began, ended, margin = self._lives[server]
         return (began or run.created) - margin, ended or self.now
 
     def _home(self, run: OneRun, job: str) -> str:

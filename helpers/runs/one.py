@@ -160,11 +160,11 @@ class OneRun:
         )
         return names.get(self.name, "")
 
-    @property
+    @cached_property
     def group(self) -> str:
         return os.path.dirname(self.folder)
 
-    @property
+    @cached_property
     def place(self) -> str:
         """The folder in which its workflow lies beside others."""
         return os.path.dirname(self.group)

@@ -240,15 +240,15 @@ sched::_sacct() { # sched::_sacct FORMAT ID…: its lines, times in seconds sinc
 }
 
 sched::slurm_accounting() {
-  local output id start seconds cpus resources
+  local output
   # its daemon may be down, and the client waits for it
   output=$(sched::_sacct jobid,start,elapsedraw,alloccpus,alloctres "$@") || return 3
-  while IFS='|' read -r id start seconds cpus resources; do
-    [[ -n $id ]] || continue
-    # without a part gres/gpu: a job without GPUs, or a site that doesn't count them (AccountingStorageTRES)
-    [[ ,$resources, =~ ,gres/gpu=([0-9]+), ]] || BASH_REMATCH=('' '')
-    printf '%s|%s|%s|%s|%s\n' "$id" "$start" "$seconds" "$cpus" "${BASH_REMATCH[1]}"
-  done <<<"$output"
+  # without a part gres/gpu: a job without GPUs, or a site that doesn't count them (AccountingStorageTRES)
+  awk -F'|' '$1 != "" {
+    resources = "," $5 ","
+    gpus = match(resources, /,gres\/gpu=[0-9]+,/) ? substr(resources, RSTART + 10, RLENGTH - 11) : ""
+    print $1 "|" $2 "|" $3 "|" $4 "|" gpus
+  }' <<<"$output"
 }
 
 sched::slurm_left() {
