@@ -3,7 +3,7 @@
 Status: one question to squeue and at most one to sacct, counted, with a scheduler that answers at once, half-way through the round: of
 those that have ended squeue knows nothing any more. Summary and CSV: beside the specification's loop with jq, which prints each run's
 score; it is timed on 200 runs and scaled. Memory: the largest resident set of any of their processes.
-Exits 1 when a figure misses its limit, or a table is wrong.
+Exits 1 when a figure misses its limit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,7 @@ def begin(group: Path, one: cells.Agent, task: str, state: str) -> None:
 
 def make_round(folder: Path, count: int, kinds: tuple[str, ...]) -> Made:
     """A round of `count` rollouts, made by what makes real ones as far as that goes; the states of its rollouts take turns."""
+    folder.mkdir()
     group = stamps.make(folder / "rollouts", "large")
     record = record_of(folder, count)
     disk.write_json(group / "workflow.json", record)
@@ -186,6 +188,12 @@ def make_round(folder: Path, count: int, kinds: tuple[str, ...]) -> Made:
     for name, lines in answers.items():
         (folder / "answers" / name).write_text("".join(f"{line}\n" for line in lines))
     return Made(group, states, folder / "answers")
+
+
+def make_apart(folder: Path, count: int, kinds: tuple[str, ...]) -> Made:
+    """The same by another process: what this one has taken, Linux counts for the programs that it starts (wait4's ru_maxrss)."""
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(make_round, folder, count, kinds).result()
 
 
 def tell(answers: dict[str, list[str]], job: str, state: str, resources: str) -> None:
@@ -250,9 +258,8 @@ def repeated(made: Made, repeats: int, *command: str | Path) -> Iterator[Took]:
         yield took(made, *command)
 
 
-def bench_status(folder: Path, count: int) -> bool:
-    folder.mkdir()
-    made = make_round(folder, count, HALF_WAY)
+def bench_status(made: Made) -> bool:
+    count = made.states.total()
     every = list(repeated(made, 3, "jobs.sh", "status", made.group))
     best = min(every, key=lambda one: one.seconds)
     print(f"  jobs.sh status, {count} rollouts: {'/'.join(f'{one.seconds:.3f}' for one in every)} s")
@@ -280,32 +287,38 @@ def seconds_of_python() -> float:
     return min(times)
 
 
-def bench_tables(folder: Path, count: int) -> bool:
-    folder.mkdir()
-    made = make_round(folder, count, ENDED)
+def tables(made: Made, file: Path) -> tuple[Took, Took]:
+    """A round's summary and its table."""
     summary = took(made, "run_benchmark.sh", "summarize", made.group)
-    table = took(made, "results.sh", "export", made.group, "-o", folder / "table.csv")
+    return summary, took(made, "results.sh", "export", made.group, "-o", file)
+
+
+def bench_tables(folder: Path, count: int, smaller: Made) -> bool:
+    made = make_apart(folder, count, ENDED)
+    summary, table = tables(made, folder / "table.csv")
     loop = looped(folder / "few", made)
     looped_seconds = loop.seconds * count / LOOPED
     for name, one in (("run_benchmark.sh summarize", summary), ("results.sh export", table)):
         calls = ", ".join(f"{number} of {command}" for command, number in sorted(one.calls.items())) or "none"
         print(f"  {name}: {one.seconds:.2f} s, {one.megabytes:.0f} MB, calls of the scheduler: {calls}")
     said = f"{count} asked for: {made.states['scored']} graded"
-    right = said in summary.output.replace(",", "") and right_table(folder, made)
+    if said not in summary.output or not right_table(folder, made):
+        raise RuntimeError(f"the summary doesn't say '{said}', or the table isn't that of these runs")
     both, most = summary.seconds + table.seconds, max(summary.megabytes, table.megabytes)
     good = figure(
-        f"summary and CSV of {count} runs, {'right' if right else 'WRONG'}",
+        f"summary and CSV of {count} runs",
         f"{both:.1f} s",
         f"{looped_seconds:.1f} s (the specification's loop with {reader().split()[0].rpartition('/')[2]})",
         looped_seconds / both,
         f"{TABLE_SECONDS:g} s and at least {RATIO:g}",
-        right and both <= TABLE_SECONDS and looped_seconds / both >= RATIO,
+        (both <= TABLE_SECONDS and looped_seconds / both >= RATIO) if count >= 10_000 else None,
     )
-    what, others = f"memory of the summary and the CSV of {count} runs", f"{loop.megabytes:.0f} MB (the loop's)"
-    return (
-        figure(what, f"{most:.0f} MB", others, most / loop.megabytes, f"{MEGABYTES} MB", good=most <= MEGABYTES)
-        and good
+    few = max(one.megabytes for one in tables(smaller, folder / "few.csv"))
+    what, others = (
+        f"memory of the summary and the CSV of {count} runs",
+        f"{few:.0f} MB (of {smaller.states.total()} runs)",
     )
+    return figure(what, f"{most:.0f} MB", others, most / few, f"{MEGABYTES} MB", good=most <= MEGABYTES) and good
 
 
 def reader() -> str:
@@ -340,8 +353,9 @@ def main() -> int:
         parser.error(f"the numbers must be multiples of {TASKS * MODELS}")
     with tempfile.TemporaryDirectory(prefix="bench_rounds.") as name:
         fakes(Path(name))
-        good = bench_status(Path(name, "half_way"), options.status)
-        return 0 if bench_tables(Path(name, "ended"), options.runs) and good else 1
+        made = make_apart(Path(name, "half_way"), options.status, HALF_WAY)
+        good = bench_status(made)
+        return 0 if bench_tables(Path(name, "ended"), options.runs, made) and good else 1
 
 
 if __name__ == "__main__":
