@@ -149,6 +149,7 @@ def stop(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
         raise Refused(f"{said}. Is it yours? See `squeue --me`.", 3)
     jobs.stopped(ids, "stopped with jobs.sh stop")
     jobs.settle_sure()
+    jobs.forget_servers()
     data = {
         "run": str(jobs.path),
         "stopped": [{"name": entry.name, "id": entry.id} for entry in stopped],

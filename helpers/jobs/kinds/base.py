@@ -136,6 +136,9 @@ class Kind:
         """Lines of `stop` beside what was stopped."""
         return []
 
+    def forget_servers(self) -> None:
+        """Remove what its servers have left that died without a word. Raises SchedulerUnavailable."""
+
     def tidy(self) -> None:
         """What is due once all items have ended."""
 
