@@ -1,9 +1,9 @@
 """Time the submission of 1,000 rollouts of four pairs of agent and model on the test cluster, and count what it asks of Slurm.
 
-Beside one sbatch for each rollout, in a loop of which 50 are measured and scaled, and beside submitit's job arrays. Both get what is to be
-submitted for nothing; run_benchmark.sh checks everything first and makes a round's folders. So what is compared is the handing over, from
-the first call of sbatch to the last; how long the whole command takes is told beside it. It is counted once more on a cluster that takes no
-arrays of more than 26 elements.
+Beside a loop with one sbatch for each rollout, and beside submitit's job arrays. Both get what is to be submitted for nothing;
+run_benchmark.sh checks everything first and makes a round's folders. So what is compared is the handing over, from the first call of sbatch
+to the last; how long the whole command takes is told beside it. The calls are counted once more on a cluster that takes no arrays of more
+than 26 elements.
 A reservation keeps the nodes from all jobs meanwhile, and all jobs are stopped: none of them runs.
 Needs the cluster, and what run.sh prepares on it. Exits 1 where a figure misses its limit.
 """
@@ -29,7 +29,7 @@ SUBMITIT = "submitit==1.5.4"
 MODELS = ("replay", "replay-b", "replay-c")  # and an agent without a model
 PAIRS, SERVERS = len(MODELS) + 1, len(MODELS) + 1  # a server for each model, and the grading server
 SMALL = 26  # elements of an array
-LOOPED, AT_ONCE = 50, 8
+AT_ONCE = 8
 CONFIG = """\
 name = "many"
 parallel = {parallel}
@@ -45,12 +45,13 @@ models = {models}
 steps = 1
 rollouts = {each}
 """
+# the times of its files are those of the call's beginning and end
 SBATCH = """\
-#!/bin/bash
-began=$EPOCHREALTIME
+#!/bin/sh
+: >{calls}/$$.begun
 {sbatch} "$@"
 code=$?
-printf '%s %s\\n' "$began" "$EPOCHREALTIME" >>{calls}
+: >{calls}/$$.ended
 exit $code
 """
 LOOP = 'for ((number = 0; number < $1; number++)); do sbatch --parsable "$2" 0 "$number" 1 auto:1 auto:1 || exit; done'
@@ -73,6 +74,8 @@ class Submissions:
         self.cluster, self.rollouts, self.each = cluster, rollouts, rollouts // PAIRS
         self.plain = dict(cluster.env)
         self.calls = cluster.work / "calls"
+        self.calls.mkdir()
+        os.chown(self.calls, cluster.user.pw_uid, cluster.user.pw_gid)
         program = cluster.work / "bin" / "sbatch"
         program.parent.mkdir()
         program.write_text(SBATCH.format(sbatch="/usr/bin/sbatch", calls=self.calls))
@@ -83,8 +86,8 @@ class Submissions:
         self.config.write_text(CONFIG.format(task=COMPETITION, models=models, each=self.each, parallel=AT_ONCE * PAIRS))
 
     def measured(self, *command: str | Path) -> Submitted:
-        self.calls.write_text("")
-        os.chown(self.calls, self.cluster.user.pw_uid, self.cluster.user.pw_gid)
+        for path in self.calls.iterdir():
+            path.unlink()
         self.cluster.env = self.noting
         began = time.perf_counter()
         try:
@@ -92,9 +95,8 @@ class Submissions:
         finally:
             self.cluster.env = self.plain
         seconds = time.perf_counter() - began
-        times = [[float(word) for word in line.split()] for line in self.calls.read_text().splitlines()]
-        handing = max(after for _, after in times) - min(before for before, _ in times)
-        return Submitted(output, seconds, handing, len(times))
+        begun, ended = ([path.stat().st_mtime for path in self.calls.glob(f"*.{end}")] for end in ("begun", "ended"))
+        return Submitted(output, seconds, max(ended) - min(begun), len(begun))
 
     def ours(self) -> Submitted:
         more = [f"models.{name}.{key}=replay" for name in MODELS[1:] for key in ("engine", "served_name")]
@@ -113,13 +115,13 @@ class Submissions:
         return seconds
 
     def loop(self, round_: str) -> float:
-        """Seconds of one call of sbatch for each rollout, with a round's own job script, scaled."""
+        """Seconds of one call of sbatch for each rollout, with a round's own job script."""
         script = min(Path(round_, "jobs").glob("agent*.sh"))
         began = time.perf_counter()
-        jobs = self.cluster.call("bash", "-c", LOOP, "-", str(LOOPED), script).split()
+        jobs = self.cluster.call("bash", "-c", LOOP, "-", str(self.rollouts), script).split()
         seconds = time.perf_counter() - began
         self.cluster.end(jobs)
-        return seconds * self.rollouts / LOOPED
+        return seconds
 
     def submitit(self, python: Path) -> Submitted:
         folder = self.cluster.work / "submitit"
@@ -196,7 +198,7 @@ def bench(cluster: Cluster, rollouts: int, judged: bool) -> bool:
     good &= figure(
         f"handing {rollouts} rollouts over to Slurm (the whole command: {one.seconds:.2f} s, ratio {loop / one.seconds:.1f})",
         f"{one.handing:.2f} s",
-        f"{loop:.2f} s (one sbatch a rollout, {LOOPED} measured)",
+        f"{loop:.2f} s (one sbatch a rollout)",
         ratio,
         f"at least {SBATCH_LIMIT:g}",
         ratio >= SBATCH_LIMIT if judged else None,
