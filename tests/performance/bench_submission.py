@@ -1,9 +1,10 @@
 """Time the submission of 1,000 rollouts of four pairs of agent and model on the test cluster, and count what it asks of Slurm.
 
-Beside a loop with one sbatch for each rollout, and beside submitit's job arrays. Both get what is to be submitted for nothing;
-run_benchmark.sh checks everything first and makes a round's folders. So what is compared is the handing over, from the first call of sbatch
-to the last; how long the whole command takes is told beside it. The calls are counted once more on a cluster that takes no arrays of more
-than 26 elements.
+Beside one sbatch for each rollout, as run_workflow.sh does it, of which 50 are measured and scaled, and beside submitit's job arrays. Only
+the handing over is compared, from the first call of sbatch to the last: before it, run_benchmark.sh checks everything and makes a round's
+folders, which submitit doesn't. How long the whole commands take is told beside it, and how long a bare loop with as many calls of sbatch.
+The calls are counted once more on a cluster that takes no arrays of more than 26 elements. Medians of the repeats. The cluster's limit of
+jobs (MaxJobCount) is raised, as its records of cancelled ones count.
 A reservation keeps the nodes from all jobs meanwhile, and all jobs are stopped: none of them runs.
 Needs the cluster, and what run.sh prepares on it. Exits 1 where a figure misses its limit.
 """
@@ -29,7 +30,8 @@ SUBMITIT = "submitit==1.5.4"
 MODELS = ("replay", "replay-b", "replay-c")  # and an agent without a model
 PAIRS, SERVERS = len(MODELS) + 1, len(MODELS) + 1  # a server for each model, and the grading server
 SMALL = 26  # elements of an array
-AT_ONCE = 8
+JUDGED = 1000  # fewer rollouts say nothing of the times
+LOOPED, AT_ONCE = 50, 8
 CONFIG = """\
 name = "many"
 parallel = {parallel}
@@ -108,11 +110,24 @@ class Submissions:
         began = time.perf_counter()
         self.cluster.call("scripts_hpc/jobs.sh", "stop", round_)
         seconds = time.perf_counter() - began
-        until(lambda: not self.cluster.queue(), 30, pause=0.2)
+        try:
+            until(lambda: not self.cluster.queue(), 30, pause=0.2)
+        except TimeoutError:
+            left = self.cluster.call("squeue", "--me", "--noheader", "--format=%i %j %T %r %S")
+            raise RuntimeError(f"30 s after jobs.sh stop there are still jobs: {left[:2000]}") from None
         left = [path.name for path in self.cluster.addresses.iterdir() if not path.name.startswith(".")]
         if left := [name for name in left if not name.endswith(".failed")]:
             raise RuntimeError(f"after jobs.sh stop there are still addresses: {', '.join(left)}")
         return seconds
+
+    def one_by_one(self) -> float:
+        """Seconds of the handing over with one call of sbatch for each rollout, by this project's own way of that, scaled."""
+        words = ("--agent", "baseline", "--rollouts", str(LOOPED), "--detach", "--yes")
+        one = self.measured("scripts_hpc/run_workflow.sh", COMPETITION, *words)
+        self.stop(one.output.strip())
+        if one.calls != LOOPED + 1:
+            raise RuntimeError(f"{LOOPED} rollouts and their grading server are {one.calls} calls of sbatch")
+        return one.handing * self.rollouts / LOOPED
 
     def loop(self, round_: str) -> float:
         """Seconds of one call of sbatch for each rollout, with a round's own job script."""
@@ -164,10 +179,10 @@ def array_size() -> int:
 
 
 @contextmanager
-def small_arrays() -> Iterator[None]:
-    """The cluster with a MaxArraySize of SMALL."""
+def configured(*lines: str) -> Iterator[None]:
+    """The cluster with other lines in its configuration. (Slurm keeps a record of each element that was cancelled, 10,000 by default.)"""
     up = ["bash", str(HERE.parent / "cluster" / "up.sh"), "--reconfigure"]
-    subprocess.run([*up, f"MaxArraySize={SMALL}"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*up, "MaxJobCount=100000", *lines], check=True, stdout=subprocess.DEVNULL)
     try:
         yield
     finally:
@@ -182,56 +197,65 @@ def counted(one: Submitted, rollouts: int, size: int) -> bool:
     return figure(what, str(one.calls), alternative, rollouts / one.calls, str(most), one.calls <= most)
 
 
-def bench(cluster: Cluster, rollouts: int, judged: bool) -> bool:
+def middle(every: list[Submitted]) -> Submitted:
+    return sorted(every, key=lambda one: one.handing)[len(every) // 2]
+
+
+def bench(cluster: Cluster, rollouts: int, repeats: int) -> bool:
     submissions = Submissions(cluster, rollouts)
     python = environment(cluster)
-    with reserved():
-        one = submissions.ours()
-        loop = submissions.loop(one.output.strip())
-        stopped = submissions.stop(one.output.strip())
-        theirs = submissions.submitit(python) if python else None
+    every, theirs, loops = [], [], []
+    with configured(), reserved():
+        size = array_size()
+        for _ in range(repeats):
+            every.append(submissions.ours())
+            round_ = every[-1].output.strip()
+            loops += [] if loops else [submissions.loop(round_)]
+            stopped = submissions.stop(round_)
+            theirs += [submissions.submitit(python)] if python else []
+        alone = submissions.one_by_one()
+    one = middle(every)
+    print(f"  run_benchmark.sh run --detach: {shown(one)}; jobs.sh stop {stopped:.1f} s")
     print(
-        f"  run_benchmark.sh run --detach {one.seconds:.2f} s, of it handing over {one.handing:.2f} s; jobs.sh stop {stopped:.1f} s"
+        f"  handing over {'/'.join(f'{each.handing:.3f}' for each in every)} s; a bare loop of sbatch {loops[0]:.2f} s, {loops[0] / one.handing:.0f} x"
     )
-    good = counted(one, rollouts, array_size())
-    ratio = loop / one.handing
-    good &= figure(
-        f"handing {rollouts} rollouts over to Slurm (the whole command: {one.seconds:.2f} s, ratio {loop / one.seconds:.1f})",
-        f"{one.handing:.2f} s",
-        f"{loop:.2f} s (one sbatch a rollout)",
-        ratio,
-        f"at least {SBATCH_LIMIT:g}",
-        ratio >= SBATCH_LIMIT if judged else None,
-    )
+    good = counted(one, rollouts, size)
+    good &= faster("one sbatch a rollout", one, alone, SBATCH_LIMIT, rollouts)
     if theirs:
-        print(
-            f"  submitit {theirs.seconds:.2f} s, of it handing over {theirs.handing:.2f} s, {theirs.calls} calls of sbatch"
-        )
-        ratio = theirs.handing / one.handing
-        good &= figure(
-            f"the same against submitit's job arrays (the whole command: {theirs.seconds:.2f} s)",
-            f"{one.handing:.2f} s",
-            f"{theirs.handing:.2f} s (submitit)",
-            ratio,
-            f"at least {SUBMITIT_LIMIT:g}",
-            ratio >= SUBMITIT_LIMIT if judged else None,
-        )
+        other = middle(theirs)
+        print(f"  submitit: {shown(other)}, {other.calls} calls of sbatch")
+        good &= faster("submitit's job arrays", one, other.handing, SUBMITIT_LIMIT, rollouts)
     return bench_small(submissions, rollouts) and good
 
 
+def shown(one: Submitted) -> str:
+    return f"{one.seconds:.2f} s, of it handing over {one.handing:.3f} s"
+
+
+def faster(what: str, one: Submitted, other: float, limit: float, rollouts: int) -> bool:
+    ratio = other / one.handing
+    return figure(
+        f"handing {rollouts} rollouts over to Slurm, beside {what}",
+        f"{one.handing:.3f} s",
+        f"{other:.2f} s",
+        ratio,
+        f"at least {limit:g}",
+        ratio >= limit if rollouts >= JUDGED else None,
+    )
+
+
 def bench_small(submissions: Submissions, rollouts: int) -> bool:
-    with small_arrays(), reserved():
+    with configured(f"MaxArraySize={SMALL}"), reserved():
         one = submissions.ours()
         stopped = submissions.stop(one.output.strip())
-    print(
-        f"  arrays of {SMALL}: {one.seconds:.2f} s, of it handing over {one.handing:.2f} s; jobs.sh stop {stopped:.1f} s"
-    )
+    print(f"  with arrays of {SMALL}: {shown(one)}; jobs.sh stop {stopped:.1f} s")
     return counted(one, rollouts, SMALL)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=1000, help="a multiple of four (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement (default: %(default)s)")
     options = parser.parse_args()
     if options.rollouts < PAIRS or options.rollouts % PAIRS:
         parser.error(f"--rollouts {options.rollouts}: must be a multiple of {PAIRS}")
@@ -243,7 +267,7 @@ def main() -> int:
     cluster.env["HPC_PATHS__ROLLOUTS"] = str(cluster.work / "rollouts")
     try:
         cluster.prepare()
-        return 0 if bench(cluster, options.rollouts, judged=options.rollouts >= 1000) else 1
+        return 0 if bench(cluster, options.rollouts, options.repeats) else 1
     finally:
         cluster.clear()
 

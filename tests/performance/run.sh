@@ -33,7 +33,7 @@ done
 # The shortest form of each; what isn't here is short already.
 declare -A SHORT=([export]='--runs 100' [generate]='--rows 20000' [grading]='--requests 200' [idle]='--rollouts 8'
   [prepare]='--repeats 1' [rounds]='--status 100 --runs 100' [scheduler]='--seconds 12' [start]='--repeats 1 --only start'
-  [submission]='--rollouts 100')
+  [submission]='--rollouts 100 --repeats 1')
 
 parallel_from_apt() { # to compare with; not ours, so that a machine without it is no failure
   if command -v parallel >/dev/null || ((EUID)) || ! command -v apt-get >/dev/null; then return 0; fi
