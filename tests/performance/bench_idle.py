@@ -1,7 +1,7 @@
 """Measure how long a GPU is allocated and idle while 32 rollouts share its server, on the test cluster with room for 8 of them at once.
 
 The replay model's job holds one pretended GPU. The GPU is at work while it loads, and from the first to the last answer of any agent
-(`asker` of tests/cluster/agents.yaml, which asks twice a second for 30 to 40 s: real ones take hours); idle is the rest, from the job's
+(`asker` of tests/cluster/agents.yaml, which asks twice a second for 40 to 50 s: real ones take hours); idle is the rest, from the job's
 start to its end: before the first answer, between agents, after the last. Beside a rollout with a server of its own.
 Needs the cluster, and what run.sh prepares on it. Exits 1 where a figure misses its limit.
 """

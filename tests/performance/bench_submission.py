@@ -216,9 +216,8 @@ def bench(cluster: Cluster, rollouts: int, repeats: int) -> bool:
         alone = submissions.one_by_one()
     one = middle(every)
     print(f"  run_benchmark.sh run --detach: {shown(one)}; jobs.sh stop {stopped:.1f} s")
-    print(
-        f"  handing over {'/'.join(f'{each.handing:.3f}' for each in every)} s; a bare loop of sbatch {loops[0]:.2f} s, {loops[0] / one.handing:.0f} x"
-    )
+    print(f"  handing over {'/'.join(f'{each.handing:.3f}' for each in every)} s")
+    print(f"  a bare loop of sbatch, {rollouts} calls: {loops[0]:.2f} s, {loops[0] / one.handing:.0f} times as long")
     good = counted(one, rollouts, size)
     good &= faster("one sbatch a rollout", one, alone, SBATCH_LIMIT, rollouts)
     if theirs:
