@@ -410,6 +410,16 @@ def test_stop_ends_what_lives_and_settles_its_runs(tmp_path: Path, scheduler: An
     assert (state_of(group, "13"), state_of(group, "14")) == ("cancelled", "scored")
 
 
+def test_stop_removes_what_servers_left_that_never_began(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
+    scheduler({"11": "PENDING", "12": "PENDING", "13": "PENDING"})
+    config = {"scheduler": {"kind": "slurm"}, "paths": {"address_dir": str(tmp_path / "addresses")}}
+    group = make_group(tmp_path / "g", ["13"], config=config)
+    for name in ("grading_server_11.consumers", "vllm_30b_12.consumers", "vllm_30b_99.consumers"):
+        (tmp_path / "addresses" / name).mkdir(parents=True)
+    assert call(capsys, "stop", group)[0] == 0
+    assert [path.name for path in (tmp_path / "addresses").iterdir()] == ["vllm_30b_99.consumers"]
+
+
 def test_stop_with_nothing_to_stop(tmp_path: Path, scheduler: Any, capsys: Any) -> None:
     fake = scheduler({"13": "COMPLETED"})
     group = make_group(tmp_path / "g", ["13"])
