@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -61,9 +62,12 @@ def family(session: int) -> list[int]:
     return members
 
 
-def started(process: int) -> int:
-    """When a process started, in ticks."""
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+def started(process: int) -> float:
+    """When a process started, in ticks; of one that has ended, infinitely late."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return math.inf
 
 
 def gone(session: int, seconds: float) -> bool:

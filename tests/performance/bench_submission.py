@@ -1,8 +1,9 @@
 """Time the submission of 1,000 rollouts of four pairs of agent and model on the test cluster, and count what it asks of Slurm.
 
-Beside one sbatch for each rollout, as run_workflow.sh does it, of which 50 are measured and scaled, and beside submitit's job arrays. Only
+Beside a bare loop with one sbatch for each rollout, and beside submitit's job arrays. Only
 the handing over is compared, from the first call of sbatch to the last: before it, run_benchmark.sh checks everything and makes a round's
-folders, which submitit doesn't. How long the whole commands take is told beside it, and how long a bare loop with as many calls of sbatch.
+folders, which submitit doesn't. How long the whole commands take is told beside it, and how long run_workflow.sh takes for jobs of
+their own, of which 50 are measured and scaled.
 The calls are counted once more on a cluster that takes no arrays of more than 26 elements. Medians of the repeats. The cluster's limit of
 jobs (MaxJobCount) is raised, as its records of cancelled ones count.
 A reservation keeps the nodes from all jobs meanwhile, and all jobs are stopped: none of them runs.
@@ -217,9 +218,11 @@ def bench(cluster: Cluster, rollouts: int, repeats: int) -> bool:
     one = middle(every)
     print(f"  run_benchmark.sh run --detach: {shown(one)}; jobs.sh stop {stopped:.1f} s")
     print(f"  handing over {'/'.join(f'{each.handing:.3f}' for each in every)} s")
-    print(f"  a bare loop of sbatch, {rollouts} calls: {loops[0]:.2f} s, {loops[0] / one.handing:.0f} times as long")
+    print(
+        f"  by run_workflow.sh, which submits a job for each rollout: {alone:.2f} s, {alone / one.handing:.0f} times as long"
+    )
     good = counted(one, rollouts, size)
-    good &= faster("one sbatch a rollout", one, alone, SBATCH_LIMIT, rollouts)
+    good &= faster("a bare loop of sbatch, one a rollout", one, loops[0], SBATCH_LIMIT, rollouts)
     if theirs:
         other = middle(theirs)
         print(f"  submitit: {shown(other)}, {other.calls} calls of sbatch")
