@@ -44,8 +44,8 @@
 # (5 lost, and none that ended otherwise, since it was submitted or resumed) begins no more either.
 #
 # Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 1 worse (compare); 2 usage or configuration; 3 infrastructure (rejected,
-# lost; eval: one could not be graded anew); 4 an agent ended without a valid submission (but for eval); 130 interrupted, or stopped by its budget before
-# all had begun.
+# lost; eval: one could not be graded anew); 4 an agent ended without a valid submission (but for eval); 130 interrupted, or stopped by
+# its budget before all had begun.
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
