@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_start import COMPETITION, Cluster, only, until
+from bench_start import COMPETITION, Cluster, only, until, with_rounds
 from figure import figure
 
 LIMIT = 0.05
@@ -129,17 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=32, help="on one server (default: %(default)s)")
     options = parser.parse_args()
-    if "CHECKOUT" not in os.environ or os.geteuid():
-        said = "bench_idle.py: needs the test cluster: tests/performance/run.sh brings it up (root, Debian 12)"
-        print(said, file=sys.stderr)
-        return 77
-    cluster = Cluster()
-    cluster.env["HPC_PATHS__ROLLOUTS"] = str(cluster.work / "rollouts")
-    try:
-        cluster.prepare()
-        return 0 if bench(cluster, options.rollouts) else 1
-    finally:
-        cluster.clear()
+    return with_rounds(lambda cluster: bench(cluster, options.rollouts))
 
 
 if __name__ == "__main__":

@@ -332,6 +332,30 @@ def shown(values: Sequence[float]) -> str:
     return "/".join(f"{value:.2f}" for value in values) + " s"
 
 
+def lacks_cluster() -> bool:
+    """Whether the test cluster isn't up for this program, which is told then."""
+    if "CHECKOUT" in os.environ and not os.geteuid():
+        return False
+    program = os.path.basename(sys.argv[0])
+    print(
+        f"{program}: needs the test cluster: tests/performance/run.sh brings it up (root, Debian 12)", file=sys.stderr
+    )
+    return True
+
+
+def with_rounds(bench: Callable[[Cluster], bool]) -> int:
+    """Measure with rounds of benchmarks on the test cluster; the exit code."""
+    if lacks_cluster():
+        return 77
+    cluster = Cluster()
+    cluster.env["HPC_PATHS__ROLLOUTS"] = str(cluster.work / "rollouts")
+    try:
+        cluster.prepare()
+        return 0 if bench(cluster) else 1
+    finally:
+        cluster.clear()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -339,11 +363,7 @@ def main() -> int:
     )
     parser.add_argument("--only", choices=["start", "gpu"])
     options = parser.parse_args()
-    if "CHECKOUT" not in os.environ or os.geteuid():
-        print(
-            "bench_start.py: needs the test cluster: tests/performance/run.sh brings it up (root, Debian 12)",
-            file=sys.stderr,
-        )
+    if lacks_cluster():
         return 77
     cluster = Cluster()
     cluster.call("mkdir", "-p", cluster.runs)

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_start import COMPETITION, Cluster, until
+from bench_start import COMPETITION, Cluster, until, with_rounds
 from figure import figure
 
 HERE = Path(__file__).resolve().parent
@@ -261,17 +261,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.rollouts < PAIRS or options.rollouts % PAIRS:
         parser.error(f"--rollouts {options.rollouts}: must be a multiple of {PAIRS}")
-    if "CHECKOUT" not in os.environ or os.geteuid():
-        said = "bench_submission.py: needs the test cluster: tests/performance/run.sh brings it up (root, Debian 12)"
-        print(said, file=sys.stderr)
-        return 77
-    cluster = Cluster()
-    cluster.env["HPC_PATHS__ROLLOUTS"] = str(cluster.work / "rollouts")
-    try:
-        cluster.prepare()
-        return 0 if bench(cluster, options.rollouts, options.repeats) else 1
-    finally:
-        cluster.clear()
+    return with_rounds(lambda cluster: bench(cluster, options.rollouts, options.repeats))
 
 
 if __name__ == "__main__":
