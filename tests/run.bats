@@ -17,7 +17,7 @@ setup() {
   cat >"$WORK/job" <<'JOB'
 set -euo pipefail
 cd "$WORK"
-for lib in common scheduler service container run agent endpoint; do source "lib/$lib.sh"; done
+for lib in common scheduler service container run agent endpoint task_competition; do source "lib/$lib.sh"; done
 RUN=$WORK/run RUN_NAME=toy_7 RUN_GROUP=$WORK RUNS=$WORK JOB_ID=7 JOB_TMP=$WORK/tmp PUBLIC=$WORK/data SITE=here RUNTIME=none VENV=/nowhere CPUS=1
 COMPETITION=toy AGENT=one MODEL_LABEL='' SEED=0 ROLLOUT=0 CELL=0 STEP_LIMIT=1 GRADING=http://grading GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB=''
 NEEDS_MODEL=0 UPLOAD_MB=1 RUN_GB=0.02 RUN_FILES=500 PACE=0 TIME_LIMIT=${LIMIT:-100} AGENT_CODE=0 ENDPOINTS_AT='' AGENT_DEADLINE=$(($(date +%s) + TIME_LIMIT))

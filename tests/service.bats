@@ -36,6 +36,7 @@ source "$ROOT/scripts_hpc/lib/scheduler.sh"
 source "$ROOT/scripts_hpc/lib/service.sh"
 source "$ROOT/scripts_hpc/lib/container.sh"
 source "$ROOT/scripts_hpc/lib/run.sh"
+source "$ROOT/scripts_hpc/lib/task_competition.sh"
 JOB_ID=5 RUN_GROUP='' SITE=here SCHEDULER=local GRACE=1 RUNS=$T/runs INTERFACE=lo RUNTIME=none TOKEN=secret-of-the-job
 ADDRESS_DIR=$T/addresses JOB_TMP=$T/job LOCAL_JOBS=$T/addresses/local_jobs
 service::_unused() { return 1; }

@@ -1,9 +1,11 @@
 # shellcheck shell=bash
-# run.sh: one run of an agent, from the job script's side: its folder, its servers, its end. Sourced by slurm_agent_*.sh.
+# run.sh: one run of an agent, from the job script's side: its folder, its servers, its end. Sourced by slurm_agent_*.sh, with a file
+# task_<kind>.sh, which knows what such tasks are made of, what is submitted, and who judges it.
 # States are the words of the README; `lost` is the infrastructure's fault and never counts as a zero.
+# shellcheck disable=SC2034 # some are for task_<kind>.sh and the job script
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
-SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 CELL=0 ATTEMPT=0 ELEMENTS=1 GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB='' EARLIER_RECORD='' EARLIER_GRADES='' REPORT=grading_report.json CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 CELL=0 ATTEMPT=0 ELEMENTS=1 GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB='' EARLIER_RECORD='' EARLIER_GRADES='' TASK_KIND=competition REPORT=grading_report.json CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
 declare -gA EXTERNAL # the job script has filled it, for models whose endpoint is somebody else's
 
 run::create() {
@@ -130,28 +132,29 @@ run::lose() { # run::lose REASON: ends the job, infrastructure's fault
 # the agent's reach.
 run::_take_submission() { # sets SUBMISSION_SHA256
   [[ -n $AGENT_STARTED ]] || return 0
-  [[ -n $SUBMISSION_KEPT ]] || LOSING=1 run::_keep_submission
+  [[ -n $SUBMISSION_KEPT ]] || LOSING=1 task::keep
   if [[ -f $SUBMISSION ]]; then read -r SUBMISSION_SHA256 _ < <(sha256sum <"$SUBMISSION"); fi
 }
 
 run::_put_by() {
   [[ -n $SUBMISSION_SHA256 && -n $AGENT_STARTED ]] || return 0
-  cp "$SUBMISSION" "$RUN/kept_submission.csv" || {
-    rm -f "$RUN/kept_submission.csv"
+  cp "$SUBMISSION" "$RUN/$TASK_KEPT" || {
+    rm -f "$RUN/$TASK_KEPT"
     log "can't keep a copy of the submission in $RUN: $(common::lacking "$RUN")"
   }
 }
 
 run::_kept() { # what is to be said of a submission that isn't graded; helpers/runs/metadata.py says it the same way
-  if [[ -z $EARLIER_GRADES && -n $AGENT_STARTED$EARLIER_RECORD && (-n $SUBMISSION_SHA256 || -f $RUN/submission/submission.csv) ]]; then
+  [[ -z $EARLIER_GRADES && -n $AGENT_STARTED$EARLIER_RECORD ]] || return 0
+  if [[ -n $SUBMISSION_SHA256 ]] || task::is_there; then
     printf '; the submission is kept: scripts_hpc/jobs.sh grade %s' "$RUN"
   fi
 }
 
-run::server() { # run::server SERVICE auto:JOB|auto|URL|external: prints <service>_<job>, or nothing where no job stands behind it
+run::server() { # run::server SERVICE auto:JOB|auto|URL|external|none: prints <service>_<job>, or nothing where no job stands behind it
   local pattern=$1 given=$2 file newest='' job
   case $given in
-    http://* | https://* | external) return 0 ;;
+    http://* | https://* | external | none) return 0 ;;
     auto:*)
       job=${given#auto:}
       # the address appears when the server is ready; its folder of consumers, when its job starts
@@ -177,6 +180,8 @@ run::server() { # run::server SERVICE auto:JOB|auto|URL|external: prints <servic
 }
 
 run::find_servers() { # from GRADING, MODEL and FEEDBACK, as they were given
+  # who doesn't need it is no user of it, and neither waits for it nor dies with it
+  ((TASK_SERVER)) || GRADING=none
   GRADING_JOB=$(run::server grading_server "$GRADING")
   ((NEEDS_MODEL)) || return 0
   MODEL_JOB=$(run::server 'vllm_*' "$MODEL")
@@ -429,7 +434,7 @@ run::_own_token() { # sets GRADING_TOKEN
 }
 
 run::write_endpoints() {
-  local url=$GRADING host server
+  local url=${GRADING#none} host server
   ENDPOINTS_AT=$(run::_addresses)
   [[ -z $GRADING_JOB || -n ${GRADING_TOKEN:-} ]] || run::_own_token
   [[ -z $GRADING_JOB ]] || url=$(service::lookup "$GRADING_JOB" url)
@@ -543,7 +548,7 @@ run::supervise() {
   while run::_agent_running; do
     now=$(date +%s)
     if ((now >= AGENT_DEADLINE)); then
-      [[ -n $SUBMISSION_KEPT ]] || run::_keep_submission
+      [[ -n $SUBMISSION_KEPT ]] || task::keep
       TIME_LIMIT_REACHED=true
     fi
     if ((now >= AGENT_DEADLINE + STOP_SECONDS)); then
@@ -565,83 +570,30 @@ run::supervise() {
   run::stop_agent 5
 }
 
-# Takes a copy of the submission, out of the agent's reach. SUBMISSION is the copy, or empty; SUBMISSION_PROBLEM says why what lies
-# there is none; SUBMISSION_KEPT is what the file looked like then.
-run::_keep_submission() {
-  local folder=$RUN/submission code try
-  SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT=$(agent::_seen "$folder/submission.csv")
-  if [[ -L $folder || (-e $folder && ! -d $folder) ]]; then
-    SUBMISSION_PROBLEM="the folder of the submission was replaced by something else: refused"
-  elif [[ -d $folder && ! (-r $folder && -x $folder) ]]; then
-    SUBMISSION_PROBLEM="the folder of the submission can't be read: its rights were taken away"
-  elif [[ -e $folder/submission.csv || -L $folder/submission.csv ]]; then
-    for ((try = 0; try < 2; try++)); do
-      # the run's own disk may be full where the node's is not
-      for SUBMISSION in "$JOB_TMP/submission.csv" "$RUN/.submission.csv"; do
-        code=0
-        SUBMISSION_PROBLEM=$(agent::copy "$folder/submission.csv" $((UPLOAD_MB * 1048576)) "$SUBMISSION") || code=$?
-        ((code == 3)) || break 2
-        rm -f "$SUBMISSION"
-      done
-      # what the agent has filled it has filled in vain
-      common::end_group "$AGENT_PID" 5
-      container::empty_tmp
-    done
-    ((code != 3 || LOSING)) || run::lose "$SUBMISSION_PROBLEM"
-    ((code == 0)) || SUBMISSION=''
-  fi
-}
-
 # What is to be said beside the verdict.
 run::_remarks() {
-  if [[ $TIME_LIMIT_REACHED == true && $(agent::_seen "$RUN/submission/submission.csv") != "$SUBMISSION_KEPT" ]]; then
+  if [[ $TIME_LIMIT_REACHED == true && $(task::seen) != "$SUBMISSION_KEPT" ]]; then
     printf '; what the agent wrote after its time limit of %s s is ignored' "$TIME_LIMIT"
   fi
   [[ -z $CUT_SHORT ]] || printf '; cut short: %s' "$CUT_SHORT"
   [[ -z $ROOM_PASSED ]] || printf '; the agent was ended: %s' "$ROOM_PASSED"
 }
 
-run::_conclude() { # run::_conclude STATE REASON: a verdict on what the agent did; ends the job
+run::conclude() { # run::conclude STATE REASON: a verdict on what the agent did; ends the job
   run::finish "$1" "$2$(run::_remarks)"
   [[ $1 == scored ]] || exit 4
   exit 0
 }
 
 run::grade_and_finish() {
-  local note
-  [[ -n $SUBMISSION_KEPT ]] || run::_keep_submission
+  [[ -n $SUBMISSION_KEPT ]] || task::keep
   run::_read_usage
   # without a submission, it counts whether they answer
   [[ -z $SUBMISSION$SUBMISSION_PROBLEM ]] || run::release_models
-  [[ -z $SUBMISSION_PROBLEM ]] || run::_conclude invalid_submission "$SUBMISSION_PROBLEM"
+  [[ -z $SUBMISSION_PROBLEM ]] || run::conclude invalid_submission "$SUBMISSION_PROBLEM"
   [[ -n $SUBMISSION ]] || run::_without_submission
   common::room "$JOB_TMP" >/dev/null || container::empty_tmp
-  run::_grade "$SUBMISSION"
-  # which file has that score: known for as long as the record is
-  read -r SUBMISSION_SHA256 _ < <(sha256sum <"$SUBMISSION")
-  run::_keep_report
-  note=$(json::text note <"$RUN/$REPORT")
-  grep -qE '"valid_submission": *true' "$RUN/$REPORT" ||
-    run::_conclude invalid_submission "the submission can't be graded${note:+: $note}"
-  # JSON's numbers are finite
-  grep -qE '"total_score": *-?[0-9]' "$RUN/$REPORT" ||
-    run::_conclude invalid_submission "the submission has no score that is a number${note:+: $note}"
-  run::_conclude scored graded
-}
-
-# The report, and with it what was graded where that isn't what lies there any more.
-run::_keep_report() {
-  local path=$RUN/submission/submission.csv
-  rm -rf "$RUN/.reserve"
-  if [[ $(agent::_seen "$path") != "$SUBMISSION_KEPT" ]]; then
-    path=$RUN/graded_submission.csv
-    { mv -f "$SUBMISSION" "$path" && SUBMISSION=$path; } || log "can't keep what was graded in $path: $(common::lacking "$RUN")"
-  fi
-  # the server knows the upload, not where it came from
-  path=$(json::string "$path" | sed 's/[\\&|]/\\&/g')
-  sed "s|\"submission_path\": *\"\"|\"submission_path\": $path|" "$JOB_TMP/report.json" |
-    common::write_atomic "$RUN/$REPORT" ||
-    run::lose "can't write to $RUN: $(common::lacking "$RUN")"
+  task::judge
 }
 
 # What an agent says of its use of models. It is only words: none of it decides a state.
@@ -689,84 +641,17 @@ run::_models_answer() { # asks each for one token; the code and SAID of the firs
 
 run::_without_submission() {
   if [[ -n $ROOM_PASSED ]]; then
-    run::_conclude agent_failed "the agent left no submission"
+    run::conclude agent_failed "the agent left no submission"
   fi
   run::_check_models
   if ((JOB_IS_OVER)); then
-    run::_conclude timed_out "no submission when job $JOB_ID reached its time limit"
+    run::conclude timed_out "no submission when job $JOB_ID reached its time limit"
   elif [[ $TIME_LIMIT_REACHED == true ]]; then
-    run::_conclude timed_out "no submission within the time limit of $TIME_LIMIT s"
+    run::conclude timed_out "no submission within the time limit of $TIME_LIMIT s"
   elif ((AGENT_CODE)); then
-    run::_conclude agent_failed "the agent ended with code $AGENT_CODE and left no submission: see agent.log"
+    run::conclude agent_failed "the agent ended with code $AGENT_CODE and left no submission: see agent.log"
   fi
-  run::_conclude no_submission "the agent ended without writing a submission"
-}
-
-# Has the copy graded. A server that gives no answer is asked again, less and less often and not for ever; one of ours that is being
-# started again, for as long as its job lives, is waited for.
-run::_grade() { # run::_grade FILE: the report is $JOB_TMP/report.json
-  local code problem tries=0 pause=1 since='' checked=$SECONDS
-  for (( ; ; )); do
-    code=$(run::_send "$1") || run::lose "$code"
-    [[ $code != 200 ]] || return 0
-    [[ $code == 000 ]] || run::_not_graded "$code"
-    problem=$(head -n 1 "$JOB_TMP/problem")
-    run::_check_servers
-    if [[ -e $ADDRESS_DIR/$GRADING_JOB ]]; then
-      since=${since:-$SECONDS}
-      ((++tries < GRADE_TRIES && SECONDS - since < SILENT_SECONDS)) ||
-        run::lose "the grading server was sent the submission $tries times and gave no answer (${problem:-no reason is known})"
-      log "the grading server gave no answer (${problem:-no reason is known}); sending the submission again in $pause s"
-      common::pause "$pause"
-      pause=$((pause * 2))
-    fi
-    until [[ -e $ADDRESS_DIR/$GRADING_JOB ]]; do
-      common::pause 1
-      ((SECONDS - checked < 10)) || { checked=$SECONDS && run::_check_servers; }
-    done
-  done
-}
-GRADE_TRIES=8 # with pauses of 1, 2, 4, … s: about two minutes
-
-# Sends a file to be graded, with the token that no agent sees; the address is read anew each time. Prints the HTTP code, 000 without
-# an answer (curl's words are in $JOB_TMP/problem); code 1 with a sentence where this node is to blame.
-run::_send() { # run::_send FILE
-  local code failure=0
-  local arguments=(--max-time 900 --output "$JOB_TMP/report.json" --write-out '%{http_code}' --header "X-Run-Id: $RUN_NAME"
-    --form "competition=$COMPETITION" --form "file=@$1;filename=submission.csv")
-  rm -f "$JOB_TMP/report.json"
-  if [[ -n $GRADING_JOB ]]; then
-    code=$(service::ask "$GRADING_JOB" admin_token /grade "${arguments[@]}" 2>"$JOB_TMP/problem") || failure=$?
-  else
-    code=$(service::curl "${GRADING_ADMIN_TOKEN:-}" "${arguments[@]}" "$GRADING/grade" 2>"$JOB_TMP/problem") || failure=$?
-  fi
-  case $failure in
-    0) printf '%s' "$code" ;;
-    # https://curl.se/libcurl/c/libcurl-errors.html
-    23) printf "can't write to %s: %s" "$JOB_TMP" "$(common::lacking "$JOB_TMP")" && return 1 ;;
-    26) printf "can't read %s to send it to the grading server" "$1" && return 1 ;;
-    *) printf 000 ;;
-  esac
-}
-
-# A refusal is the submission's own where it names its size, or where the server grades another one.
-run::_not_graded() { # run::_not_graded HTTP_CODE
-  local said other
-  said=$(json::text error <"$JOB_TMP/report.json" 2>/dev/null) || true
-  said="HTTP $1: ${said:-$(head -n 1 "$JOB_TMP/problem")}"
-  case $1 in
-    413) run::_conclude invalid_submission "the grading server doesn't take the submission ($said)" ;;
-    400 | 408 | 415 | 422 | 431 | 5??)
-      for other in "$PUBLIC"/sample_submission*.csv; do break; done
-      if [[ ! -r $other ]]; then
-        other=$JOB_TMP/other.csv
-        printf 'id\n0\n' >"$other"
-      fi
-      [[ $(run::_send "$other") != 200 ]] ||
-        run::_conclude invalid_submission "the grading server can't judge the submission, but others ($said)"
-      ;;
-  esac
-  run::lose "the grading server refused to grade ($said)"
+  run::conclude no_submission "the agent ended without writing a submission"
 }
 
 # ---- graded later (scripts_hpc/jobs.sh grade): a run that ended without, by a job of its own, which grades as every other does

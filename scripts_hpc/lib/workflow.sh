@@ -2,7 +2,7 @@
 # workflow.sh: the servers and the agents of a workflow into the queue, all at once. Sourced by run_workflow.sh and run_benchmark.sh; needs
 # submit.sh, scheduler.sh, service.sh and run.sh. What the plan has printed (helpers/jobs/workflow.py) is submitted as it says:
 #   RUN_GROUP          its folder, with the scripts in jobs/
-#   COMPETITIONS       what the grading server grades
+#   COMPETITIONS       what the grading server grades; nothing where no task needs one
 #   GRADING_ARGUMENT   the grading server to be used, as agents are told of it; empty: one is started
 #   MODEL_QUEUES       1 where the servers of models wait for GPUs
 #   PARTS              which file of parts/ the agents read
@@ -53,6 +53,7 @@ workflow::_models() { # workflow::_models MODEL FEEDBACK [AFTER_END]: their serv
 # Where all agents wait for GPUs, the grading server starts with the first model and not days before.
 workflow::_grading() {
   local entry before model after=''
+  ((${#COMPETITIONS[@]})) || GRADING_ARGUMENT=none
   [[ -z $GRADING_ARGUMENT ]] || return 0
   for entry in "${AGENTS[@]}"; do
     read -r _ _ _ _ before model _ <<<"$entry"
