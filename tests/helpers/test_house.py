@@ -16,6 +16,7 @@ PACKAGES = (
     "runs",
     "data",
     "grading",
+    "repositories",
     "tasks",
     "serving",
     "prepare",
@@ -96,6 +97,7 @@ def test_what_runs_without_any_package_imports_none() -> None:
     bare = ["helpers.export_results", "helpers.images.weights", "helpers.scheduler.container_faults"]
     bare += ["helpers.lib.environment_check", "helpers.cluster.doctor.peer", "helpers.runs.load"]
     bare += ["helpers.serving.load_sampler"]
+    bare += [f"helpers.repositories.{step}" for step in ("diff", "checkout", "score")]
     seen: set[str] = set()
     while bare:
         module = bare.pop()
