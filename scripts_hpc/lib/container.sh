@@ -150,13 +150,62 @@ container::proxies() { # container::proxies VARIABLE [DIRECT…]: fills the asso
   proxies[no_proxy]=$direct proxies[NO_PROXY]=$direct
 }
 
-# Replaces this (sub)shell by COMMAND. --contained hides the host: own /tmp, /dev/shm, processes, no home, no site binds.
-container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind SRC:DST[:ro]]… [--pwd DIR] -- COMMAND…
-  local image=$1 contained=0 pwd=/tmp binds=() gpu=() name
+# Finds out, once for a job, how --no-net can be had here, by trying: by the runtime itself (unprivileged since Apptainer 1.1; older ones
+# and Singularity may want root), or in a network namespace that a process of the job holds. Sets CONTAINER_NO_NET to runtime or holder;
+# to `none` where it can't be had, and the network is then open, which is for the caller to tell. Code 1, with the words of the runtime in
+# $JOB_TMP/no_net, where no container can be made at all.
+container::find_no_net() { # container::find_no_net IMAGE
+  [[ -z $CONTAINER_NO_NET ]] || return 0
+  if container::isolated; then
+    CONTAINER_NO_NET=runtime
+    ! container::_is_offline "$1" || return 0
+  fi
+  CONTAINER_NO_NET=holder
+  ! container::_hold_net || ! container::_is_offline "$1" || return 0
+  CONTAINER_NO_NET=none
+  container::_is_offline "$1" || (($? == 9)) || { CONTAINER_NO_NET='' && return 1; }
+}
+CONTAINER_NO_NET='' NET_HOLDER=''
+NO_NET_SECONDS=300 # for a container to be made; a file system may be slow
+
+# Whether a container sees no network device but the loopback; code 9 where it sees one, another where it can't be made.
+container::_is_offline() { # container::_is_offline IMAGE
+  local pid code=0 began=$SECONDS
+  set -m
+  # shellcheck disable=SC2016 # for the inner shell
+  (container::exec "$1" --contained --no-net -- sh -c '
+    while read -r name _; do case $name in Inter-* | face* | lo:*) ;; *) exit 9 ;; esac; done </proc/net/dev') \
+    </dev/null >"$JOB_TMP/no_net" 2>&1 &
+  pid=$!
+  set +m
+  while kill -0 "$pid" 2>/dev/null && ((SECONDS - began < NO_NET_SECONDS)); do common::pause 10 "$pid"; done
+  if kill -0 "$pid" 2>/dev/null; then code=124; else wait "$pid" || code=$?; fi
+  common::end_group "$pid" 5
+  return "$code"
+}
+
+container::_hold_net() { # starts the process whose network namespace --no-net enters; code 1 where there can't be one
+  local python output
+  command -v nsenter >/dev/null || return
+  for python in "${VENV:-}/bin/python" python3; do
+    command -v "$python" >/dev/null || continue
+    exec {output}< <(container::_close_files && exec "$python" -I -S "$ROOT/helpers/lib/offline.py" </dev/null 2>/dev/null)
+    IFS= read -r -t 30 -u "$output" NET_HOLDER || NET_HOLDER=''
+    exec {output}<&-
+    [[ -z $NET_HOLDER ]] || { on_exit "kill -KILL $NET_HOLDER 2>/dev/null" && return; }
+  done
+  return 1
+}
+
+# Replaces this (sub)shell by COMMAND. --contained hides the host: own /tmp, /dev/shm, processes, no home, no site binds. --no-net, after
+# container::find_no_net, leaves it a loopback device alone.
+container::exec() { # container::exec IMAGE [--contained] [--no-net] [--gpu FLAG] [--bind SRC:DST[:ro]]… [--pwd DIR] -- COMMAND…
+  local image=$1 contained=0 pwd=/tmp binds=() gpu=() name no_net='' enter=()
   shift
   while [[ $1 != -- ]]; do
     case $1 in
       --contained) contained=1 && shift ;;
+      --no-net) no_net=$CONTAINER_NO_NET && shift ;;
       --gpu) gpu=("$2") && shift 2 ;;
       --bind) binds+=(--bind "$2") && shift 2 ;;
       --pwd) pwd=$2 && shift 2 ;;
@@ -167,6 +216,12 @@ container::exec() { # container::exec IMAGE [--contained] [--gpu FLAG] [--bind S
   # what the user or an admin binds into every container could show an agent the answers; and proxies pass through --cleanenv
   while IFS= read -r name; do unset "$name"; done \
     < <(compgen -e | grep -iE '^((APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT|_OVERLAY)|(https?|ftp|all|no)_proxy$)' || true)
+  if [[ $no_net == holder ]]; then
+    enter=(nsenter --target "$NET_HOLDER" --net)
+    # an ordinary user's is of a user namespace of its own
+    ((EUID == 0)) || enter+=(--user --preserve-credentials)
+    enter+=(--)
+  fi
   container::_close_files
   container::_guard "$$" &
   if container::isolated; then container::_exec_image "$@"; else container::_exec_plain "$@"; fi
@@ -212,7 +267,8 @@ container::_exec_image() {
   else
     for bind in ${SITE_BINDS[@]+"${SITE_BINDS[@]}"}; do flags+=(--bind "$bind"); done
   fi
-  exec "$RUNTIME" exec "${flags[@]}" ${RUNTIME_FLAGS[@]+"${RUNTIME_FLAGS[@]}"} ${gpu[@]+"${gpu[@]}"} --bind "$JOB_TMP/tmp:/tmp" \
+  [[ $no_net != runtime ]] || flags+=(--net --network none)
+  exec ${enter[@]+"${enter[@]}"} "$RUNTIME" exec "${flags[@]}" ${RUNTIME_FLAGS[@]+"${RUNTIME_FLAGS[@]}"} ${gpu[@]+"${gpu[@]}"} --bind "$JOB_TMP/tmp:/tmp" \
     ${binds[@]+"${binds[@]}"} --pwd "$pwd" "$IMAGES/$image.sif" env HOME=/tmp "$@"
 }
 
@@ -224,5 +280,5 @@ container::_exec_plain() {
   for name in "${!CONTAINER_ENV[@]}"; do export "$name=${CONTAINER_ENV[$name]}"; done
   export PATH=$VENV/bin:$PATH HOME=$JOB_TMP/tmp TMPDIR=$JOB_TMP/tmp
   [[ $pwd == /tmp ]] || cd "$pwd" || exit 3
-  exec "$@"
+  exec ${enter[@]+"${enter[@]}"} "$@"
 }

@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034 # some are for task_<kind>.sh and the job script
 
 RUN='' RUN_NAME='' RUN_STATE='' RUN_REASON='' RUN_CREATED='' AGENT_PID='' AGENT_STARTED='' AGENT_ENDED='' AGENT_CODE='' TIME_LIMIT_REACHED=false DATA_FINGERPRINT=''
-SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 CELL=0 ATTEMPT=0 ELEMENTS=1 GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB='' EARLIER_RECORD='' EARLIER_GRADES='' TASK_KIND=competition REPORT=grading_report.json CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED=''
+SUBMISSION='' SUBMISSION_PROBLEM='' SUBMISSION_KEPT='' SUBMISSION_SHA256='' LOSING=0 CELL=0 ATTEMPT=0 ELEMENTS=1 GRADING_JOB='' MODEL_JOB='' FEEDBACK_JOB='' EARLIER_RECORD='' EARLIER_GRADES='' TASK_KIND=competition REPORT=grading_report.json CUT_SHORT='' ROOM_PIPE='' ROOM_PID='' ROOM_PASSED='' EVALUATED=''
 declare -gA EXTERNAL # the job script has filled it, for models whose endpoint is somebody else's
 
 run::create() {
@@ -49,14 +49,20 @@ run::finish() { # run::finish STATE REASON
 
 # What the specification's analyses read of every run, whatever its task is: the score, null where there is none.
 run::_evaluation() {
-  local score='' run_id=$RUN_NAME group=${RUN%/*}
+  local score=''
+  # whoever graded it has written all of it (repository::grade)
+  [[ -z $EVALUATED || $RUN_STATE != scored ]] || return 0
   [[ -z $EARLIER_GRADES ]] || return 0
   # one that wasn't graded later either stays what it was
   [[ -z $EARLIER_RECORD || $RUN_STATE == scored || $RUN_STATE == invalid_submission ]] || return 0
   [[ $RUN_STATE != scored ]] || score=$(sed -nE 's/.*"total_score": *(-?[0-9][0-9.eE+-]*).*/\1/p' "$RUN/$REPORT" 2>/dev/null | head -n 1) || true
-  [[ ! -d $group/task_results ]] || run_id=${group##*/}-$ROLLOUT
-  json::object task_id "$COMPETITION" run_id "$run_id" state "$RUN_STATE" total_score: "${score:-null}" \
+  json::object task_id "$COMPETITION" run_id "$(run::public_id)" state "$RUN_STATE" total_score: "${score:-null}" \
     evaluation: "{\"total_score\": ${score:-null}}" | common::write_atomic "$RUN/evaluation_results.json"
+}
+
+run::public_id() { # a round of a benchmark numbers its runs
+  local group=${RUN%/*}
+  if [[ -d $group/task_results ]]; then printf '%s-%s' "${group##*/}" "$ROLLOUT"; else printf '%s' "$RUN_NAME"; fi
 }
 
 run::close() { # the last word of a job script that died on the way, and of every other one

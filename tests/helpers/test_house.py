@@ -95,7 +95,8 @@ def test_what_runs_without_any_package_imports_none() -> None:
     import sys
 
     bare = ["helpers.export_results", "helpers.images.weights", "helpers.scheduler.container_faults"]
-    bare += ["helpers.lib.environment_check", "helpers.cluster.doctor.peer", "helpers.runs.load"]
+    bare += ["helpers.lib.environment_check", "helpers.lib.offline"]
+    bare += ["helpers.cluster.doctor.peer", "helpers.runs.load"]
     bare += ["helpers.serving.load_sampler"]
     bare += [f"helpers.repositories.{step}" for step in ("diff", "checkout", "score")]
     seen: set[str] = set()
