@@ -72,7 +72,7 @@ done
 shift
 words=()
 for word; do
-  for to in "${!binds[@]}"; do [[ $word != "$to"/* ]] || word=${binds[$to]}${word#"$to"}; done
+  for to in "${!binds[@]}"; do [[ $word != /home/* || $word != "$to"/* ]] || word=${binds[$to]}${word#"$to"}; done
   words+=("$word")
 done
 cd "${binds[$pwd]:-/}"

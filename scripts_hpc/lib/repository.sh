@@ -40,7 +40,7 @@ repository::grade() { # repository::grade INSTANCE WORK IMAGE [DIFF]
 }
 
 repository::_grade() {
-  local diff=$given info=$RUN/artifacts/repo_info.json
+  local diff=$given info=$RUN/artifacts/repo_info.json make=()
   if [[ -z $given ]]; then
     diff=$RUN/artifacts/diff.patch
     repository::_step diff --base "$instance/public/base.git" --work "$work" --out "$RUN/artifacts" --limit-mb "$DIFF_MB" \
@@ -49,7 +49,8 @@ repository::_grade() {
   fi
   info=${diff%/*}/repo_info.json
   [[ ! -f $info ]] || set -- --info "$info"
-  repository::_step checkout --base "$instance/public/base.git" --diff "$diff" --out "$checkout" --scratch "$JOB_TMP" "$@" || return
+  make=(checkout --base "$instance/public/base.git" --diff "$diff" --out "$checkout" --scratch "$JOB_TMP" "$@")
+  repository::_step "${make[@]}" || return
   repository::_step evaluation --instance "$instance/private" --out "$JOB_TMP/scripts" || return
   repository::_find_network || return
   repository::_run_scripts || return
@@ -90,8 +91,8 @@ repository::_step() { # repository::_step NAME ARGUMENTS…
   esac
 }
 
-repository::_serve() { # starts the process that does them; it ends with its input, so with this job
-  local python=''
+repository::_serve() { # starts the process that does them; it ends with its input, and so with this job
+  local python='' from to
   python=$(repository::_python) || true
   if [[ -z $python ]] && ! container::isolated; then
     repository::_ours "${HOSTNAME:-this node} has no Python of 3.8 or later, or no git: grading needs both"
@@ -101,14 +102,19 @@ repository::_serve() { # starts the process that does them; it ends with its inp
   # a container sees what it was made with
   REPOSITORY_SERVES=${python:+all}
   REPOSITORY_SERVES=${REPOSITORY_SERVES:-$instance}
-  { mkfifo -m 0600 "$JOB_TMP/ask" "$JOB_TMP/answer" && exec {REPOSITORY_ASK}<>"$JOB_TMP/ask" {REPOSITORY_ANSWER}<>"$JOB_TMP/answer"; } 2>/dev/null ||
-    { repository::_ours "can't write to $JOB_TMP: $(common::lacking "$JOB_TMP")" && return || return; }
+  # shellcheck disable=SC2094 # whose own end stays open, so that nobody waits for the other's
+  { mkfifo -m 0600 "$JOB_TMP/ask" "$JOB_TMP/answer" &&
+    exec {REPOSITORY_ASK}<>"$JOB_TMP/ask" {REPOSITORY_ANSWER}<>"$JOB_TMP/answer" {from}<"$JOB_TMP/ask" {to}>"$JOB_TMP/answer"; } 2>/dev/null || {
+    repository::_ours "can't write to $JOB_TMP: $(common::lacking "$JOB_TMP")"
+    return
+  }
+  rm -f "$JOB_TMP/ask" "$JOB_TMP/answer"
   set -m
-  (repository::_be_served "$python") <"$JOB_TMP/ask" >"$JOB_TMP/answer" 2>"$JOB_TMP/steps" &
+  (repository::_be_served "$python") <&"$from" >&"$to" 2>"$JOB_TMP/steps" &
   REPOSITORY_SERVER=$!
   set +m
+  exec {from}<&- {to}>&-
   on_exit "common::end_group $REPOSITORY_SERVER 2"
-  rm -f "$JOB_TMP/ask" "$JOB_TMP/answer"
 }
 
 repository::_be_served() { # repository::_be_served PYTHON
@@ -181,11 +187,17 @@ repository::_run_script() { # repository::_run_script NUMBER PATH WORDS…
   set +m
   repository::_await_script
   ended=$(date +%s%N)
-  kill -KILL -- "-$watcher" 2>/dev/null || true
+  kill -TERM -- "-$watcher" 2>/dev/null || true
   agent::end_log
   json::object path "$path" state "$state" exit_code: "$code" seconds: "$(repository::_seconds $(((ended - began) / 1000000)))" \
     limit: "$TEST_SECONDS" why "$why" output "$output" >>"$results"
   repository::_note "$path: $state${why:+ ($why)}, exit code $code"
+  case $state in timed_out | killed | too_much) repository::_renew ;; esac
+}
+
+repository::_renew() { # who comes next doesn't find what one left that was ended on its way
+  container::_remove "$checkout"
+  repository::_step "${make[@]}"
 }
 
 repository::_await_script() { # sets state, code and why
