@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from helpers.config import variables as variable_names
 from helpers.config.layers import sentence
 from helpers.config.schema import NAME, Strict
 from helpers.lib import private
@@ -24,30 +25,6 @@ else:
 
 TAKEN = ("temp",)  # beside the rounds lies a folder of that name
 TIME_LIMIT = "TIMEOUT_SEC"  # the variable that is a rollout's time limit
-# the names by which a job tells an agent of its task and its servers (scripts_hpc/lib/agent.sh)
-OURS = (
-    "AGENT_",
-    "GRADING_",
-    "MODEL_",
-    "FEEDBACK_",
-    "CODE_MODEL",
-    "OPENAI_",
-    "HPC_",
-    "SLURM_",
-    "APPTAINER",
-    "SINGULARITY",
-)
-OURS_WHOLE = (
-    "COMPETITION_ID",
-    "TIME_LIMIT_SECS",
-    "STEP_LIMIT",
-    "TOKEN_LIMIT",
-    "SEED",
-    "ENDPOINTS_FILE",
-    "PATH",
-    "HOME",
-    "LD_PRELOAD",
-)
 
 Value = TypeVar("Value")
 
@@ -96,10 +73,8 @@ class Entry(Strict):
     @classmethod
     def _free(cls, variables: dict[str, str]) -> dict[str, str]:
         for name, value in variables.items():
-            if name.startswith(OURS) or name.endswith("_DIR") or name in OURS_WHOLE:
-                raise ValueError(f"{name} carries what jobs tell agents: choose another name")
-            if private.is_secret(name, value):
-                raise ValueError(f"{name} looks like a secret, which others can read there: put it into .env")
+            if unfit := variable_names.unfit(name, value):
+                raise ValueError(unfit)
             if name == TIME_LIMIT and not (value.isdecimal() and int(value) > 0):
                 raise ValueError(f"{name} is a rollout's time limit: a whole number of seconds, found {value!r}")
         return variables

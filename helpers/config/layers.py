@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import (
@@ -213,6 +213,12 @@ def sentence(source: str, location: tuple[str, ...], item: dict[str, Any], kind:
 
 def known_keys(kind: Any, location: tuple[str, ...]) -> list[str]:
     for part in location:
-        field = getattr(kind, "model_fields", {}).get(part)
-        kind = field.annotation if field else kind
+        field = getattr(kind, "model_fields", {}).get(part.partition("[")[0])
+        kind = _model(field.annotation) if field else kind
     return sorted(getattr(kind, "model_fields", {}))
+
+
+def _model(annotation: Any) -> Any:
+    """The model in a type like `list[Model] | None`; None where there is none."""
+    inner = (_model(one) for one in get_args(annotation))
+    return annotation if hasattr(annotation, "model_fields") else next(filter(None, inner), None)

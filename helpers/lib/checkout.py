@@ -3,3 +3,4 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+TASKS = ROOT / "templates" / "tasks"  # those that come with this project

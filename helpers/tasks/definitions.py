@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from helpers.config.layers import sentence, shown
 from helpers.config.schema import NAME, Strict
 from helpers.data import layout
-from helpers.lib.checkout import ROOT
+from helpers.lib import strict_json
+from helpers.lib.checkout import TASKS as TEMPLATES
 from helpers.lib.errors import ConfigError
 
-TEMPLATES = ROOT / "templates" / "tasks"
 # Per dataset type: the keys of `data_requirements` that it takes, each with the parameter of DataGenerator's method that it
 # becomes. The method is generate_<type>_dataset; METHODS names the ones that the specification calls otherwise.
 DATASETS: dict[str, dict[str, str]] = {
@@ -256,15 +256,7 @@ class Task(Strict):
     def load(cls, path: str | Path) -> Task:
         """Read a definition. Raises ConfigError, which names the file and the key."""
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-            data = json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
-        except OSError as error:
-            raise ConfigError([f"{shown(path)}: can't be read ({error.strerror})."]) from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigError([f"{shown(path)}: not valid JSON: {error}."]) from error
-        if not isinstance(data, dict):
-            raise ConfigError([f"{shown(path)}: must hold an object, found a {type(data).__name__}."])
+        data = strict_json.read(path, shown(path))
         task = cls.from_dict(data, shown(path))
         task._folder = path.resolve().parent
         return task
@@ -278,15 +270,3 @@ class Task(Strict):
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"{key} is given twice")
-    return dict(pairs)
