@@ -1,3 +1,5 @@
-"""Repository tasks: what is prepared of them, overrides, the agents' diffs, and scores.
+"""Repository tasks: what is prepared of them, overrides, diffs, scores.
 
-Runs where tasks are prepared; diff, checkout and score run at the end of jobs, on nodes or in images, with git and nothing but Python."""
+Runs where a person types and in the jobs of prepare_tasks.sh (`prepare`, `instance`); on nodes and in images what judges an agent's
+work, which needs nothing but Python and git.
+"""
