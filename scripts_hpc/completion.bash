@@ -196,9 +196,10 @@ _hab_keys() { # _hab_keys models|agents: the keys of a file, and of an agent its
 _hab_tasks() {
   local path own=$HAB_ROOT/tasks
   if _hab_path tasks; then own=$HAB_TEXT; fi
-  for path in "$HAB_ROOT/templates/tasks/$HAB_WORD"*.json "$own/$HAB_WORD"*.json "$own/$HAB_WORD"*/prepare.py; do
+  for path in "$HAB_ROOT/templates/tasks/$HAB_WORD"*.json "$own/$HAB_WORD"*.json "$own/$HAB_WORD"*/prepare.py \
+    "$HAB_ROOT/templates/tasks/$HAB_WORD"*/tb_meta.json "$own/$HAB_WORD"*/tb_meta.json; do
     [[ -e $path ]] || continue
-    [[ $path != */prepare.py ]] || path=${path%/*}
+    [[ $path != */prepare.py && $path != */tb_meta.json ]] || path=${path%/*}
     path=${path##*/}
     _hab_add "${path%.json}"
   done

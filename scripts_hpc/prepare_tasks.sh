@@ -15,7 +15,7 @@
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.prepare.time=08:00:00 (repeatable)
 #   --threads N        tasks at once in one job (default: jobs.prepare.cpus of the site; without jobs 4)
 #   --data-dir FOLDER, --tasks-dir FOLDER   instead of the site's paths.data, paths.tasks
-#   --backend NAME     own, local, mlebench or biomlbench, instead of the one that the id tells
+#   --backend NAME     own, local, repository, mlebench or biomlbench, instead of the one that the id tells
 #   --raw FILE|FOLDER  the raw files of the one task that is named: its zip as Kaggle gives it, fetched on any machine, or a folder with
 #                      the files. Prepared with mle-bench's own code and checksums, without Kaggle and without the internet
 #   --force            prepare again what is prepared

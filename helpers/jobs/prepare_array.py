@@ -25,15 +25,12 @@ from helpers.lib.command_line import launch
 from helpers.lib.errors import ConfigError
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.prepare import arguments as prepare_all_tasks
-from helpers.prepare import one
+from helpers.prepare import backends, one
 from helpers.prepare.report import Report
 from helpers.rendering import render, sealing
 from helpers.scheduler import cluster as cluster_module
 from helpers.scheduler import limits
 from helpers.tasks.catalogue import open_registry
-
-DOWNLOADING = ("mlebench", "biomlbench")
-
 
 # ---- before the submission: checks, limits
 
@@ -161,11 +158,12 @@ class _Plan:
             return {}
         refused = {}
         for task in self.tasks:
-            name = self.settings.backend_of(task).name
-            if task not in self.skipped and name in DOWNLOADING and not self.settings.raw:
+            backend = self.settings.backend_of(task)
+            instead = backends.downloads(backend, task, self.settings.tasks_dir, self.settings.raw)
+            if task not in self.skipped and instead:
                 refused[task] = (
-                    f"{name} downloads it, and compute nodes of site {self.site.name} are offline: prepare it on a login node, "
-                    "with --set scheduler.kind=local, or fetch its zip by hand and give it with --raw"
+                    f"{backend.name} downloads it, and compute nodes of site {self.site.name} are offline: prepare it on a login "
+                    f"node, with --set scheduler.kind=local, or {instead}"
                 )
         return refused
 

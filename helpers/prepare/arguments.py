@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.data import layout
+from helpers.lib.checkout import TASKS
 from helpers.prepare.backends import BACKENDS, Options
 from helpers.prepare.one import Settings
+from helpers.repositories import source
 
 if TYPE_CHECKING:
     from helpers.config.schema import Site
@@ -90,7 +92,8 @@ def known_tasks(registry: TaskRegistry | None, tasks_dir: str | None) -> list[st
         )
     folders = Path(tasks_dir).glob("*/prepare.py") if tasks_dir else []
     defined = (task.id for task in registry.list_tasks() if task.has_data)
-    return sorted({*defined, *(path.parent.name for path in folders if layout.is_id(path.parent.name))})
+    repositories = filter(layout.is_id, source.known(TASKS, tasks_dir))
+    return sorted({*defined, *repositories, *(path.parent.name for path in folders if layout.is_id(path.parent.name))})
 
 
 def tasks_of(options: argparse.Namespace, known: Callable[[], list[str]]) -> tuple[list[str], list[str]]:

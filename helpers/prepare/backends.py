@@ -1,4 +1,4 @@
-"""What prepares a task: BioML-bench, mle-bench, this project's own generator, or a user's folder with a prepare.py.
+"""What prepares a task: BioML-bench, mle-bench, this project's own generator, a user's folder with a prepare.py, or one with a repository.
 
 A backend turns a task's id into a command that writes <folder>/<id>/prepared/{public,private}, and what a failed command
 printed into one line for a person.
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from helpers.grading import mlebench_local
+from helpers.lib import disk
 from helpers.lib.checkout import ROOT
+from helpers.repositories import source
 
 if TYPE_CHECKING:
     from helpers.tasks.catalogue import TaskRegistry
@@ -79,6 +81,13 @@ class Backend(NamedTuple):
         if self.name == "own":
             more = ["--tasks-dir", tasks_dir] if tasks_dir else []
             return [sys.executable, "-m", "helpers.tasks.cli", "generate-data", task, str(folder), *more]
+        if self.name == source.KIND:
+            found = source.find(task, tasks_dir)
+            if found is None:
+                raise Unavailable(
+                    f"{task} is no repository task: no {source.META} lies in a folder of that name in --tasks-dir"
+                )
+            return [sys.executable, "-m", "helpers.repositories.prepare", str(found), task, str(folder)]
         if self.name == "local":
             if not tasks_dir:
                 raise Unavailable("local tasks lie in --tasks-dir or paths.tasks of the site; neither is set")
@@ -159,6 +168,9 @@ BACKENDS = {
         Backend("own", "helpers.tasks.cli generate-data", no_raw="a task of this project, which makes its data itself"),
         Backend("local", "prepare.py"),
         Backend(
+            source.KIND, "helpers.repositories.prepare", no_raw="a repository, which says itself where it comes from"
+        ),
+        Backend(
             "biomlbench",
             "biomlbench",
             archives="raw/*.zip",
@@ -182,6 +194,8 @@ def choose(task: str, registry: TaskRegistry | None, tasks_dir: str | None, forc
         return BACKENDS[forced]
     if registry is not None and registry.get_task(task) is not None:
         return BACKENDS["own"]
+    if source.find(task, tasks_dir):
+        return BACKENDS[source.KIND]
     if tasks_dir and Path(tasks_dir, task, "prepare.py").is_file():
         return BACKENDS["local"]
     return BACKENDS["biomlbench" if "/" in task else "mlebench"]
@@ -192,6 +206,16 @@ def takes_options(backend: Backend, task: str, tasks_dir: str | None) -> bool:
     if backend.name == "local" and tasks_dir:
         return mlebench_local.is_competition(Path(tasks_dir, task))
     return backend.name in ("mlebench", "biomlbench")
+
+
+def downloads(backend: Backend, task: str, tasks_dir: str | None, raw: Path | None = None) -> str:
+    """How a task that must be downloaded may be prepared without the internet, in a few words; empty where nothing is downloaded."""
+    if backend.name == source.KIND and (found := source.find(task, tasks_dir)):
+        place = ((disk.read_json(found / source.META) or {}).get("repo") or {}).get("git_url")
+        return "give a clone of it as repo.git_url" if source.is_remote(str(place)) else ""
+    return (
+        "fetch its zip by hand and give it with --raw" if backend.name in ("mlebench", "biomlbench") and not raw else ""
+    )
 
 
 def bytes_needed(backend: Backend, task: str, tasks_dir: str | None, raw: Path | None = None) -> int:

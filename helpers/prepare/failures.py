@@ -82,6 +82,7 @@ NETWORK = (
     r"|Failed to resolve|Could not resolve host|Network is unreachable|No route to host"
     r"|Connection (?:refused|reset|aborted|broken|timeout|timed out)|ConnectionError|RemoteDisconnected|ChunkedEncodingError"
     r"|IncompleteRead|ReadTimeout|ConnectTimeout|[Rr]ead timed out|TimeoutError|Cannot connect to proxy"
+    r"|Couldn't connect to server|RPC failed|early EOF|Operation too slow|returned error: (?:429|50[0234])"  # git's
     r"|\((?:429|50[0234])\)\s*Reason|(?:429|50[0234]) (?:Client|Server) Error|Too Many Requests"
 )
 # looked for where nothing else is known: mlebench/utils.py says the first of every fault on the way to Kaggle, and a question
@@ -164,6 +165,11 @@ def _short(text: str) -> str:
     """One line without control characters; a long one without its middle."""
     line, half = CONTROL.sub(" ", text).strip(), REASON_LENGTH // 2
     return line if len(line) <= REASON_LENGTH else f"{line[:half]} … {line[-half:]}"
+
+
+def notes(output: Path) -> list[str]:
+    """What a command of ours has noted of a task, which a person should know though it was prepared."""
+    return [_short(line[len("note: ") :]) for line in tail(output).splitlines() if line.startswith("note: ")]
 
 
 def tail(path: Path, start: int = 0) -> str:

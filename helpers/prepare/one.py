@@ -222,6 +222,8 @@ class Preparation:
                     backend.keep(task, folder, settings.data_dir)
                 raise Failed(failure, str(output))
             backend.clear(task, folder)
+        for note in failures.notes(output):
+            log.warning("%s: %s", task, note)
 
     def _attempt(
         self, backend: Backend, task: str, command: list[str], folder: Path, output: Path, ends: float | None

@@ -152,11 +152,11 @@ class Meta(Lenient):
     image: Annotated[str, Field(pattern=NAME)] | None = None
 
 
-class StrictRubric(Strict, Rubric):
+class StrictRubric(Rubric, Strict):
     pass
 
 
-class StrictTestScript(Strict, TestScript):
+class StrictTestScript(TestScript, Strict):
     pass
 
 
@@ -165,7 +165,7 @@ class StrictEvaluation(Strict):
     test_scripts: list[StrictTestScript]
 
 
-class RepoOverride(Strict, Repo):
+class RepoOverride(Repo, Strict):
     git_url: Url | None = None  # type: ignore[assignment]
 
 
@@ -216,7 +216,9 @@ class Overrides(Strict):
 
     def given(self) -> dict[str, Any]:
         """What differs from no overrides at all, as JSON holds it."""
-        data = self.model_dump(mode="json", exclude_unset=True)  # a subdir of null is one: the task's own doesn't hold then
+        data = self.model_dump(
+            mode="json", exclude_unset=True
+        )  # a subdir of null is one: the task's own doesn't hold then
         return {key: value for key, value in data.items() if value not in (None, [], {})}
 
 

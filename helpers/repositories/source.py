@@ -7,14 +7,16 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from helpers.config.layers import shown
+from helpers.data import layout
 from helpers.lib import strict_json
 from helpers.lib.checkout import TASKS
 from helpers.lib.errors import ConfigError
 from helpers.repositories import paths, schema
 
-KIND = "repository"
+KIND, META = "repository", schema.META
 OVERLAYS = ("overlay_files", "overlay_repo_files")
 # What OneShot's own commands lay into overlay_files: it tells an agent how it is judged, or what the author's own solution was.
 NOT_FOR_AGENTS = ("tb_meta.json", "diff.patch", "repo_info.json", "notes.md", "overrides.json", ".env")
@@ -48,6 +50,20 @@ class Source:
         told = self.folder / OVERLAYS[0] / schema.INSTRUCTIONS
         return told.read_text(encoding="utf-8") if told.is_file() else self.meta.lm.instructions
 
+    def to_dict(self) -> dict[str, Any]:
+        """The task as `tasks.sh list --json` tells of it."""
+        meta, evaluation = self.meta, self.meta.evaluation
+        return {
+            "id": self.id,
+            "name": self.title,
+            "task_type": KIND,
+            "tags": meta.metadata.tags,
+            "instructions": self.instructions,
+            KIND: meta.repo.model_dump(exclude_none=True),
+            "rubrics": {one.id: f"{one.weight:g} {one.criterion}".strip() for one in evaluation.rubrics},
+            "test_scripts": [one.path for one in evaluation.test_scripts],
+        }
+
 
 def is_url(place: str) -> bool:
     """Whether git takes a place for a URL, or for a folder on another machine."""
@@ -62,23 +78,22 @@ def is_remote(place: str) -> bool:
 def find(task: str, tasks_dir: str | Path | None = None) -> Path | None:
     """The folder of a repository task: the user's own, or one that comes with this project; None where there is none of that id."""
     folders = [Path(base, task) for base in (tasks_dir, TASKS) if base]
-    return next((folder for folder in folders if (folder / schema.META).is_file()), None)
+    return next((folder for folder in folders if (folder / META).is_file()), None)
 
 
-def known(tasks_dir: str | Path | None = None) -> dict[str, Path]:
-    """All repository tasks by their ids: the user's own, and those that come with this project."""
-    bases = [Path(base) for base in (TASKS, tasks_dir) if base]
-    return {path.parent.name: path.parent for base in bases for path in sorted(base.glob(f"*/{schema.META}"))}
+def known(*bases: str | Path | None) -> dict[str, Path]:
+    """The folders of all repository tasks in some folders, by their ids; one in a later folder counts."""
+    return {path.parent.name: path.parent for base in bases if base for path in sorted(Path(base).glob(f"*/{META}"))}
 
 
 def load(folder: Path, task: str) -> Source:
     """Read a task's folder. Raises ConfigError with all that is wrong in it, and OSError."""
-    problems: list[str] = []
-    name = f"{shown(folder)}/{schema.META}"
+    problems = [f"{shown(folder)}: the folder's name can be no id: {unfit}."] if (unfit := layout.unfit(task)) else []
+    name = f"{shown(folder)}/{META}"
     meta = overrides = None
     notes: list[str] = []
     try:
-        meta, notes = schema.meta_of(strict_json.read(folder / schema.META, name), name)
+        meta, notes = schema.meta_of(strict_json.read(folder / META, name), name)
     except ConfigError as error:
         problems += error.problems
     own = folder / schema.OVERRIDES
@@ -111,7 +126,7 @@ def _wrong_with_image(folder: Path, meta: schema.Meta) -> list[str]:
 def _notes(source: Source) -> list[str]:
     notes, meta = [], source.meta
     if meta.task_id != source.id:
-        notes.append(f"{schema.META} calls the task {meta.task_id!r}; here its id is its folder's name, {source.id!r}")
+        notes.append(f"{META} calls the task {meta.task_id!r}; here its id is its folder's name, {source.id!r}")
     tested = {script.rubric_id for script in meta.evaluation.test_scripts}
     for rubric in meta.evaluation.rubrics:
         if rubric.id not in tested:

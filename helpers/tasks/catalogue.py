@@ -10,6 +10,8 @@ from helpers.config import sites
 from helpers.config.layers import meant, shown
 from helpers.lib import disk
 from helpers.lib.errors import ConfigError
+from helpers.repositories import source
+from helpers.repositories.source import Source
 from helpers.tasks.definitions import TEMPLATES, Task
 
 
@@ -61,7 +63,11 @@ class TaskRegistry:
         """One definition. Raises ConfigError, which lists what exists and guesses what was meant."""
         task = self.get_task(task_id)
         if task is None:
-            known = sorted(self._all())
+            known = sorted({*self._all(), *source.known(*self._directories)})
+            if task_id in known:
+                raise ConfigError(
+                    [f"'{task_id}' is a repository task: its test scripts judge what an agent has changed, in a run."]
+                )
             raise ConfigError([f"unknown task '{task_id}'; there are: {', '.join(known)}.{meant(task_id, known)}"])
         return task
 
@@ -76,6 +82,27 @@ class TaskRegistry:
     def get_task_types(self) -> list[str]:
         """The types that there are tasks of."""
         return sorted({task.task_type for task in self._all().values()})
+
+    def repository_tasks(self) -> dict[str, Source]:
+        """The repository tasks below the directories, by their ids. Raises ConfigError for broken ones, and for an id that is taken."""
+        found: dict[str, Source] = {}
+        problems: list[str] = []
+        for task_id in sorted(source.known(*self._directories)):
+            try:
+                if one := self.repository_task(task_id):
+                    found[task_id] = one
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        return found
+
+    def repository_task(self, task_id: str) -> Source | None:
+        """One repository task; None where there is none of that id. Raises ConfigError for a broken one, and for an id that is taken."""
+        folder = source.known(*self._directories).get(task_id)
+        if folder and task_id in self._all():
+            raise ConfigError([f"{shown(folder)}: the id '{task_id}' is taken by {self._files[task_id]}."])
+        return source.load(folder, task_id) if folder else None
 
     def register_task(self, task: Task) -> None:
         """Add a definition for this process. Raises ConfigError when the id is taken."""

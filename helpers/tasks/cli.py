@@ -17,6 +17,7 @@ from helpers.data import layout
 from helpers.lib.command_line import about, launch
 from helpers.lib.errors import ConfigError
 from helpers.lib.signals import catch_signals
+from helpers.repositories.source import KIND, Source
 from helpers.tasks.catalogue import TaskRegistry, open_registry, site_tasks_dir
 from helpers.tasks.create import DIFFICULTIES, definition_options, from_options, from_questions
 from helpers.tasks.definitions import DATASETS, DEFAULT_METRICS, Task
@@ -79,6 +80,12 @@ def _head(task: Task) -> str:
     )
 
 
+def _repository_head(source: Source) -> str:
+    return (
+        f"ID: {source.id}\nName: {source.title}\nType: {KIND}\nTags: {', '.join(source.meta.metadata.tags) or 'none'}"
+    )
+
+
 @cli.command("list")
 @click.option("--type", "task_type", metavar="TYPE", help="Only tasks of this type.")
 @click.option("--difficulty", type=click.Choice(DIFFICULTIES), help="Only tasks of this difficulty.")
@@ -87,14 +94,18 @@ def _head(task: Task) -> str:
 def list_command(task_type: str | None, difficulty: str | None, tasks_dir: str | None, as_json: bool) -> None:
     """List the tasks."""
     registry = registry_of(tasks_dir)
-    types = registry.get_task_types()
+    found = registry.repository_tasks()
+    types = sorted({*registry.get_task_types(), *([KIND] if found else [])})
     if task_type not in (None, *types):
         raise ConfigError([f"there is no task of the type '{task_type}'; there are: {', '.join(types)}."])
     tasks = registry.list_tasks(task_type, difficulty)
+    # nobody has said how difficult these are
+    repositories = list(found.values()) if task_type in (None, KIND) and difficulty is None else []
     if as_json:
-        return emit([task.to_dict() for task in tasks])
+        return emit([*(task.to_dict() for task in tasks), *(source.to_dict() for source in repositories)])
     line = "-" * 80
-    click.echo("\n".join([f"Found {len(tasks)} tasks:", line, *(f"{_head(task)}\n{line}" for task in tasks)]))
+    heads = [*map(_head, tasks), *map(_repository_head, repositories)]
+    click.echo("\n".join([f"Found {len(heads)} tasks:", line, *(f"{head}\n{line}" for head in heads)]))
 
 
 @cli.command()
@@ -103,7 +114,10 @@ def list_command(task_type: str | None, difficulty: str | None, tasks_dir: str |
 @JSON
 def show(task_id: str, tasks_dir: str | None, as_json: bool) -> None:
     """Show a task's definition."""
-    task = registry_of(tasks_dir).find(task_id)
+    registry = registry_of(tasks_dir)
+    if registry.get_task(task_id) is None and (source := registry.repository_task(task_id)):
+        return _show_repository(source, as_json)
+    task = registry.find(task_id)
     if as_json:
         return emit(task.to_dict())
     lines = [_head(task)]
@@ -115,6 +129,17 @@ def show(task_id: str, tasks_dir: str | None, as_json: bool) -> None:
         ]
     lines += [f"Expected Outputs: {', '.join(task.expected_outputs) or 'none'}", "Instructions:", task.instructions]
     click.echo("\n".join(lines))
+
+
+def _show_repository(source: Source, as_json: bool) -> None:
+    if as_json:
+        return emit(source.to_dict())
+    data = source.to_dict()
+    lines = [_repository_head(source)]
+    for key in (KIND, "rubrics"):
+        lines += [f"{key.title()}:", *(f"  {name}: {_plain(value)}" for name, value in data[key].items())]
+    lines += [f"Test Scripts: {', '.join(data['test_scripts']) or 'none'}", "Instructions:", data["instructions"]]
+    click.echo("\n".join([*lines, *(f"note: {note}" for note in source.notes)]))
 
 
 def _plain(value: Any) -> str:
@@ -248,9 +273,11 @@ def _number(value: Any) -> str:
 @JSON
 def types(tasks_dir: str | None, as_json: bool) -> None:
     """List the task types, and what each dataset type takes."""
+    registry = registry_of(tasks_dir)
     tasks: dict[str, list[str]] = {}
-    for task in registry_of(tasks_dir).list_tasks():
+    for task in registry.list_tasks():
         tasks.setdefault(task.task_type, []).append(task.id)
+    tasks |= {KIND: repositories} if (repositories := list(registry.repository_tasks())) else {}
     if as_json:
         return emit({"task_types": tasks, "dataset_types": {name: list(keys) for name, keys in DATASETS.items()}})
     lines = _section("Task types", [f"{name}: {', '.join(ids)}" for name, ids in sorted(tasks.items())])

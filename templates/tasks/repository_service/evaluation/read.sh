@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+set -eu
+PYTHONPATH=. exec python3 "${TESTS_DIR:?}/test_read.py"
