@@ -33,6 +33,8 @@ def prepare(folder: Path, task: str, data_dir: Path) -> list[str]:
     Raises ConfigError with all that is wrong with the task, GitError, and OSError.
     """
     found = source.load(folder, task)
+    if found.overrides and (wrong := wrong_repo(found.overrides, found.meta.repo.model_dump())):
+        raise ConfigError([f"{schema.OVERRIDES}: {problem}" for problem in wrong])
     public, private = (layout.prepared(data_dir, task) / half for half in ("public", "private"))
     for half, mode in ((public, 0o755), (private, 0o700)):
         half.mkdir(parents=True)
@@ -52,8 +54,6 @@ def _try_out(found: Source, repository: Repository, root: str, scratch: Path) ->
     tree = Tree(repository, root)
     notes = tree.notes()
     overrides = found.overrides or schema.Overrides()
-    for problem in wrong_repo(overrides, found.meta.repo.model_dump()):
-        raise ConfigError([f"{schema.OVERRIDES}: {problem}"])
     notes += begin_with(tree, found.meta.repo, overrides, found.folder, scratch)
     tree.write()
     return notes
