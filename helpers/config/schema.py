@@ -140,6 +140,7 @@ class Container(Strict):
     vllm_base: str
     vllm_rocm_base: str
     vllm_packages: list[str]
+    bases: dict[str, str]
     pip_index_url: str | None
 
 
