@@ -66,7 +66,8 @@ def compiled(pattern: str, *, folders: bool = False) -> re.Pattern[str]:
             made += "(?:.*/)?" if at < len(pattern) else ".*"
             continue
         if group := re.match(r"\[\^?(?:\\.|[^\]\\])+\]", rest, re.DOTALL):
-            made += group[0].replace("&&", "&\\&").replace("||", "|\\|").replace("~~", "~\\~")
+            # what Python's classes may come to mean
+            made += "[" + re.sub(r"\\.|([\[&|~])", lambda part: f"\\{part[1]}" if part[1] else part[0], group[0][1:])
             at += len(group[0])
             continue
         letter = rest[0]
