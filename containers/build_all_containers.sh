@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
-# Usage: containers/build_all_containers.sh [--site NAME] [--only IMAGE]… [--force] [--set KEY=VALUE]…
+# Usage: containers/build_all_containers.sh [--site NAME] [--only IMAGE]… [--task TASK]… [--task-list FILE] [--force] [--set KEY=VALUE]…
 #
 # Builds the container images of a site, one after the other, into paths.containers: mlebench-env (grading server and replay
-# model), aide (the agents), experiment (the experiment agent, JupyterLab), vllm (all models), prepare (mle-bench's data). Run it
-# where the internet can be reached: most often a login node. Images that are up to date are left alone, a failure doesn't stop
-# the others, nothing is asked.
+# model), aide (the agents), experiment (the experiment agent, JupyterLab), vllm (all models), prepare (mle-bench's data), repository
+# (repository tasks that name no image). Run it where the internet can be reached: most often a login node. Images that are up to
+# date are left alone, a failure doesn't stop the others, nothing is asked.
 #
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --only IMAGE       only this image (repeatable)
+#   --task TASK        only the image that this task runs in (repeatable): an id, or the path of its folder
+#   --task-list FILE   the same for each task of a file, one a line
 #   --force            build even what is up to date
 #   --set KEY=VALUE    override a key of the site, e.g. --set container.fakeroot=false (repeatable)
 #   -h, --help         this text
+#
+# A task runs in the image that it names (`image`), else in the one that its Dockerfile makes, which tasks with equal Dockerfiles and
+# files share: environments/DIGEST.sif. Only Dockerfiles of one stage are built, without ENTRYPOINT, VOLUME, HEALTHCHECK, ONBUILD and
+# USER. What they are FROM comes from where container.bases says. A second one that builds an image at the same time waits for it.
 #
 # An image is up to date when its definition, requirements, base image and mle-bench are those that it was built from.
 # Base images, pip index, proxy, certificates and fakeroot are the site's values (container.*, environment.*); where a site sets
@@ -67,9 +73,10 @@ build::room() { # build::room IMAGE: sets NOTE and fails when there isn't room e
 }
 
 build::steps() { # build::steps IMAGE PART_FILE, in a process group of its own
-  local flags=() output
+  local flags=() options=(${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"}) output
   ((FAKEROOT == 0)) || flags+=(--fakeroot)
-  output=$("$PYTHON" -m helpers.images.build stage "$1" --folder "$FOLDER/mnt" ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"} 2>&1) || {
+  [[ -z ${DOCKERFILES[$1]:-} ]] || options+=(--dockerfile "${DOCKERFILES[$1]}")
+  output=$("$PYTHON" -m helpers.images.build stage "$1" --folder "$FOLDER/mnt" ${options[@]+"${options[@]}"} 2>&1) || {
     printf '%s\n' "${output//error: /hab: }"
     return 3
   }
@@ -83,8 +90,8 @@ build::keep() { # build::keep IMAGE PART_FILE: the .build file last, as it says 
   sum=$(sha256sum "$2") || return
   rm -f "$target.build" "$target.sha256" &&
     mv -f "$2" "$target" &&
-    printf '%s  %s\n' "${sum%% *}" "$1.sif" | common::write_atomic "$target.sha256" &&
-    printf '%s\n%s\n' "${FINGERPRINTS[$1]}" "$(<"$FOLDER/mnt/$1.note")" | common::write_atomic "$target.build"
+    printf '%s  %s\n' "${sum%% *}" "${1##*/}.sif" | common::write_atomic "$target.sha256" &&
+    printf '%s\n%s\n' "${FINGERPRINTS[$1]}" "$(<"$FOLDER/mnt/${1##*/}.note")" | common::write_atomic "$target.build"
 }
 
 build::cause() { # build::cause LOG: one sentence for what is known to go wrong
@@ -112,26 +119,44 @@ build::cause() { # build::cause LOG: one sentence for what is known to go wrong
   esac
 }
 
+# Sets LOCK, held while the image is built. Fails where it had to wait for another process, and that one has built the image.
+build::lock() { # build::lock IMAGE LOG
+  exec {LOCK}>>"$2"
+  if flock --nonblock "$LOCK" 2>/dev/null; then
+    :
+  elif (($? == 1)); then
+    log "$1 is being built by another process (log: $2): waiting for it"
+    flock "$LOCK"
+    ! build::current "$1" || return
+  else # a file system without locks: two at once may do the same work
+    return 0
+  fi
+  rm -f "${2%/*}/.${1##*/}".*.part.sif # of one that was killed
+}
+
 build::image() { # build::image IMAGE: sets RESULT and NOTE
   local image=$1 log=$IMAGES/$1.log code=0
   RESULT=FAILED
+  mkdir -p "${log%/*}" 2>/dev/null && [[ -w ${log%/*} ]] || { NOTE="can't write to ${log%/*}" && return; }
   build::room "$image" || return 0
+  build::lock "$image" "$log" || { RESULT='up to date' && exec {LOCK}>&- && return; }
   log "building $image (log: $log)"
-  PART=$IMAGES/.$image.$$.part.sif
+  PART=${log%/*}/.${image##*/}.$$.part.sif
   set -m
-  build::steps "$image" "$PART" </dev/null >"$log" 2>&1 &
+  build::steps "$image" "$PART" </dev/null >"$log" 2>&1 {LOCK}>&- &
   BUILDER=$!
   set +m
   wait "$BUILDER" || code=$?
   BUILDER=''
   if ((code == 0)) && build::keep "$image" "$PART"; then
-    RESULT=built NOTE=$(<"$FOLDER/mnt/$image.note")
+    RESULT=built NOTE=$(<"$FOLDER/mnt/${image##*/}.note")
   else
     rm -f "$PART"
     NOTE=$(build::cause "$log")
     log "$image failed; the last lines of $log:"
     tail -n 15 "$log" | sed 's/^/    /' >&2
   fi
+  exec {LOCK}>&-
 }
 
 # shellcheck disable=SC2329 # on_exit calls it
@@ -142,13 +167,17 @@ build::cleanup() {
 }
 
 build::options() { # build::options ARGUMENT…: sets ONLY, SITE_OPTIONS and FORCE
-  ONLY=() SITE_OPTIONS=() FORCE=0
+  ONLY=() SITE_OPTIONS=() TASK_OPTIONS=() FORCE=0
   while (($#)); do
     case $1 in
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
-      --site | --set | --only)
+      --site | --set | --only | --task | --task-list)
         (($# >= 2)) || die 2 "$1 needs a value (--help tells which)"
-        if [[ $1 == --only ]]; then ONLY+=("$2"); else SITE_OPTIONS+=("$1" "$2"); fi
+        case $1 in
+          --only) ONLY+=("$2") ;;
+          --task*) TASK_OPTIONS+=("$1" "$2") ;;
+          *) SITE_OPTIONS+=("$1" "$2") ;;
+        esac
         shift
         ;;
       --force) FORCE=1 ;;
@@ -164,8 +193,9 @@ build::plan() { # sets NAMES, the images to look at, and what helpers/images/bui
   # shellcheck source=scripts_hpc/lib/python.sh
   source "$ROOT/scripts_hpc/lib/python.sh"
   python::ensure core
-  declare -gA FINGERPRINTS=() GIGABYTES=()
-  plan=$("$PYTHON" -m helpers.images.build plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"})
+  declare -gA FINGERPRINTS=() GIGABYTES=() DOCKERFILES=()
+  WANTED=()
+  plan=$("$PYTHON" -m helpers.images.build plan ${SITE_OPTIONS[@]+"${SITE_OPTIONS[@]}"} ${TASK_OPTIONS[@]+"${TASK_OPTIONS[@]}"})
   eval "$plan"
   if [[ $RUNTIME == none ]]; then
     printf 'site %s runs without containers (container.runtime: none): nothing to build\n' "$SITE"
@@ -175,7 +205,11 @@ build::plan() { # sets NAMES, the images to look at, and what helpers/images/bui
   for image in ${ONLY[@]+"${ONLY[@]}"}; do
     [[ -n ${FINGERPRINTS[$image]:-} ]] || die 2 "--only $image: there is no such image. There are: ${NAMES[*]}"
   done
-  if ((${#ONLY[@]})); then NAMES=("${ONLY[@]}"); fi
+  if ((${#ONLY[@]} || ${#TASK_OPTIONS[@]})); then NAMES=(${ONLY[@]+"${ONLY[@]}"} ${WANTED[@]+"${WANTED[@]}"}); fi
+  if ((${#NAMES[@]} == 0)); then
+    printf 'these tasks run in images that are there, and none of them is built here: nothing to build\n'
+    exit 0
+  fi
 }
 
 build::folders() { # sets TEMPORARY, the disk for temporary files, and FOLDER, ours on it
@@ -195,7 +229,7 @@ build::folders() { # sets TEMPORARY, the disk for temporary files, and FOLDER, o
 }
 
 build::main() {
-  local image size started failed=0 rows=()
+  local image size started failed=0 rows=() width=13
   BUILDER='' PART=''
   build::options "$@"
   build::plan
@@ -206,10 +240,11 @@ build::main() {
     [[ $RESULT != FAILED ]] || failed=1
     size=-
     [[ ! -f $IMAGES/$image.sif ]] || size=$(du -h --apparent-size "$IMAGES/$image.sif" | cut -f1)
-    rows+=("$(printf '%-13s %-11s %6s %8d  %s' "$image" "$RESULT" "$size" $((SECONDS - started)) "$NOTE")")
+    ((${#image} <= width)) || width=${#image}
+    rows+=("$(printf '%s %-11s %6s %8d  %s' "$image" "$RESULT" "$size" $((SECONDS - started)) "$NOTE")")
   done
-  printf '%-13s %-11s %6s %8s\n' IMAGE RESULT SIZE SECONDS
-  printf '%s\n' "${rows[@]}"
+  printf "%-${width}s %-11s %6s %8s\\n" IMAGE RESULT SIZE SECONDS
+  for image in "${rows[@]}"; do printf "%-${width}s %s\\n" "${image%% *}" "${image#* }"; done
   ((failed == 0)) || exit 3
   # not beyond this line: bash reads a script as it runs it, and a `git pull` may change it meanwhile
   exit 0

@@ -27,7 +27,7 @@ while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(HPC_
 case ${1:-} in
   -h | --help) common::usage "${BASH_SOURCE[0]}" && exit 0 ;;
   --setup) exit 0 ;;
-  --golden) exec env HAB_WRITE_GOLDEN=1 "$PYTHON" -m pytest -q tests/test_golden.py ;;
+  --golden) exec env HAB_WRITE_GOLDEN=1 "$PYTHON" -m pytest -q tests/test_golden.py tests/images/test_dockerfile.py ;;
   --docs) exec "$PYTHON" docs/record.py ;;
   --bench) exec bash tests/performance/run.sh ;;
   --bench-quick) exec bash tests/performance/run.sh --quick ;;

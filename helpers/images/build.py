@@ -119,6 +119,7 @@ def stage_environment(site: Site, made: Environment, folder: Path) -> None:
     _check_base(text, f"container.bases of site {site.name}")
     _write_settings(site, folder)
     folders.remove(folder / "context")
+    (folder / "context").mkdir()
     context.stage(made.recipe.copies, folder / "context")
     facts = {"base": _shown_base(text), "fingerprint": environment_fingerprint(made, text), "environment": made.digest}
     facts |= {"schema": 1, "image": made.name, "workdir": made.recipe.workdir}

@@ -68,5 +68,7 @@ def path(made: Environment, images: str | Path) -> Path:
 
 def missing(environments: Iterable[Environment], images: str | Path) -> list[Environment]:
     """Those of the environments whose images aren't built yet, each once, in the order given."""
-    each = {made.name: made for made in reversed(list(environments))}
-    return [made for made in reversed(each.values()) if not path(made, images).exists()]
+    each: dict[str, Environment] = {}
+    for made in environments:
+        each.setdefault(made.name, made)
+    return [made for made in each.values() if not path(made, images).exists()]

@@ -80,7 +80,7 @@ nothing_left() { # no temporary files, whatever happened
   expect_in '--only needs a value' "$error"
   build --only aide --only vlm
   expect_status 2
-  expect_in '--only vlm: there is no such image. There are: aide experiment mlebench-env prepare vllm' "$error"
+  expect_in '--only vlm: there is no such image. There are: aide experiment mlebench-env prepare repository vllm' "$error"
   try "$ROOT/containers/build_all_containers.sh" --site nowhere
   expect_status 2
   expect_in "site 'nowhere'" "$error"
@@ -124,10 +124,10 @@ nothing_left() { # no temporary files, whatever happened
 @test "all images: table, hashes, no temporary files" {
   build < <(yes)
   expect_status 0
-  [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 6 ]]
+  [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 7 ]]
   [[ $(row aide) =~ ^aide\ built\ [0-9]+\ [0-9]+\ *$ ]]
   [[ $(cat "$FAKE/calls") == *'build --fakeroot aide'* ]]
-  [[ $(calls) == 'aide experiment mlebench-env prepare vllm' ]]
+  [[ $(calls) == 'aide experiment mlebench-env prepare repository vllm' ]]
   (cd "$IMAGES" && sha256sum --check --quiet ./*.sha256)
   nothing_left
 }
@@ -152,7 +152,7 @@ nothing_left() { # no temporary files, whatever happened
   [[ -z $(calls) ]]
   echo newer >>"$BASE"
   build
-  [[ $(calls) == 'aide experiment mlebench-env prepare' ]]
+  [[ $(calls) == 'aide experiment mlebench-env prepare repository' ]]
   touch "$CHECKOUT/mlebench/more.py"
   build
   [[ $(calls) == 'mlebench-env prepare' ]]
@@ -384,7 +384,7 @@ print(made[0] == made[1], made[0] == made[2])'
   build
   expect_status 3
   [[ $(row mlebench-env) == *FAILED*"mle-bench can't be downloaded from $MLEBENCH_SOURCE (no connection)."*'set MLEBENCH_SOURCE to the folder of a checkout, or to `none`'* ]]
-  [[ $(calls) == 'aide experiment vllm' ]]
+  [[ $(calls) == 'aide experiment repository vllm' ]]
 }
 
 @test "bases: registries, local images, relative paths; the ROCm image for AMD" {
@@ -403,4 +403,142 @@ print(made[0] == made[1], made[0] == made[2])'
   build --only aide --set container.python_base=containers/base/python.sif
   expect_status 3
   expect_in "the base image $ROOT/containers/base/python.sif doesn't exist" "$(row aide)"
+}
+
+# ---- the images of tasks
+
+task_with() { # task_with ID LINE…: a task in paths.tasks whose Dockerfile has these lines
+  local id=$1 folder=$BATS_TEST_TMPDIR/tasks/$1
+  shift
+  mkdir -p "$folder"
+  printf '{"task_id": "%s"}\n' "$id" >"$folder/tb_meta.json"
+  printf '%s\n' "$@" >"$folder/Dockerfile"
+  echo data >"$folder/data.txt"
+}
+
+own_tasks() { # the site finds tasks in a folder of this test's, and Dockerfiles their base in the stand-in for one
+  sed -i "s|^  tasks: .*||; s|^paths:|paths:\n  tasks: $BATS_TEST_TMPDIR/tasks|; s|^container: {|container: {bases: {x: $BASE, docker.io/: docker://mirror/}, |" "$SITE_FILE"
+}
+
+@test "--task: the image that its Dockerfile makes, which tasks with the same share, and no other" {
+  own_tasks
+  task_with one 'FROM x' 'COPY data.txt /data/' 'RUN true' 'EXPOSE 80'
+  task_with two '# the same' 'FROM x' 'COPY data.txt /data/' 'RUN true' 'EXPOSE 80'
+  task_with three 'FROM y:1' 'RUN <<END' 'true' 'END'
+  printf 'two\n\n# none\nthree\n' >"$BATS_TEST_TMPDIR/list"
+  build --task one --task-list "$BATS_TEST_TMPDIR/list"
+  expect_status 0
+  local images=("$IMAGES"/environments/*.sif)
+  ((${#images[@]} == 2))
+  [[ $(calls | wc -w) == 2 && $(wc -l <<<"$output") == 3 ]]
+  [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' ]]
+  [[ $(awk '{print index($0, $2)}' <<<"$output" | sort -u | wc -l) == 1 ]] # one below the other
+  grep -qx "From: $BASE" "$IMAGES"/environments/*.def
+  grep -qx "From: mirror/library/y:1" "$IMAGES"/environments/*.def
+  (cd "$IMAGES/environments" && sha256sum --check --quiet ./*.sha256)
+  grep -q "tasks/one/Dockerfile: line 4: EXPOSE has no meaning here" "$IMAGES"/environments/*.log
+  grep -rqx data "$FAKE"/mnt-*/context/1/data.txt
+  nothing_left
+
+  build --task one --task two --task three
+  expect_status 0
+  [[ -z $(calls) && $(grep -c 'up to date' <<<"$output") == 2 ]]
+  echo more >>"$BATS_TEST_TMPDIR/tasks/two/data.txt"
+  build --task one --task "$BATS_TEST_TMPDIR/tasks/two"
+  [[ $(calls | wc -w) == 1 && $(grep -c ' built ' <<<"$output") == 1 ]]
+  echo newer >>"$BASE"
+  build --task one
+  [[ $(calls | wc -w) == 1 ]]
+}
+
+@test "--task: an image that the task names, ours or not; the default one" {
+  own_tasks
+  task_with one 'USER nobody'
+  echo '{"image": "aide"}' >"$BATS_TEST_TMPDIR/tasks/one/tb_meta.json"
+  task_with two && rm "$BATS_TEST_TMPDIR/tasks/two/Dockerfile"
+  build --task one --task two
+  expect_status 0
+  [[ $(calls) == 'aide repository' ]]
+  echo '{"image": "theirs"}' >"$BATS_TEST_TMPDIR/tasks/one/tb_meta.json"
+  build --task one
+  expect_status 2
+  expect_in "task one: its image theirs is none that is built here, and isn't in $IMAGES" "$error"
+  touch "$IMAGES/theirs.sif"
+  build --task one
+  expect_status 0
+  expect_in 'nothing to build' "$output"
+}
+
+@test "--task: unknown tasks and Dockerfiles that can't be built are all told, exit 2, and nothing is built" {
+  own_tasks
+  task_with one 'FROM x' 'VOLUME /a' 'USER me'
+  task_with fine 'FROM x'
+  build --task one --task nowhere --task fine
+  expect_status 2
+  expect_in "$BATS_TEST_TMPDIR/tasks/one/Dockerfile:2: VOLUME: " "$error"
+  expect_in "$BATS_TEST_TMPDIR/tasks/one/Dockerfile:3: USER me: " "$error"
+  expect_in 'task nowhere: there is neither a Dockerfile nor a task.json or tb_meta.json' "$error"
+  [[ -z $(calls) ]]
+}
+
+@test "--task: a base image that isn't there, and a RUN that fails, are named" {
+  own_tasks
+  task_with one 'FROM x' 'RUN make it'
+  rm "$BASE"
+  build --task one
+  expect_status 3
+  expect_in "the base image $BASE doesn't exist: container.bases of site here" "$output"
+  echo base >"$BASE"
+  build --task one
+  expect_status 0
+  local image
+  image=$(basename "$IMAGES"/environments/*.sif .sif)
+  echo 'echo "hab: line 2: RUN make it ended with exit code 2" >&2; exit 255' >"$FAKE/do-$image"
+  build --task one --force
+  expect_status 3
+  [[ $(row "environments/$image") == "environments/$image FAILED "*' line 2: RUN make it ended with exit code 2' ]]
+}
+
+@test "two at once build an image once: the second waits, and finds it" {
+  own_tasks
+  task_with one 'FROM x'
+  local pid image code=0
+  build --task one
+  image=$(basename "$IMAGES"/environments/*.sif .sif)
+  rm "$IMAGES"/environments/*.sif* && calls
+  echo 'touch "$FAKE/began"; until [[ -e $FAKE/go ]]; do sleep 0.05; done' >"$FAKE/do-$image"
+  "$ROOT/containers/build_all_containers.sh" --site "$SITE_FILE" --task one >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+  pid=$!
+  until [[ -e $FAKE/began ]]; do sleep 0.05; done
+  "$ROOT/containers/build_all_containers.sh" --site "$SITE_FILE" --task one --force >"$BATS_TEST_TMPDIR/out2" 2>&1 3>&- &
+  until grep -q 'is being built by another process' "$BATS_TEST_TMPDIR/out2"; do sleep 0.05; done
+  [[ ! -e $IMAGES/environments/$image.sif ]]
+  touch "$FAKE/go"
+  wait "$pid" || code=$?
+  [[ $code == 0 ]]
+  wait $! || code=$?
+  [[ $code == 0 && $(<"$BATS_TEST_TMPDIR/out") == *' built '* && $(<"$BATS_TEST_TMPDIR/out2") == *' up to date '* ]]
+  [[ $(calls) == "$image" ]]
+  nothing_left
+}
+
+@test "a build that is killed leaves no image under its name; the next one takes away what it left" {
+  own_tasks
+  task_with one 'FROM x'
+  local pid image
+  build --task one
+  image=$(basename "$IMAGES"/environments/*.sif .sif)
+  rm "$IMAGES"/environments/*.sif* && calls
+  echo 'echo half >"$PART"; echo $$ >"$FAKE/pids"; exec sleep 300' >"$FAKE/do-$image"
+  "$ROOT/containers/build_all_containers.sh" --site "$SITE_FILE" --task one >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+  pid=$!
+  until [[ -s $FAKE/pids ]]; do sleep 0.05; done
+  kill -9 "$pid"
+  wait "$pid" || true
+  [[ -z $(ls "$IMAGES"/environments/*.sif 2>/dev/null) && -n $(ls "$IMAGES"/environments/.*.part.sif) ]]
+  kill "$(<"$FAKE/pids")"
+  rm "$FAKE/do-$image"
+  build --task one
+  expect_status 0
+  [[ $(row "environments/$image") == *' built '* && -z $(ls "$IMAGES"/environments/.*.part.sif 2>/dev/null) ]]
 }

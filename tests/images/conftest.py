@@ -65,8 +65,8 @@ def build(tmp_path: Path, site: Site):
         (mnt / "env.sh").write_text("export https_proxy=http://proxy:3128\n")
         context.stage(made.recipe.copies, mnt / "context")
         script = re.search(r"^%post\n(.*?)^%test\n", dockerfile.definition(made, site), re.DOTALL | re.MULTILINE)[1]
-        script = script.replace("/mnt/", f"{mnt}/").replace("/opt", f"{root}/opt").replace("/root", f"{root}/home")
-        script = script.replace("/@", str(root))
+        places = {"/mnt/": f"{mnt}/", "/opt": f"{root}/opt", "/root": f"{root}/home", "/@": str(root)}
+        script = re.sub("/mnt/|/opt|/root|/@", lambda found: places[found[0]], script)
         path = tmp_path / "post.sh"
         path.write_text(script)
         environment = tmp_path / "91-environment.sh"
