@@ -11,6 +11,7 @@ from helpers.benchmarks import bounds, config, fleets, manifest, stamps
 from helpers.config import entries, sites
 from helpers.config.schema import Site
 from helpers.config.sites import ROOT
+from helpers.jobs.task_kinds import Overrides
 from helpers.jobs.workflow import Fleet, Planned, default_model
 from helpers.lib import durations
 from helpers.rendering import render
@@ -47,18 +48,20 @@ class Round(Planned):
             apart[(*one.cell, entry.limit, one.entry)].append(one.seed)
         for (task, model, agent, variables, limit, entry), seeds in apart.items():
             place = f"{path}: [[tasks]] {entry + 1}: "
+            asked = benchmark.tasks[entry]
             agent = agent or AGENT
             known = entries.agents().get(agent)
             needs = known is None or known.needs_model
             self.add(
-                self._task(task, benchmark.tasks[entry].prepared_dir is not None, place),
+                self._task(task, asked.prepared_dir is not None, place),
                 agent,
                 (model or default_model(site)) if needs else None,
                 tuple(seeds),
-                steps=benchmark.tasks[entry].steps,
-                tokens=benchmark.tasks[entry].tokens,
+                steps=asked.steps,
+                tokens=asked.tokens,
                 seconds=limit,
                 variables=tuple(pair for pair in variables if pair[0] != config.TIME_LIMIT),
+                overrides=Overrides(asked.apply_overrides, _file(asked.overrides)),
                 place=place,
             )
         self._check_prices()
@@ -161,6 +164,14 @@ class Round(Planned):
         manifest.begin(group, record)
         together = [f"TOGETHER={TOGETHER}\n"] if self.site.scheduler.kind == "local" else []
         return [*together, f"PARALLEL={self.benchmark.parallel}\n"]
+
+
+def _file(name: str | None) -> Path | None:
+    """A file that a configuration names: as seen from here, or else from the checkout."""
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    return path if path.exists() or path.is_absolute() else ROOT / path
 
 
 # what run_workflow.sh can be told, and a benchmark can't

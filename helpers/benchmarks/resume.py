@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,7 @@ from helpers.benchmarks import bounds, fleets
 from helpers.benchmarks.plan import TOGETHER
 from helpers.config.asked import AskedSite
 from helpers.config.schema import Site
-from helpers.jobs import parts
+from helpers.jobs import parts, task_kinds
 from helpers.jobs.kinds.benchmark import Benchmark
 from helpers.jobs.workflow import Fleet
 from helpers.lib import values
@@ -132,12 +133,18 @@ def _assignments(jobs: Benchmark, site: Site, name: str, made: list[Fleet]) -> s
         "TOGETHER": TOGETHER if (jobs.path / "jobs" / TOGETHER).is_file() else "",
     }
     lists = {
-        "COMPETITIONS": list(dict.fromkeys(str(cell.get("competition")) for cell in every)),
+        "COMPETITIONS": [name for name in dict.fromkeys(map(_graded, every)) if name],
         "AGENTS": [fleet.words() for fleet in made],
         "SERVING": [f"{model}={job}" for model, job in section(jobs.jobs, "models").items() if job in live],
     }
     text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())
     return text + "".join(f"{name}=({' '.join(map(shlex.quote, its))})\n" for name, its in lists.items())
+
+
+def _graded(cell: dict[str, Any]) -> str | None:
+    """The task of a cell, if a grading server grades it."""
+    kind = task_kinds.named(values.text(cell.get("kind")))
+    return str(cell.get("competition")) if kind.graded_by_server else None
 
 
 def _parallel(jobs: Benchmark) -> int:

@@ -35,6 +35,12 @@ def of_folder(folder: Path) -> Environment | str:
     )
 
 
+def image_of(folder: Path) -> str:
+    """The name, in paths.containers and without its end, of the image that a task runs in. folder: as above. Raises as above."""
+    found = of_folder(folder)
+    return found if isinstance(found, str) else found.name
+
+
 def _named(folder: Path) -> str | None:
     for path in (folder / name for name in RECORDS):
         if path.is_file():

@@ -8,6 +8,7 @@ from pathlib import Path
 from helpers.config import layers
 from helpers.config.schema import Site
 from helpers.data import fingerprint, layout
+from helpers.jobs import task_kinds
 from helpers.lib.errors import ConfigError
 from helpers.runs import metadata
 from helpers.tasks.catalogue import open_registry
@@ -32,6 +33,11 @@ class AskedTask:
     @property
     def prepared(self) -> Path:
         return layout.prepared(self.site.paths.data, self.name)
+
+    @property
+    def kind(self) -> type[task_kinds.Competition]:
+        """Of which kind it is, as it is prepared."""
+        return task_kinds.of(self.prepared)
 
     @property
     def is_there(self) -> bool:

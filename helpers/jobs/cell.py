@@ -10,6 +10,7 @@ from typing import Any
 
 from helpers.config.schema import AgentEntry, Model, Site
 from helpers.jobs.asked_task import AskedTask
+from helpers.jobs.task_kinds import Overrides
 from helpers.rendering import render
 from helpers.runs.provenance import config_hash, image_digest
 
@@ -20,8 +21,8 @@ PRICES = {"usd_per_million_prompt_tokens", "usd_per_million_completion_tokens"} 
 class Cell:
     """What a workflow is asked to run, several times. agent, model: None where they are wrong, or where none is needed.
 
-    steps, seconds (of the agent), script: instead of its own; tokens: that each rollout may use; variables: of its environment; place:
-    where it was asked for, for people.
+    steps, seconds (of the agent), script: instead of its own; tokens: that each rollout may use; variables: of its environment; overrides:
+    of its task; place: where it was asked for, for people; instance: what was made of its task for its runs, once there is such a thing.
     """
 
     site: Site
@@ -35,7 +36,9 @@ class Cell:
     tokens: int | None = None
     script: Path | None = None
     variables: tuple[tuple[str, str], ...] = ()
+    overrides: Overrides = Overrides()
     place: str = ""
+    instance: Path | None = None
 
     @property
     def models(self) -> list[Model]:
@@ -64,7 +67,15 @@ class Cell:
     def demand(self) -> tuple[Any, ...]:
         """What must be equal of cells that share a job script."""
         names = [model.name if model else None for model in (self.model, self.feedback)]
-        return (self.agent and self.agent.name, *names, self.step_limit, self.time_limit, self.script)
+        kind = self.task.kind.name
+        return (self.agent and self.agent.name, *names, self.step_limit, self.time_limit, self.script, kind)
+
+    def make_instance(self) -> None:
+        """Of a task that is prepared. Raises ConfigError."""
+        kind = self.task.kind
+        self.instance = kind.make(self.task.prepared, self.overrides)
+        if self.instance:
+            self.variables = tuple(sorted({**kind.variables(self.instance), **dict(self.variables)}.items()))
 
     def job_script(self, workflow: render.Workflow | None) -> str:
         """The script of its agents' jobs."""
@@ -98,6 +109,7 @@ class Cell:
         # a hash of before had no such key
         chosen |= {"rollout_variables": dict(self.variables)} if self.variables else {}
         chosen |= {"tokens": self.tokens} if self.tokens else {}
+        chosen |= {"instance": self.instance.name} if self.instance else {}
         exact = {model.prices for model in self.models} == {self.prices} and any(self.prices or ())
         return {
             "competition": self.task.name,
@@ -107,8 +119,9 @@ class Cell:
             "rollouts": len(self.seeds),
             "seed": self.seeds[0],
             "seeds": list(self.seeds),
-            "variables": dict(self.variables),
+            "variables": dict(self.variables) | (self.overrides.label(self.instance) if self.instance else {}),
             **({"tokens": self.tokens} if self.tokens else {}),
+            **({"kind": self.task.kind.name, "instance": str(self.instance)} if self.instance else {}),
             **({"prices": self.prices} if exact else {}),
             "config_hash": config_hash(chosen),
             "data_fingerprint": self.task.fingerprint,

@@ -19,7 +19,11 @@ NUMBERS = re.compile(r"^ROLLOUT=(\d+) ATTEMPT=(\d+) ", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Part:
-    """One try at a rollout. rollout: its number in the workflow; cell: which of its cells it is of; script: of its job."""
+    """One try at a rollout.
+
+    rollout: its number in the workflow; cell: which of its cells it is of; script: of its job; kind, instance, image (in which it is
+    judged): of its task, where that is no competition.
+    """
 
     rollout: int
     cell: int
@@ -29,6 +33,9 @@ class Part:
     script: str = "agent.sh"
     task_type: str = ""
     tokens: int | None = None
+    kind: str = ""
+    instance: Path | None = None
+    image: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
     def line(self) -> str:
@@ -39,6 +46,11 @@ class Part:
             | ({"SCRIPT": self.script} if self.script != "agent.sh" else {})
             | ({"TASK_TYPE": self.task_type} if self.task_type else {})
             | ({"TOKEN_LIMIT": self.tokens} if self.tokens else {})
+            | (
+                {"TASK_KIND": self.kind, "INSTANCE": str(self.instance), "TEST_IMAGE": self.image}
+                if self.instance
+                else {}
+            )
         )
         line = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in told.items())
         pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in self.variables)

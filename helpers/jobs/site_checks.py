@@ -36,8 +36,12 @@ class SiteChecks:
         for path in missing:
             self.problems.append(
                 f"image {path} is missing or unreadable (paths.containers of site {self.site.name}): "
-                f"containers/build_all_containers.sh --site {self.site.name} --only {path.stem}."
+                f"containers/build_all_containers.sh --site {self.site.name} {self.builds(path)}."
             )
+
+    def builds(self, image: Path) -> str:
+        """The option of build_all_containers.sh that builds an image."""
+        return f"--only {image.stem}"
 
     def make_folders(self) -> None:
         """What check_folders has looked at, once all checks are passed. Raises ConfigError."""

@@ -109,6 +109,8 @@ class Planned(Asked):
         self.confirm()
         self.make_folders()
         self.prepare_tasks()
+        for cell in self.cells:
+            cell.make_instance()
         for note in self.notes():
             click.echo(f"note: {note}", err=True)
         return self.write()
@@ -151,7 +153,7 @@ class Planned(Asked):
         """That the servers end before the last rollouts begin, where it is so."""
         at_once = self._most_at_once
         waves = -(-self.rollouts // at_once)
-        kinds = [] if self.options["reuse_grading"] else ["grading_server"]
+        kinds = ["grading_server"] if self.starts_grading else []
         kinds += ["model_server"] if self.served else []
         keys = {f"jobs.{kind}.time": getattr(self.site.jobs, kind).time for kind in kinds}
         short = {key: limit for key, limit in keys.items() if durations.seconds(limit) < self._seconds(waves)}
@@ -248,7 +250,7 @@ class Planned(Asked):
 
     def scripts(self, workflow: render.Workflow | None = None) -> dict[str, str]:
         files = {}
-        if not self.options["reuse_grading"]:
+        if self.starts_grading:
             files["grading_server.sh"] = render.grading_script(self.site, workflow)
         for model in self.served:
             files[f"vllm_{model.name}.sh"] = render.model_script(self.site, model, workflow)
@@ -270,7 +272,16 @@ class Planned(Asked):
                     at = self.cells.index(cell)
                     what = (number, at, cell.task.name, cell.seeds[place])
                     found.append(
-                        Part(*what, script=script, task_type=task, tokens=cell.tokens, variables=cell.variables)
+                        Part(
+                            *what,
+                            script=script,
+                            task_type=task,
+                            tokens=cell.tokens,
+                            kind=cell.task.kind.name,
+                            instance=cell.instance,
+                            image="".join(cell.task.kind.images(cell.task.prepared)[:1]),
+                            variables=cell.variables,
+                        )
                     )
         return found
 
@@ -315,7 +326,7 @@ class Planned(Asked):
             # where a server starts late (a GPU queue), the others start with it and not days before
             "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
         }
-        lists = {"COMPETITIONS": list(self.tasks), "AGENTS": [fleet.words() for fleet in self.fleets()]}
+        lists = {"COMPETITIONS": self.competitions, "AGENTS": [fleet.words() for fleet in self.fleets()]}
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in told.items()]
         lines += self.written(group, record)
         return "".join([*lines, *(f"{name}=({' '.join(map(shlex.quote, its))})\n" for name, its in lists.items())])

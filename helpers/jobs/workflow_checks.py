@@ -90,6 +90,7 @@ class Asked(SiteChecks):
         self._check_names()
         for task in self.tasks.values():
             self.problems += task.problems()
+        self._check_overrides()
         self._check_scripts()
         self._check_models()
         self._check_times()
@@ -105,13 +106,23 @@ class Asked(SiteChecks):
         return sum(len(cell.seeds) for cell in self.cells)
 
     @property
+    def competitions(self) -> list[str]:
+        """The tasks that a grading server grades."""
+        return [name for name, task in self.tasks.items() if task.kind.graded_by_server]
+
+    @property
+    def starts_grading(self) -> bool:
+        """Whether the workflow has a grading server of its own."""
+        return bool(self.competitions) and not self.options["reuse_grading"]
+
+    @property
     def copies(self) -> int:
         """The servers of each model."""
         return 1
 
     @property
     def _jobs(self) -> int:
-        return len(self.served) * self.copies + (not self.options["reuse_grading"]) + self.rollouts
+        return len(self.served) * self.copies + self.starts_grading + self.rollouts
 
     def _check_names(self) -> None:
         for key in ("reuse_grading", "reuse_model"):
@@ -128,6 +139,13 @@ class Asked(SiteChecks):
             if lacks and not self.options["reuse_model"] and not self.problems:
                 known = ", ".join(entries.models(self.site))
                 self.problems.append(f"{cell.place}agent '{cell.agent.name}' needs a model. Known models: {known}.")
+
+    def _check_overrides(self) -> None:
+        for cell in self.cells:
+            # one that isn't prepared is told of, or is prepared first
+            if cell.task.is_id and cell.task.is_there:
+                problems = cell.task.kind.problems(cell.task.prepared, cell.overrides)
+                self.problems += [f"{cell.place}{problem}" for problem in problems if problem not in self.problems]
 
     def _check_scripts(self) -> None:
         for cell in self.cells:
@@ -208,7 +226,7 @@ class Asked(SiteChecks):
             self.problems.append(f"model '{model.name}': {problem}; {advice}.")
 
     def _check_times(self) -> None:
-        servers = [] if self.options["reuse_grading"] else ["grading_server"]
+        servers = ["grading_server"] if self.starts_grading else []
         for cell in self.cells:
             if cell.agent is None:
                 continue
@@ -225,12 +243,20 @@ class Asked(SiteChecks):
         """The images that some cells need, by role; empty without containers."""
         if not self.site.isolated:
             return {}
-        names: dict[str, list[str]] = {} if self.options["reuse_grading"] else {"grading": ["mlebench-env"]}
+        names: dict[str, list[str]] = {"grading": ["mlebench-env"]} if self.starts_grading else {}
         names["agent"] = [cell.agent.image for cell in cells if cell.agent]
+        names["judging"] = [image for cell in cells for image in cell.task.kind.images(cell.task.prepared)]
         if models := served(cells, bool(self.options["reuse_model"])):
             names["model"] = ["vllm" if model.engine == "vllm" else "mlebench-env" for model in models]
         folder = Path(self.site.paths.containers)
         return {role: [folder / f"{name}.sif" for name in dict.fromkeys(its)] for role, its in names.items() if its}
+
+    def builds(self, image: Path) -> str:
+        for task in self.tasks.values():
+            its = [Path(self.site.paths.containers, f"{name}.sif") for name in task.kind.images(task.prepared)]
+            if image in its and image.parent != Path(self.site.paths.containers):
+                return f"--task {task.name}"
+        return super().builds(image)
 
     @property
     def images(self) -> dict[str, Path]:  # type: ignore[override]

@@ -3,7 +3,7 @@
 #
 # RUN_GROUP/parts/<number> holds a line for each job that was submitted together (helpers/jobs/parts.py writes it), assignments:
 #   ROLLOUT ATTEMPT CELL COMPETITION SEED   what is run: a rollout is a key of the workflow, an attempt one try at it
-#   TASK_KIND, INSTANCE                     where it is no competition: the kind of its task, and the folder that was made of it
+#   TASK_KIND, INSTANCE, TEST_IMAGE         where it is no competition: the kind of its task, and what task_<kind>.sh wants to know of it
 #   TASK_TYPE, TOKEN_LIMIT, VARIABLES       what its agent's environment gets besides
 #   SCRIPT                                  the script of its job, where the workflow has several
 # RUN_GROUP/claims/<rollout>[.<attempt>] is a link that points to the job which runs it. It is made before anything is done, by a call

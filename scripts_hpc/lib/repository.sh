@@ -17,6 +17,28 @@ REPOSITORY_SAID=''    # one line on how it ended
 REPOSITORY_NETWORK='' # of the test scripts: blocked or unblocked
 REPOSITORY_SERVER='' REPOSITORY_SERVES='' REPOSITORY_ASK='' REPOSITORY_ANSWER=''
 
+# Makes the folder that an agent begins with. Codes as below.
+repository::lay_out() { # repository::lay_out INSTANCE FOLDER IMAGE
+  local instance=$1 image=$3 code=0
+  repository::_step checkout --base "$instance/public/base.git" --out "$2" --scratch "$JOB_TMP" || code=$?
+  # nothing of it is there while the agent works
+  repository::_stop_serving
+  return "$code"
+}
+
+repository::_stop_serving() {
+  [[ -z $REPOSITORY_SERVER ]] || common::end_group "$REPOSITORY_SERVER" 2
+  [[ -z $REPOSITORY_ASK ]] || exec {REPOSITORY_ASK}>&- {REPOSITORY_ANSWER}<&-
+  REPOSITORY_SERVER='' REPOSITORY_SERVES='' REPOSITORY_ASK='' REPOSITORY_ANSWER=''
+}
+
+# What an agent has made of it, into $RUN/artifacts. Codes as below.
+repository::diff() { # repository::diff INSTANCE WORK IMAGE
+  local instance=$1 image=$3
+  repository::_step diff --base "$instance/public/base.git" --work "$2" --out "$RUN/artifacts" --limit-mb "$DIFF_MB" \
+    --scratch "$JOB_TMP" ${REPOSITORY_NOTES:+--notes "$REPOSITORY_NOTES"}
+}
+
 # Grades what lies in an agent's folder. INSTANCE holds public/ and private/ (helpers/repositories/instance.py). Codes, with one line in
 # REPOSITORY_SAID: 0 scored; 3 where the infrastructure is to blame; 4 where the agent's work can't be graded. Where a DIFF is given, that
 # is graded, and WORK isn't looked at.
@@ -43,12 +65,13 @@ repository::_grade() {
   local diff=$given info=$RUN/artifacts/repo_info.json make=()
   if [[ -z $given ]]; then
     diff=$RUN/artifacts/diff.patch
-    repository::_step diff --base "$instance/public/base.git" --work "$work" --out "$RUN/artifacts" --limit-mb "$DIFF_MB" \
-      --scratch "$JOB_TMP" ${REPOSITORY_NOTES:+--notes "$REPOSITORY_NOTES"} || return
-    repository::_note "the diff has $(repository::_count diff_lines "$info") lines: $(repository::_count added "$info") files are new, $(repository::_count modified "$info") changed, $(repository::_count deleted "$info") gone"
+    repository::diff "$instance" "$work" "$image" || return
   fi
   info=${diff%/*}/repo_info.json
-  [[ ! -f $info ]] || set -- --info "$info"
+  if [[ -f $info ]]; then
+    set -- --info "$info"
+    repository::_note "the diff has $(repository::_count diff_lines "$info") lines: $(repository::_count added "$info") files are new, $(repository::_count modified "$info") changed, $(repository::_count deleted "$info") gone"
+  fi
   make=(checkout --base "$instance/public/base.git" --diff "$diff" --out "$checkout" --scratch "$JOB_TMP" "$@")
   repository::_step "${make[@]}" || return
   repository::_step evaluation --instance "$instance/private" --out "$JOB_TMP/scripts" || return
@@ -98,7 +121,7 @@ repository::_serve() { # starts the process that does them; it ends with its inp
     repository::_ours "${HOSTNAME:-this node} has no Python of 3.8 or later, or no git: grading needs both"
     return
   fi
-  [[ -z $REPOSITORY_SERVER ]] || common::end_group "$REPOSITORY_SERVER" 2
+  repository::_stop_serving
   # a container sees what it was made with
   REPOSITORY_SERVES=${python:+all}
   REPOSITORY_SERVES=${REPOSITORY_SERVES:-$instance}

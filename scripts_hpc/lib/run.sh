@@ -647,17 +647,17 @@ run::_models_answer() { # asks each for one token; the code and SAID of the firs
 
 run::_without_submission() {
   if [[ -n $ROOM_PASSED ]]; then
-    run::conclude agent_failed "the agent left no submission"
+    run::conclude agent_failed "the agent left $TASK_NOTHING"
   fi
   run::_check_models
   if ((JOB_IS_OVER)); then
-    run::conclude timed_out "no submission when job $JOB_ID reached its time limit"
+    run::conclude timed_out "$TASK_NOTHING when job $JOB_ID reached its time limit"
   elif [[ $TIME_LIMIT_REACHED == true ]]; then
-    run::conclude timed_out "no submission within the time limit of $TIME_LIMIT s"
+    run::conclude timed_out "$TASK_NOTHING within the time limit of $TIME_LIMIT s"
   elif ((AGENT_CODE)); then
-    run::conclude agent_failed "the agent ended with code $AGENT_CODE and left no submission: see agent.log"
+    run::conclude agent_failed "the agent ended with code $AGENT_CODE and left $TASK_NOTHING: see agent.log"
   fi
-  run::conclude no_submission "the agent ended without writing a submission"
+  run::conclude no_submission "$TASK_WITHOUT"
 }
 
 # ---- graded later (scripts_hpc/jobs.sh grade): a run that ended without, by a job of its own, which grades as every other does

@@ -9,9 +9,10 @@
 #   task::judge      a verdict on SUBMISSION; ends the job
 #   TASK_KEPT        what a copy is called that is kept of a run which ends without being graded
 #   TASK_SERVER      whether the grading server grades it
+#   TASK_NOTHING     what an agent left that left nothing to be judged; TASK_WITHOUT, the same as a sentence on its end
 
 # shellcheck disable=SC2034 # run.sh reads them, as it does what task::keep sets
-TASK_KEPT=kept_submission.csv TASK_SERVER=1
+TASK_KEPT=kept_submission.csv TASK_SERVER=1 TASK_NOTHING='no submission' TASK_WITHOUT='the agent ended without writing a submission'
 
 task::find() {
   PUBLIC=$DATA/$COMPETITION/prepared/public

@@ -99,13 +99,13 @@ task::find
 container::check "$IMAGE"
 run::create
 on_exit 'run::close'
-task::lay_out
 trap run::asked_to_end TERM INT
 container::scratch "$SCRATCH"
 
 run::find_servers
 run::enlist
 run::record waiting
+task::lay_out
 
 # shellcheck disable=SC2329 # agent::start calls it
 start_agent() {
