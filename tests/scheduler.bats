@@ -940,7 +940,8 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDR
   export FAKE_SLURM=$BATS_TEST_TMPDIR
   mkdir "$BATS_TEST_TMPDIR/bin"
   for command in squeue sacct; do printf '#!/usr/bin/env bash\n%s\n' 'for word; do [[ $word != --jobs=* ]] || jobs=,${word#--jobs=},; done' >"$BATS_TEST_TMPDIR/bin/$command"; done
-  echo 'if [[ $jobs == *,10000007,* ]]; then echo "10000007|RUNNING|None|5|n1"; fi' >>"$BATS_TEST_TMPDIR/bin/squeue"
+  # squeue is asked once, for all that there are
+  echo 'echo squeue >>"$FAKE_SLURM/calls"; if [[ -z ${jobs:-} ]]; then echo "10000007|RUNNING|None|5|n1"; fi' >>"$BATS_TEST_TMPDIR/bin/squeue"
   echo 'if [[ $jobs == *,10029999,* ]]; then echo "10029999|COMPLETED|7|n2"; fi' >>"$BATS_TEST_TMPDIR/bin/sacct"
   chmod +x "$BATS_TEST_TMPDIR/bin/"*
   # by itself: bats looks at each command of a shell of its own, which takes a minute here
@@ -948,6 +949,7 @@ answers_age() { sed -i -E "s/^[0-9]+[|]/$((($(date +%s) - $2) * 1000))|/" "$ADDR
   [[ $(wc -l <"$BATS_TEST_TMPDIR/states") == 30001 ]]
   grep -qx '10000007|RUNNING|None|5|n1' "$BATS_TEST_TMPDIR/states"
   grep -qx '10029999|COMPLETED||7|n2' "$BATS_TEST_TMPDIR/states"
+  [[ $(<"$FAKE_SLURM/calls") == squeue ]]
 }
 
 @test "a local job whose runner is gone before it began is refused, not waited for" {

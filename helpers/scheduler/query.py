@@ -14,7 +14,7 @@ from helpers.scheduler import reasons
 
 # not from site_config: results are read with Pythons that have none of this project's packages
 SCRIPT = ROOT / "scripts_hpc" / "lib" / "scheduler.sh"
-IDS_AT_ONCE = 5000  # what surely fits into one argument
+IDS_AT_ONCE = 5000  # jobs that one scancel is told to end
 QUESTIONS = ("states", "accounting", "ask")
 CALL_SECONDS = 60.0  # for any question, whatever hangs in it; scheduler.sh has shorter times for Slurm's own commands
 ALIVE = set(
@@ -59,16 +59,21 @@ def _told(process: subprocess.Popen[str], name: str) -> str | SchedulerUnavailab
     return done.stdout
 
 
-def _run(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Raises SchedulerUnavailable when there is no answer in time; what is in the way then is ended."""
-    return _finish(_start(kind, verb, *arguments, env=env), verb)
+def _run(
+    kind: str, verb: str, *arguments: str, env: dict[str, str] | None = None, said: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Raises SchedulerUnavailable when there is no answer in time; what is in the way then is ended. said: on its standard input."""
+    stdin = subprocess.DEVNULL if said is None else subprocess.PIPE
+    return _finish(_start(kind, verb, *arguments, env=env, stdin=stdin), verb, said)
 
 
-def _start(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def _start(
+    kind: str, verb: str, *arguments: str, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", str(SCRIPT), kind, verb, *arguments],
         env=env,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -78,9 +83,9 @@ def _start(kind: str, verb: str, *arguments: str, env: dict[str, str] | None = N
     )
 
 
-def _finish(process: subprocess.Popen[str], verb: str) -> subprocess.CompletedProcess[str]:
+def _finish(process: subprocess.Popen[str], verb: str, said: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        answer = process.communicate(timeout=CALL_SECONDS)
+        answer = process.communicate(said, timeout=CALL_SECONDS)
     except subprocess.TimeoutExpired:
         _end(process)
         raise SchedulerUnavailable(f"no answer within {CALL_SECONDS:g} s to `{verb}`") from None
@@ -134,8 +139,8 @@ class Scheduler:
         self.kind = kind
         self.environment = {**os.environ, "ADDRESS_DIR": address_dir, "LOCAL_JOBS": f"{address_dir}/local_jobs"}
 
-    def _call(self, *arguments: str, fresh: int = 0) -> subprocess.CompletedProcess[str]:
-        return _run(self.kind, *arguments, env={**self.environment, "SCHEDULER_FRESH": str(fresh)})
+    def _call(self, *arguments: str, fresh: int = 0, said: str | None = None) -> subprocess.CompletedProcess[str]:
+        return _run(self.kind, *arguments, env={**self.environment, "SCHEDULER_FRESH": str(fresh)}, said=said)
 
     def states(self, ids: list[str], fresh: int = 0) -> dict[str, Job]:
         """The jobs by id, in one question to the scheduler; raises SchedulerUnavailable when it doesn't answer.
@@ -147,8 +152,9 @@ class Scheduler:
         return {job.id: job for job in jobs}
 
     def _lines(self, verb: str, ids: list[str], fresh: int = 0) -> Iterator[str]:
-        for first in range(0, len(ids), IDS_AT_ONCE):
-            answer = self._call(verb, *ids[first : first + IDS_AT_ONCE], fresh=fresh)
+        if ids:
+            # not as arguments: they may be more than those can hold
+            answer = self._call(verb, "-", fresh=fresh, said="".join(f"{one}\n" for one in ids))
             if answer.returncode:
                 raise SchedulerUnavailable(answer.stderr.strip())
             yield from answer.stdout.splitlines()

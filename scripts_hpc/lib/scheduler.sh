@@ -4,6 +4,7 @@
 # Sourced by the job scripts and by run_workflow.sh (functions sched::*), or run by the Python helpers:
 #   scheduler.sh KIND states [ID…]     a line a job: id|STATE|reason|elapsed|node
 #   scheduler.sh KIND accounting ID…   a line a job that the accounting knows: id|start (seconds since 1970)|seconds|cpus|gpus
+#                                      of both: - instead of IDs for those on standard input, a line each, as many as there are
 #   scheduler.sh KIND cancel ID…
 #   scheduler.sh KIND signal NAME ID   to the batch script of a running job
 #   scheduler.sh slurm ask COMMAND…    one of Slurm's own commands, as it is called here
@@ -213,17 +214,17 @@ sched::_told() { # sched::_told OLDEST BEGAN ID…
 
 # An empty line, as all were asked for, and a line a job. Where answers aren't shared, these jobs are all.
 sched::_ask_squeue() { # sched::_ask_squeue FILE ID…; code 3
-  local which=(--user="$UID") some output
+  local which=(--user="$UID") output
   [[ -f $1 ]] || mapfile -t which < <(sched::_slurm_ids "${@:2}" | sed 's/^/--jobs=/')
+  # more than one argument holds: asked for all that there are, of everybody
+  ((${#which[@]} == 1)) || which=()
   printf '\n'
-  for some in "${which[@]}"; do
-    # in hidden partitions too
-    output=$(sched::_call squeue --noheader --states=all --array --all "$some" --format='%i|%T|%r|%M|%N' 2>&1) || case $output in
-      *'Invalid job id'*) output='' ;;
-      *) printf '%s\n' "$output" >&2 && return 3 ;;
-    esac
-    printf '%s\n' "$output"
-  done
+  # in hidden partitions too
+  output=$(sched::_call squeue --noheader --states=all --array --all ${which[@]+"${which[@]}"} --format='%i|%T|%r|%M|%N' 2>&1) || case $output in
+    *'Invalid job id'*) output='' ;;
+    *) printf '%s\n' "$output" >&2 && return 3 ;;
+  esac
+  printf '%s\n' "$output"
 }
 
 sched::_ask_sacct() { # sched::_ask_sacct FILE ID…
@@ -679,7 +680,11 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   SCHEDULER=$1
   shift
   case $1 in
-    states | accounting | cancel | signal) "sched::$1" "${@:2}" ;;
+    states | accounting)
+      if [[ ${2:-} == - ]]; then mapfile -t IDS; else IDS=("${@:2}"); fi
+      "sched::$1" ${IDS[@]+"${IDS[@]}"}
+      ;;
+    cancel | signal) "sched::$1" "${@:2}" ;;
     ask) sched::_call "${@:2}" ;;
     run | run_array) "sched::local_$1" "${@:2}" ;;
     *) printf 'scheduler.sh: unknown verb %s\n' "$1" >&2 && exit 2 ;;

@@ -100,6 +100,16 @@ def test_one_question_for_all_jobs(fake: Path, slurm: Scheduler) -> None:
     assert calls(fake) == ["squeue"]
 
 
+def test_twelve_thousand_elements_are_one_question(fake: Path, slurm: Scheduler) -> None:
+    """Of arrays of 1,000, half of whose elements squeue has forgotten."""
+    ids = [f"{array}_{index}" for array in range(101, 113) for index in range(1000)]
+    (fake / "queue").write_text("".join(f"{one}|RUNNING|None|1:02|gpu1\n" for one in ids[::2]))
+    states = slurm.states(ids)
+    assert list(states) == [*ids[::2], *ids[1::2]] and {states[one].state for one in ids[::2]} == {"RUNNING"}
+    assert {states[one].state for one in ids[1::2]} == {"GONE"}
+    assert calls(fake) == ["squeue", f"sacct {','.join(map(str, range(101, 113)))}"]
+
+
 def test_no_jobs_no_question(fake: Path, slurm: Scheduler) -> None:
     assert slurm.states([]) == {}
     slurm.cancel([])
@@ -204,20 +214,19 @@ esac
 """
 
 
-def test_what_jobs_were_allocated(fake: Path, slurm: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_jobs_were_allocated(fake: Path, slurm: Scheduler) -> None:
     (fake / "sacct").write_text(ACCOUNTING)
     (fake / "history").write_text(
         "7|1767225600|61|8|billing=8,cpu=8,gres/gpu:a100=2,gres/gpu=2,mem=32G,node=1\n"
         "8_1|1767225600|5|1|billing=1,cpu=1,mem=1G,node=1\n"
         "9|None|0|0|\n"
     )
-    monkeypatch.setattr("helpers.scheduler.query.IDS_AT_ONCE", 3)
     assert slurm.accounting(["7", "8_1", "8_2", "9"]) == {
         "7": Allocation(1767225600.0, 61.0, 8.0, 2.0),
         "8_1": Allocation(1767225600.0, 5.0, 1.0, None),
         "9": Allocation(None, 0.0, 0.0, None),
     }
-    assert [call.split()[4] for call in calls(fake)] == ["--jobs=7,8", "--jobs=9"]
+    assert [call.split()[4] for call in calls(fake)] == ["--jobs=7,8,9"]
     assert slurm.accounting([]) == {}
 
 
