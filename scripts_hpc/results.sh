@@ -16,7 +16,7 @@
 #
 #   RUN   as for jobs.sh: the folder of a run, its name, or the id of one of its jobs; default: the newest
 #
-#   -o, --output FILE   write there; default: standard output
+#   -o, --output FILE   write there, as parquet where FILE ends in .parquet; default: CSV to standard output
 #   --json              for programs: a JSON list instead of CSV or lines
 #   --all               a row for every run, lost and cancelled tries too
 #   --mlflow [URI]      log each row to MLflow, once, and print no table (unless -o): a server, or a database file; default:

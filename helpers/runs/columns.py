@@ -54,7 +54,10 @@ FLAGS = (
     "above_median",
     "valid_submission",
 )
+TRUTHS = (*FLAGS, "time_limit_reached", "isolated", "language_model")
 COUNTS = ("steps", "requests", "prompt_tokens", "completion_tokens")
+HOURS = ("agent_cpu_hours", "cpu_hours", "gpu_hours")
+MOMENTS = ("started_at", "ended_at")
 WHAT_COUNTS = """\
 What counts: every rollout of a workflow is an attempt of its own, and a row; the same command given twice makes two. Only a run that
 was lost or cancelled is none: it was a try at the next one of the same key (task, model, agent, seed, config_hash, data_fingerprint),

@@ -1,4 +1,7 @@
-"""Results of many runs in one table: a row a run, as CSV or JSON, or as runs of MLflow. Needs nothing but Python (and MLflow)."""
+"""Results of many runs in one table: a row a run, as CSV, parquet or JSON, or as runs of MLflow.
+
+Needs nothing but Python; pyarrow for parquet, and MLflow for its runs.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import json
 import os
 import sys
 import tempfile
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import IO, Any, TextIO
 
 from helpers.lib import values
 from helpers.lib.errors import Refused
-from helpers.runs import mlflow_export
+from helpers.runs import mlflow_export, parquet
 from helpers.runs.collection import Collection
 from helpers.runs.columns import COLUMNS, WHAT_COUNTS
 
@@ -44,17 +48,24 @@ def write(rows: list[dict[str, Any]], as_json: bool, file: TextIO) -> None:
 
 
 def write_file(rows: list[dict[str, Any]], as_json: bool, path: str) -> None:
-    """Write to a file, so that a reader sees the old table or the new one; raises OSError."""
-    options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    """Write to a file, parquet where its name says so; a reader sees the old table or the new one. Raises OSError."""
+    if parquet.is_meant(path):
+        _replace(path, lambda file: parquet.write(rows, list(COLUMNS), file), mode="wb")
+    else:
+        text: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+        _replace(path, lambda file: write(rows, as_json, file), **text)
+
+
+def _replace(path: str, fill: Callable[[IO[Any]], None], **options: Any) -> None:
     if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe; a folder is an error here
-        with open(path, "w", **options) as file:
-            write(rows, as_json, file)
+        with open(path, **options) as file:
+            fill(file)
         return
     path = os.path.realpath(path)
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
     try:
-        with open(descriptor, "w", **options) as file:
-            write(rows, as_json, file)
+        with open(descriptor, **options) as file:
+            fill(file)
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
@@ -80,7 +91,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there; default: standard output")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write there, as parquet where its name ends in .parquet; default: CSV to standard output",
+    )
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
     parser.add_argument("--all", action="store_true", help="a row for every run, lost and cancelled tries too")
     parser.add_argument(
@@ -94,6 +110,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.mlflow and options.all:
         parser.error("--mlflow logs one run for each attempt: leave out --all")
+    if parquet.is_meant(options.output):
+        if options.json:
+            parser.error(f"-o {options.output} is parquet by its name, --json is JSON: give one of them")
+        try:
+            parquet.check()
+        except Refused as error:
+            parser.exit(error.code, f"export_results: {error}\n")
     if not options.runs:
         options.runs = [_all_runs(parser, options)]
     return options
@@ -129,30 +152,34 @@ def main(argv: list[str] | None = None) -> int:
     if not collection.runs:
         _say(f"no runs in {', '.join(options.runs)}")
         return 3 if collection.broken else 2
-    rows = collection.rows(options.all)
-    if options.mlflow:
-        try:
-            done = mlflow_export.export(collection.named_rows(), options.mlflow)
-        except Refused as error:
-            _say(str(error))
-            return error.code
-        _say(f"{done['new']} runs logged, {done['changed']} changed, {done['unchanged']} unchanged at {options.mlflow}")
     try:
-        if options.mlflow and options.output is None:
-            pass
-        elif options.output in (None, "-"):
-            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
-            write(rows, options.json, sys.stdout)
-            sys.stdout.flush()
-        else:
-            write_file(rows, options.json, options.output)
-            _say(f"{len(rows)} rows, from {len(collection.runs)} runs, in {options.output}")
+        if options.mlflow:
+            done = mlflow_export.export(collection.named_rows(), options.mlflow)
+            _say(
+                f"{done['new']} runs logged, {done['changed']} changed, {done['unchanged']} unchanged at {options.mlflow}"
+            )
+        if options.output or not options.mlflow:
+            _print(collection, options)
+    except Refused as error:
+        _say(str(error))
+        return error.code
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _say(f"can't write {options.output or 'the table'}: {error.strerror}; name another file with -o")
         return 3
     return 3 if collection.broken else 0
+
+
+def _print(collection: Collection, options: argparse.Namespace) -> None:
+    rows = collection.rows(options.all)
+    if options.output in (None, "-"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+        write(rows, options.json, sys.stdout)
+        sys.stdout.flush()
+    else:
+        write_file(rows, options.json, options.output)
+        _say(f"{len(rows)} rows, from {len(collection.runs)} runs, in {options.output}")
 
 
 def command() -> None:
