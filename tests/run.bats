@@ -415,6 +415,9 @@ WORDS
   finishes "model 500; rm \$S; used '{\"requests\": 0, \"answers\": 0}'; AGENT_CODE=9" 4 agent_failed 'the agent ended with code 9'
   finishes "model 401; rm \$S; used '{\"requests\": 7, \"answers\": 1, \"cut_short\": \"HTTP 401\"}'" 4 no_submission \
     'the agent ended without writing a submission; cut short: HTTP 401"'
+  # the endpoint was busy until the end
+  finishes "rm \$S; TIME_LIMIT_REACHED=true; used '{\"requests\": 7, \"answers\": 1, \"rate_limited\": 6, \"cut_short\": \"HTTP 429\"}'" 4 timed_out \
+    'no submission within the time limit of 100 s; cut short: HTTP 429"'
 }
 
 @test "what an agent lays in place of its own count decides nothing" {

@@ -12,6 +12,7 @@ from helpers.benchmarks.outcomes import Cell, Outcome, Pairs
 from helpers.benchmarks.statistics import Estimate
 from helpers.benchmarks.summary import Group, Measure, Round
 from helpers.benchmarks.usage import Total
+from helpers.jobs.summary import busy
 from helpers.lib import values
 
 WHO = ("task", "agent", "model", "variables")
@@ -40,7 +41,7 @@ def markdown(one: Round) -> str:
         *_section("Rates", _rates(one.cells), RATES_TOLD),
         *_section("pass@k", _passed(one.cells), PASSED_TOLD),
         *(_over_tasks(one.groups) if any(len(group.cells) > 1 for group in one.groups) else []),
-        *_section("What it took", _took(one), _estimated(one.rows)),
+        *_section("What it took", _took(one), " ".join(filter(None, (_estimated(one.rows), _busy(one))))),
         *_section("Model servers", _served(one)),
         *_section("Reported metrics", *_reported(one.cells)),
         *_section("Without a score", *_reasons(one.outcomes)),
@@ -255,6 +256,11 @@ def _served(one: Round) -> list[str]:
 
 def _estimated(rows: list[dict[str, Any]]) -> str:
     return "Hours are estimates where there is no accounting, as for some here." if usage.is_estimate(rows) else ""
+
+
+def _busy(one: Round) -> str:
+    told = busy({column: one.used[column].sum for column in ("rate_limited", "server_errors")})
+    return f"Of the requests {told}." if told else ""
 
 
 def _reported(cells: list[Cell]) -> tuple[list[str], str]:

@@ -11,7 +11,10 @@ from helpers.lib import values
 
 TOKENS = ("prompt_tokens", "completion_tokens")
 # the columns that are added up; `tokens` are both kinds
-USED = ("tokens", *TOKENS, "steps", "requests", "gpu_hours", "cpu_hours", "agent_seconds", "usd")
+USED = (
+    *("tokens", *TOKENS, "steps", "requests", "rate_limited", "server_errors"),
+    *("gpu_hours", "cpu_hours", "agent_seconds", "usd"),
+)
 UNBORN = ("waiting", "not_begun")  # have taken nothing yet
 
 

@@ -48,6 +48,8 @@ FINAL = (
         "steps",
         "requests",
         "prompt_tokens",
+        "rate_limited",
+        "server_errors",
         "completion_tokens",
     ),
 )

@@ -177,6 +177,13 @@ def tokens(case: Case, column: str) -> Derived:
     how = f"at most {most}: {asked} requests x context_length {longest or 0}; nobody else counts"
     return Derived(source, FITS if told <= most else DIFFERS, how)
 
+def busy(case: Case, column: str) -> Derived:
+    source, told, asked = f"logs/usage.json: {column}", case.row[column], case.row["requests"]
+    if told is None or asked is None:
+        return Derived(source, UNKNOWN, "the agent's own count of what the endpoints said; nobody else counts")
+    return Derived(source, FITS if told <= asked else DIFFERS, f"of {asked} requests; nobody else counts")
+
+
 
 def hours(*units: str) -> Column:
     """A column of hours; the first of units is what is summed, `own` means the agents' jobs alone."""
@@ -293,6 +300,8 @@ COLUMNS: dict[str, Column] = {
     "language_model": language_model,
     **dict.fromkeys(("git_commit", "image_digest", "config_hash", "data_fingerprint"), checked),
     "site": site,
+    "rate_limited": busy,
+    "server_errors": busy,
     "job_id": job_id,
     "grading_job": server("grading_server"),
     "model_job": server("model_server"),

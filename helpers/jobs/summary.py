@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +151,13 @@ class Summary:
             return f"{told} ({metric}; whether higher or lower is better is not known)"
         better = "lower" if self.lower else "higher"
         return f"best {best.score:.6g} by {best.name} ({metric}, {better} is better)"
+
+
+def busy(row: Mapping[str, Any]) -> str:
+    """What a row, or a sum of rows, tells of models' endpoints that were busy; empty where they weren't."""
+    told = (("rate_limited", "429"), ("server_errors", "5xx"))
+    parts = [f"{int(count):,} with {status}" for column, status in told if (count := row.get(column))]
+    return f"{' and '.join(parts)} were answered, and asked again later" if parts else ""
 
 
 def summaries(results: Iterable[Result]) -> list[Summary]:

@@ -18,7 +18,7 @@ from helpers.jobs import progress
 from helpers.jobs.fleet import elapsed
 from helpers.jobs.follow import follow
 from helpers.jobs.kinds.workflow import Workflow
-from helpers.jobs.summary import Result, summaries
+from helpers.jobs.summary import Result, busy, summaries
 from helpers.lib import tables, values
 from helpers.lib.values import section
 from helpers.runs import cells, load, metadata
@@ -220,6 +220,8 @@ def _together(rows: list[dict[str, Any]]) -> str:
     if requests := sum(row["requests"] or 0 for row in rows):
         tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in rows)
         parts.append(f"{requests} requests, {tokens} tokens")
+        told = busy({key: sum(row[key] or 0 for row in rows) for key in ("rate_limited", "server_errors")})
+        parts += [f"of the requests {told}"] if told else []
     return f"all together: {'; '.join(parts)}"
 
 
@@ -238,6 +240,7 @@ def _sentence(row: dict[str, Any]) -> str:
         parts.append(
             f"{row['requests']} requests, {int(row['prompt_tokens'] or 0) + int(row['completion_tokens'] or 0)} tokens"
         )
+        parts += [f"of the requests {told}"] if (told := busy(row)) else []
     return "; ".join(parts)
 
 

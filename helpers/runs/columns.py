@@ -28,6 +28,8 @@ COLUMNS = {
     "prompt_tokens": "as the models' endpoints counted them, added up by the agent",
     "completion_tokens": "in the same way",
     "agent_cpu_hours": "CPU-hours of the agent's job, its wait for servers included",
+    "rate_limited": "requests that were answered with HTTP 429, and asked again later",
+    "server_errors": "the same of 5xx",
     "cpu_hours": "these, and its share of its servers', split by agent_seconds over all runs that used them, of any workflow",
     "gpu_hours": "GPU-hours in the same way; a row's hours include those of the tries that it stands for (attempts)",
     "cost_basis": "accounting: hours as allocated by the scheduler; estimate: by the jobs' own notes, where there is no accounting",
@@ -55,7 +57,7 @@ FLAGS = (
     "valid_submission",
 )
 TRUTHS = (*FLAGS, "time_limit_reached", "isolated", "language_model")
-COUNTS = ("steps", "requests", "prompt_tokens", "completion_tokens")
+COUNTS = ("steps", "requests", "rate_limited", "server_errors", "prompt_tokens", "completion_tokens")
 HOURS = ("agent_cpu_hours", "cpu_hours", "gpu_hours")
 MOMENTS = ("started_at", "ended_at")
 WHAT_COUNTS = """\

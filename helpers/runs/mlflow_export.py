@@ -30,6 +30,8 @@ METRICS = (
     "steps",
     "requests",
     "prompt_tokens",
+    "rate_limited",
+    "server_errors",
     "completion_tokens",
     "agent_cpu_hours",
     "cpu_hours",

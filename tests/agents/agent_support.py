@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = ROOT / "templates" / "agents"
 # what an agent that asks no model has used
-USAGE = {"steps": 1, "requests": 0, "answers": 0, "prompt_tokens": 0, "completion_tokens": 0, "cut_short": None}
+COUNTS = ("requests", "answers", "rate_limited", "server_errors", "prompt_tokens", "completion_tokens")
+USAGE = {"steps": 1, **dict.fromkeys(COUNTS, 0), "cut_short": None}
 AIDE_PYTHON = Path(os.environ.get("HAB_AIDE_PYTHON") or ROOT / ".venv-aide" / "bin" / "python")
 
 
@@ -181,11 +182,13 @@ class Service:
                     "time": time.time(),
                 }
                 service.calls.append(call)
-                status, answer = service.answer(call)
+                status, answer, *headers = service.answer(call)
                 text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
+                for name, value in headers[0].items() if headers else ():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(text)
 
@@ -248,7 +251,7 @@ class Model(Service):
     """A language model that says what the test has prepared.
 
     `code` and `reviews` are lists of answers, one for each request; the last goes on for ever. An answer is a text (the
-    content), a dict (arguments of the tool call), a number (HTTP status), a pair of status and body, "hang" (never), or
+    content), a dict (arguments of the tool call), a number (HTTP status), status and body, with headers or without, "hang" (never), or
     a function of the prompt that returns one of these. By default reviews read the validation score in the prompt.
     """
 

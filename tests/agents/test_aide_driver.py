@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from email.utils import formatdate
 
 import pytest
 from agent_support import AIDE_PYTHON, Grading, program, replay_server, review, wait_for
@@ -159,6 +160,8 @@ def test_whatever_a_model_answers_the_run_goes_on(make_world, make_model, gradin
         "steps": len(steps),
         "requests": asked,
         "answers": asked - 7,  # refusals, errors, and two answers that were none
+        "rate_limited": 1,
+        "server_errors": 2,
         "prompt_tokens": 10 * (asked - 7),
         "completion_tokens": 3 * (asked - 7),
         "cut_short": None,
@@ -394,7 +397,8 @@ def test_a_valid_submission_that_no_review_chose_is_kept(make_world, make_model,
 @pytest.mark.parametrize(
     ("answers", "seconds", "code", "steps", "words"),
     [
-        ([429], 60, 1, 0, "HTTP 429: status 429; it was tried for 0 s"),
+        ([(200, b"a page")], 60, 1, 0, "answers with no JSON but 'a page'; it was tried for 0 s"),
+        ([429], 3, 0, 0, "HTTP 429: status 429"),
         ([500], 3, 0, 0, "HTTP 500: status 500"),
         (["hang"], 3, 0, 0, "has not answered"),
         ([(200, {"error": {"message": "no worker for key very-secret"}})], 3, 0, 0, "no worker for key ***"),
@@ -414,14 +418,14 @@ def test_a_valid_submission_that_no_review_chose_is_kept(make_world, make_model,
         ),
         ([program(1, "one\n"), (404, b"nginx")], 60, 1, 1, "nginx"),
     ],
-    ids=["429", "500", "hang", "error in 200", "quota", "balance", "404"],
+    ids=["page", "429", "500", "hang", "error in 200", "quota", "balance", "404"],
 )
 def test_what_an_endpoint_did_to_a_run_is_written_down(
     make_world, make_model, grading, answers, seconds, code, steps, words
 ):
     """For the job, which judges whose fault it was: how many answers there were, and why there were no more."""
     model = make_model(code=answers, token="very-secret")
-    world = make_world(REQUEST_PATIENCE_SECS="0" if answers == [429] else "60")
+    world = make_world(REQUEST_PATIENCE_SECS="60" if answers == ["hang"] else "0")
     world.start()
     wait_for((world.folder["LOGS"] / "journal.json").exists, what="import of AIDE")
     world.publish(seconds=seconds, **model.endpoints("CODE"), **grading.endpoints)
@@ -431,6 +435,25 @@ def test_what_an_endpoint_did_to_a_run_is_written_down(
     assert f"code model 'gpt-fake' at {model.url}/v1" in usage["cut_short"] and words in usage["cut_short"]
     assert "very-secret" not in out + err + usage["cut_short"]
     assert world.submission.exists() == bool(steps)
+
+
+def test_a_busy_endpoint_is_waited_for_as_long_as_there_is_time(make_world, make_model, grading):
+    """Whatever the patience with one that is away; and it is asked no sooner than it says, in seconds or by a date."""
+    soon = formatdate(time.time() + 60, usegmt=True)
+    busy = [(429, {}, {"Retry-After": "2"}), 429, (503, b"away", {"Retry-After": "soon"}), 500, 502, 599]
+    model = make_model(code=[*busy, program(1, "one\n"), (503, b"maintenance", {"Retry-After": soon})])
+    world = make_world(REQUEST_PATIENCE_SECS="0", STEP_LIMIT="2")
+    world.start()
+    wait_for((world.folder["LOGS"] / "journal.json").exists, what="import of AIDE")
+    world.publish(seconds=20, **model.endpoints("CODE"), **grading.endpoints)
+    code, out, err = world.finish()
+    assert (code, err) == (0, ""), out
+    times = [call["time"] for call in model.calls]
+    assert times[1] - times[0] >= 1.9 and times[-1] - times[0] < 19, times
+    usage = world.logged("usage.json")
+    assert (usage["requests"], usage["answers"], usage["rate_limited"], usage["server_errors"]) == (9, 2, 2, 5)
+    assert "HTTP 503: maintenance" in usage["cut_short"] and "tried for" not in usage["cut_short"]
+    assert world.submission.read_text() == "one\n"
 
 
 def test_pipes_in_place_of_our_files_hold_up_nobody(make_world, make_model, grading):

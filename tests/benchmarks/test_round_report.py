@@ -184,6 +184,14 @@ def test_estimated_hours_say_so():
     assert "Hours are estimates" in report.markdown(round_of(scored(0.5, 0.6, cost_basis="estimate")))
 
 
+def test_requests_that_busy_endpoints_put_off_are_told():
+    told = "Of the requests 5 with 429 and 1 with 5xx were answered, and asked again later."
+    busy = [*scored(0.5, rate_limited=2, server_errors=0), asked(state="timed_out", rate_limited=3, server_errors=1)]
+    one = round_of(busy)
+    assert told in report.markdown(one) and one.data()["used"]["rate_limited"]["sum"] == 5
+    assert "asked again" not in report.markdown(round_of(scored(0.5, rate_limited=0, server_errors=0)))
+
+
 def test_of_many_without_a_score_the_first_are_told():
     text = report.markdown(round_of([asked(state="lost") for _ in range(30)]))
     assert "The first 20 of 30." in text and len(section(text, "Without a score")) == 20

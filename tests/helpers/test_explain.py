@@ -169,7 +169,7 @@ def test_what_nobody_changed_comes_out_the_same(run: Path, told: Callable[..., T
     assert list(columns) == list(columns_module.COLUMNS)
     verdicts = {column: one["verdict"] for column, one in columns.items()}
     assert {column for column in verdicts if verdicts[column] != "same"} == {
-        *("ended_at", "requests", "prompt_tokens", "completion_tokens"),  # fit
+        *("ended_at", "requests", "prompt_tokens", "completion_tokens", "rate_limited", "server_errors"),  # fit
         "git_commit",  # dirty
     }
     assert verdicts["ended_at"] == verdicts["requests"] == "fits" and verdicts["git_commit"] == "not derived"
@@ -182,7 +182,7 @@ def test_what_nobody_changed_comes_out_the_same(run: Path, told: Callable[..., T
     )
     assert max(map(len, text.splitlines()[1:])) <= 80  # the first line is a path that one copies
     assert " ".join(text.splitlines()[-2:]).startswith(
-        "Of 40 columns, 35 come out the same, 4 fit what else is known, 1 can't be"
+        "Of 42 columns, 35 come out the same, 6 fit what else is known, 1 can't be"
     )
 
 
@@ -321,6 +321,12 @@ def test_the_row_is_that_of_the_export(run: Path, told: Callable[..., Told]) -> 
         (
             "../workflow.json",
             {"config_hash": "f00"},
+        (
+            "logs/usage.json",
+            {"rate_limited": 8},
+            {"rate_limited"},
+            "rate_limited: 8 (logs/usage.json: rate_limited), derived anew: of 7 requests; nobody else counts",
+        ),
             {"config_hash"},
             "config_hash: f00 (../workflow.json: config_hash), derived anew: ",
         ),
@@ -603,7 +609,7 @@ def test_what_has_no_row_is_said(run: Path, told: Callable[..., Told]) -> None:
 def test_a_broken_file_is_told_and_nothing_breaks(run: Path, told: Callable[..., Told], broken: str) -> None:
     (run / broken).write_text('{"state": "sco')
     code, found, _, error = told(run)
-    assert code == 3 and "is cut off or no JSON" in error and len(found) == 40
+    assert code == 3 and "is cut off or no JSON" in error and len(found) == len(columns_module.COLUMNS)
 
 
 def test_a_run_that_is_still_open(run: Path, told: Callable[..., Told]) -> None:

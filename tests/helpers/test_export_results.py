@@ -88,7 +88,15 @@ def make_run(group: Path, job: str = "13", start: float | None = 10, end: float 
         "ended_at": None if end is None else at(end),
     } | changes
     put(run / "run_metadata.json", metadata)
-    put(run / "logs" / "usage.json", {"steps": 3, "requests": 7, "prompt_tokens": 100, "completion_tokens": 20})
+    used = {
+        "steps": 3,
+        "requests": 7,
+        "rate_limited": 2,
+        "server_errors": 0,
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+    }
+    put(run / "logs" / "usage.json", used)
     if metadata["state"] == "scored":
         flags = dict.fromkeys(("any_medal", "gold_medal", "silver_medal", "above_median", "is_lower_better"), False)
         put(
@@ -144,7 +152,7 @@ def run_file(*arguments: Any) -> subprocess.CompletedProcess[str]:
 def test_the_columns_and_their_order() -> None:
     assert ",".join(COLUMNS) == (
         "task,model,agent,seed,state,score,metric,is_lower_better,any_medal,gold_medal,silver_medal,bronze_medal,"
-        "above_median,valid_submission,started_at,ended_at,time_limit_reached,cut_short,agent_seconds,steps,requests,prompt_tokens,"
+        "above_median,valid_submission,started_at,ended_at,time_limit_reached,cut_short,agent_seconds,steps,requests,rate_limited,server_errors,prompt_tokens,"
         "completion_tokens,agent_cpu_hours,cpu_hours,gpu_hours,cost_basis,isolated,language_model,git_commit,image_digest,config_hash,data_fingerprint,"
         "site,job_id,grading_job,model_job,run_directory,reason,attempts"
     )
@@ -160,7 +168,7 @@ def test_a_scored_run_as_csv(tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").read_text() == (
         ",".join(COLUMNS) + "\n"
         "toy,30b,aide,0,scored,0.75,,false,false,false,false,true,false,true,2026-01-01T00:10:00Z,2026-01-01T00:20:00Z,,,"
-        f"600.0,3,7,100,20,1.9,15.9,2.0,estimate,true,true,abc123,beef,f00,,della,13,11,12,{run},graded,1\n"
+        f"600.0,3,7,2,0,100,20,1.9,15.9,2.0,estimate,true,true,abc123,beef,f00,,della,13,11,12,{run},graded,1\n"
     )
 
 

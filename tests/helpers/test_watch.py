@@ -79,6 +79,16 @@ def test_a_run_that_was_cut_short_says_so(tmp_path: Path) -> None:
     assert "; cut short: the model answered 401; cost" in _say(group)
 
 
+def test_requests_that_a_busy_endpoint_put_off_are_told(tmp_path: Path) -> None:
+    group = make_group(tmp_path / "g")
+    run = make_run(group)
+    used = {"requests": 9, "rate_limited": 3, "server_errors": 1200}
+    (run / "logs" / "usage.json").write_text(json.dumps(used))
+    assert "; of the requests 3 with 429 and 1,200 with 5xx were answered, and asked again later" in _say(group)
+    (run / "logs" / "usage.json").write_text(json.dumps(used | {"rate_limited": 0, "server_errors": 0}))
+    assert "asked again" not in _say(group)
+
+
 def test_a_cost_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
     group = make_group(tmp_path / "g")
     make_run(group)

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from threading import Timer
 from typing import NamedTuple
 
@@ -160,13 +161,13 @@ class Models:
             print(f"{problem}; prompts get {room} characters", flush=True)
 
     def _ask(self, role: str, prompt: str, request: dict) -> Answer:
-        """The model's answer; tries again, until the deadline or for PATIENCE seconds, when the server is away or busy."""
+        """The model's answer; tries again until the deadline where a server is busy (429, 5xx), for PATIENCE seconds where it is away."""
         pause, said, started = 0.25, None, time.time()
         while True:
             left = self.deadline - time.time()
             if left <= 0:
                 raise TimeIsOver
-            endpoint, asked = self._endpoint(role), 0.0
+            endpoint, asked, is_busy = self._endpoint(role), 0.0, False
             try:
                 with self._waiting(endpoint):
                     answer = self._request(endpoint, prompt, request, min(left, self.settings.request_timeout))
@@ -180,6 +181,7 @@ class Models:
                 problem = f"{endpoint} answers with {self._masked(error)}"
             except httpx.HTTPStatusError as error:
                 problem, asked = self._judge(error, endpoint), seconds_asked(error)
+                is_busy = problem is not None and self._count_busy(error.response.status_code)
             except (
                 httpx.HTTPError,
                 httpx.InvalidURL,
@@ -192,7 +194,7 @@ class Models:
                     problem += " (whoever answers there is not this run's model)"
             if problem is None:
                 continue
-            given_up = time.time() - started > self.settings.patience
+            given_up = not is_busy and time.time() - started > self.settings.patience
             self._tell(problem + f"; it was tried for {self.settings.patience} s" * given_up)
             if given_up:
                 raise AgentError(self.usage.cut_short)
@@ -292,6 +294,13 @@ class Models:
         self._tell(problem)
         raise AgentError(f"{problem} ({'its quota is used up' if final else advice.get(status, 'see models.yaml')})")
 
+    def _count_busy(self, status: int) -> bool:
+        """Count an answer that asks to come back later; whether it was one."""
+        kind = "rate_limited" if status == 429 else "server_errors" if status >= 500 else None
+        if kind:
+            self.usage.add(**{kind: 1})
+        return kind is not None
+
     def _without_tools(self, endpoint: Endpoint) -> bool:
         """Ask this model for reviews as text from now on; False when that is done already."""
         if endpoint.role != "FEEDBACK" or endpoint.name in self._no_tools:
@@ -355,8 +364,10 @@ def is_too_long(status: int, words: str) -> bool:
 
 
 def seconds_asked(error: httpx.HTTPStatusError) -> float:
-    """How long a busy server asks to wait, 0 where it doesn't say."""
+    """How long a busy server asks to wait, 0 where it doesn't say. Seconds or a date: RFC 9110, section 10.2.3."""
+    said = error.response.headers.get("retry-after", "0")
     try:
-        return max(0.0, float(error.response.headers.get("retry-after", 0)))
-    except ValueError:
+        seconds = float(said) if said.strip().isdigit() else parsedate_to_datetime(said).timestamp() - time.time()
+    except (ValueError, OverflowError):
         return 0.0
+    return max(0.0, seconds)

@@ -11,7 +11,7 @@ from pathlib import Path
 IN_FORCE = ("_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
-COUNTS = ("steps", "requests", "answers", "prompt_tokens", "completion_tokens")
+COUNTS = ("steps", "requests", "answers", "rate_limited", "server_errors", "prompt_tokens", "completion_tokens")
 
 
 class AgentError(Exception):
@@ -34,7 +34,7 @@ class Settings:
     token_limit: int  # of all prompts and answers together; 0: none
     seed: int
     request_timeout: int  # seconds for one answer of a model
-    patience: int  # seconds in which an endpoint may answer nothing but errors
+    patience: int  # seconds in which an endpoint may give no answer of a model; one that is busy has until the deadline
     aide_options: list[str]  # key=value pairs of AIDE's own configuration
 
     @classmethod
@@ -117,7 +117,8 @@ def read_bounded(path: Path, limit: int = 65536) -> bytes:
 class Usage:
     """What the run has cost so far, kept in LOGS_DIR/usage.json.
 
-    answers: of models, other than errors. cut_short: what an endpoint said that keeps, or has kept, the agent from going on.
+    answers: of models, other than errors. rate_limited, server_errors: requests that were answered with 429, or with 5xx, and were asked
+    again later. cut_short: what an endpoint said that keeps, or has kept, the agent from going on.
     note: what a reader of the score should know.
     """
 

@@ -59,7 +59,8 @@ def write_logs(logs: Path, metric: str, score: float, started: float) -> None:
         "metric": {"value": score, "maximize": metric not in ("rmse", "log_loss")},
         "is_buggy": False,
     }
-    usage = {"steps": 1, "requests": 0, "answers": 0, "prompt_tokens": 0, "completion_tokens": 0, "cut_short": None}
+    counts = ("requests", "answers", "rate_limited", "server_errors", "prompt_tokens", "completion_tokens")
+    usage = {"steps": 1, **dict.fromkeys(counts, 0), "cut_short": None}
     journal = {"nodes": [node], "node2parent": {}, "__version": "2"}
     for name, content in (("usage.json", usage), ("journal.json", journal)):
         temporary = logs / f".{name}.new"

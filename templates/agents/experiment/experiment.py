@@ -157,7 +157,8 @@ class Experiment:
         if failure:
             status["error"] = str(failure)
         write_json(self.folders["STATUS_DIR"] / f"{'error' if failure else 'completion'}_status.json", status)
-        usage = {"steps": 1, "requests": 0, "answers": 0, "prompt_tokens": 0, "completion_tokens": 0, "cut_short": None}
+        counts = ("requests", "answers", "rate_limited", "server_errors", "prompt_tokens", "completion_tokens")
+        usage = {"steps": 1, **dict.fromkeys(counts, 0), "cut_short": None}
         write_json(self.folders["LOGS_DIR"] / "usage.json", usage)
         journal = {"nodes": [self._node(failure, seconds)], "node2parent": {}, "__version": "2"}
         write_json(self.folders["LOGS_DIR"] / "journal.json", journal)
