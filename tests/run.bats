@@ -420,6 +420,25 @@ WORDS
     'no submission within the time limit of 100 s; cut short: HTTP 429"'
 }
 
+@test "the metrics that a task reports beside the score are kept with it" {
+  local metrics='"standard_metrics": {},\n "custom_metrics": {"lines of code": 7, "caf\\u00e9":1e-05 , "left": null}'
+  printf '{"valid_submission": true, "note": "\\"custom_metrics\\": {\\"x\\": 1}", "total_score": 0.5,\n'"$metrics}" >"$WORK/report"
+  finishes : 0 scored 'graded"'
+  "${HAB_CORE_PYTHON:-python3}" - "$WORK/run/evaluation_results.json" <<'PYTHON'
+import json, sys
+told = json.load(open(sys.argv[1]))
+assert told["standard_metrics"] == {} and told["total_score"] == 0.5
+assert told["custom_metrics"] == {"lines of code": 7, "caf\u00e9": 1e-05, "left": None}, told
+PYTHON
+  # without a score there are none; nor from what isn't an object of numbers
+  sed -i 's/true/false/' "$WORK/report"
+  finishes : 4 invalid_submission
+  refuse grep -q metrics "$WORK/run/evaluation_results.json"
+  echo '{"valid_submission": true, "total_score": 0.5, "custom_metrics": {"a": {"b": 1}}, "standard_metrics": [1]}' >"$WORK/report"
+  finishes : 0 scored 'graded"'
+  refuse grep -q metrics "$WORK/run/evaluation_results.json"
+}
+
 @test "what an agent lays in place of its own count decides nothing" {
   local lay
   start_endpoint

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from helpers.config import asked
-from helpers.explain.columns import COLUMNS
+from helpers.explain.columns import COLUMNS, reported
 from helpers.explain.derive import Case, Derived
 from helpers.explain.files import DIFFERS, FITS, SAME, UNKNOWN, loads
 from helpers.jobs.cli import find
@@ -31,6 +31,7 @@ from helpers.runs import metadata
 from helpers.runs.cells import cells
 from helpers.runs.collection import Collection
 from helpers.runs.columns import COLUMNS as MEANINGS
+from helpers.runs.columns import METRIC, METRIC_MEANING, table
 from helpers.runs.load import Served
 from helpers.scheduler.query import SchedulerUnavailable
 
@@ -47,9 +48,9 @@ FINAL = (
         "agent_seconds",
         "steps",
         "requests",
-        "prompt_tokens",
         "rate_limited",
         "server_errors",
+        "prompt_tokens",
         "completion_tokens",
     ),
 )
@@ -90,7 +91,7 @@ def cases(jobs: Workflow) -> tuple[list[Case], list[str]]:
     for run in (run for folder in wanted for run in collection.runs if run.folder == folder):
         shown, tries = attempts[id(run)]
         borne = tries if shown is run else [run]
-        row = run.row(borne) | {"attempts": len(tries)}
+        _, (row,) = table([run.row(borne) | {"attempts": len(tries)}])
         log = logs.get(run.job_id)
         if log is None and JOB_ID.fullmatch(run.job_id):  # RUN is the folder of a later grading
             log = next(Path(run.group, "logs").glob(f"*-{run.job_id}.out"), None)
@@ -104,6 +105,7 @@ def cases(jobs: Workflow) -> tuple[list[Case], list[str]]:
 def explained(case: Case) -> dict[str, Derived]:
     """Each column of a row, derived anew."""
     found = {column: derive(case, column) for column, derive in COLUMNS.items()}
+    found |= {column: reported(case, column) for column in case.row if column.startswith(METRIC)}
     if case.run.is_open:  # it goes on while it is read
         for column in FINAL:
             if found[column].verdict == DIFFERS:
@@ -167,7 +169,7 @@ def sentences(case: Case, found: dict[str, Derived]) -> list[str]:
 def data(case: Case, found: dict[str, Derived]) -> dict[str, Any]:
     """The same for programs."""
     columns = [
-        {"column": column, "meaning": MEANINGS[column], "recorded": case.row[column], **asdict(one)}
+        {"column": column, "meaning": MEANINGS.get(column, METRIC_MEANING), "recorded": case.row[column], **asdict(one)}
         for column, one in found.items()
     ]
     return {

@@ -14,6 +14,7 @@ from helpers.lib import values
 from helpers.lib.values import seconds_of, section
 from helpers.runs import metadata
 from helpers.runs.cells import rollout
+from helpers.runs.columns import REPORTED, table
 
 
 def seed(case: Case, column: str) -> Derived:
@@ -71,6 +72,15 @@ def graded(case: Case, column: str) -> Derived:
             return compared(case, column, source, other, f"{REPORT}: score")
         return Derived(source, UNKNOWN, f"{why}; results.sh regrade does it")
     return by_thresholds(case, column, source) or Derived(source, UNKNOWN, why)
+
+
+def reported(case: Case, column: str) -> Derived:
+    """A metric that the task's grader reports beside the score."""
+    source = f"{REPORT}: {' and '.join(REPORTED)}"
+    if case.files.tampered or case.files.again is None:
+        return Derived(source, UNKNOWN, case.files.tampered or case.files.why_not_again)
+    _, (row,) = table([{kind: section(case.files.again.report, kind) for kind in REPORTED}])
+    return compared(case, column, source, row.get(column), case.files.again.how)
 
 
 def by_thresholds(case: Case, column: str, source: str) -> Derived | None:
@@ -167,6 +177,13 @@ def requests(case: Case, column: str) -> Derived:
     return Derived(source, FITS if told <= asked else DIFFERS, f"{asked} requests in {path}, of all that used it")
 
 
+def busy(case: Case, column: str) -> Derived:
+    source, told, asked = f"logs/usage.json: {column}", case.row[column], case.row["requests"]
+    if told is None or asked is None:
+        return Derived(source, UNKNOWN, "the agent's own count of what the endpoints said; nobody else counts")
+    return Derived(source, FITS if told <= asked else DIFFERS, f"of {asked} requests; nobody else counts")
+
+
 def tokens(case: Case, column: str) -> Derived:
     source, told, asked = f"logs/usage.json: {column}", case.row[column], case.row["requests"]
     lengths = [section(case.workflow, f"{role}model_config").get("context_length") for role in ("", "feedback_")]
@@ -176,13 +193,6 @@ def tokens(case: Case, column: str) -> Derived:
     most = asked * (longest or 0)
     how = f"at most {most}: {asked} requests x context_length {longest or 0}; nobody else counts"
     return Derived(source, FITS if told <= most else DIFFERS, how)
-
-def busy(case: Case, column: str) -> Derived:
-    source, told, asked = f"logs/usage.json: {column}", case.row[column], case.row["requests"]
-    if told is None or asked is None:
-        return Derived(source, UNKNOWN, "the agent's own count of what the endpoints said; nobody else counts")
-    return Derived(source, FITS if told <= asked else DIFFERS, f"of {asked} requests; nobody else counts")
-
 
 
 def hours(*units: str) -> Column:
@@ -290,6 +300,8 @@ COLUMNS: dict[str, Column] = {
     "agent_seconds": agent_seconds,
     "steps": steps,
     "requests": requests,
+    "rate_limited": busy,
+    "server_errors": busy,
     "prompt_tokens": tokens,
     "completion_tokens": tokens,
     "agent_cpu_hours": hours("cpus", "own"),
@@ -300,8 +312,6 @@ COLUMNS: dict[str, Column] = {
     "language_model": language_model,
     **dict.fromkeys(("git_commit", "image_digest", "config_hash", "data_fingerprint"), checked),
     "site": site,
-    "rate_limited": busy,
-    "server_errors": busy,
     "job_id": job_id,
     "grading_job": server("grading_server"),
     "model_job": server("model_server"),

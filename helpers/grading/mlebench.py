@@ -8,7 +8,7 @@ import importlib
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ from typing import Any
 from helpers.data.layout import not_prepared
 from helpers.grading import mlebench_local
 from helpers.grading.csv_shape import Shape
-from helpers.grading.report import INVALID, VALID, GradingError, InvalidSubmission, missing, report_of, shortened
+from helpers.grading.report import (
+    INVALID,
+    VALID,
+    GradingError,
+    InvalidSubmission,
+    missing,
+    report_of,
+    reported,
+    shortened,
+)
 
 SOURCES = {"mlebench": ("mle-bench", "openai/mle-bench"), "biomlbench": ("BioML-bench", "science-machine/biomlbench")}
 
@@ -96,10 +105,18 @@ class MleBench:
         return True, VALID
 
     def grade(self, source: Any) -> dict[str, Any]:
-        """Grade a submission as mle-bench's grade_csv does, with total_score; `note` says what is missing and why."""
+        """Grade a submission as mle-bench's grade_csv does, with total_score; `note` says what is missing and why.
+
+        A grade function may return {"score", "standard_metrics", "custom_metrics"} in place of the score.
+        """
         score, notes = None, [self._leaderboard_note] if self._leaderboard_note else []
+        more: dict[str, Any] = {}
         try:
-            score = round(self._raw_score(source), 5)
+            judged = self._judged(source)
+            score = round(_score_in(judged), 5)
+            if isinstance(judged, Mapping):
+                more, left = reported(judged)
+                notes += [left] if left else []
         except MemoryError:
             raise
         except Exception as error:
@@ -116,7 +133,7 @@ class MleBench:
                 notes.append(f"no thresholds and medals: {shortened(error)}")
         if "is_lower_better" not in ranks:
             ranks["is_lower_better"] = self._direction
-        more = {"note": "; ".join(notes)} if notes else {}
+        more |= {"note": "; ".join(notes)} if notes else {}
         return report_of(self.competition, None if score is None else float(score), source, **ranks, **more)
 
     @cached_property
@@ -137,6 +154,10 @@ class MleBench:
         return None if perfect == sample or not math.isfinite(perfect - sample) else perfect < sample
 
     def _raw_score(self, source: Any) -> Any:
+        return _score_in(self._judged(source))
+
+    def _judged(self, source: Any) -> Any:
+        """What its grade function returns."""
         problem = missing(source)
         if problem:
             raise InvalidSubmission(problem)
@@ -151,6 +172,12 @@ class MleBench:
         # a grader may sort or change what it is given
         answers = self._answers.copy() if hasattr(self._answers, "to_csv") else copy.deepcopy(self._answers)
         return self._competition.grader.grade_fn(frame, answers)
+
+
+def _score_in(judged: Any) -> Any:
+    if isinstance(judged, Mapping) and "score" not in judged:
+        raise GradingError(f"its grade function returns a dictionary without `score`: {', '.join(map(str, judged))}")
+    return judged["score"] if isinstance(judged, Mapping) else judged
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

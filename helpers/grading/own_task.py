@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from helpers.grading.metrics import Metric, get_metric
-from helpers.grading.report import INVALID, VALID, GradingError, InvalidSubmission, missing, read_bounded, report_of
+from helpers.grading.report import (
+    INVALID,
+    VALID,
+    GradingError,
+    InvalidSubmission,
+    missing,
+    read_bounded,
+    report_of,
+    reported,
+)
 
 SPARE_BYTES, BYTES_A_ROW = 2**20, 1000  # the largest submission
 LARGEST_NUMBER = 1e100  # larger predictions overflow a squared error
@@ -19,7 +28,10 @@ BOOLEANS = {"true": "1", "false": "0"}
 
 
 class OwnTask:
-    """A task of this project: private/answers.csv (id and target column) and private/grading.json."""
+    """A task of this project: private/answers.csv (id and target column) and private/grading.json.
+
+    `metrics` there are names of further metrics, which take the same predictions: a report has them as standard_metrics.
+    """
 
     def __init__(self, competition: str, private: Path) -> None:
         self.competition = competition
@@ -27,6 +39,7 @@ class OwnTask:
         self.metric = get_metric(settings["metric"])
         self.id_column, self.target_column = settings["id_column"], settings["target_column"]
         self.reference = settings.get("reference", {})
+        self._others = [get_metric(name) for name in settings.get("metrics", [])]
         answers = private / "answers.csv"
         try:
             ids, targets = self._columns(_rows(answers.read_bytes()))
@@ -37,8 +50,9 @@ class OwnTask:
             self.largest_file = SPARE_BYTES + BYTES_A_ROW * len(ids)
             self._targets = targets
             self._predictions = _Predictions(self.metric.kind, targets)
-            if len(ids) < self.metric.least_rows:
-                raise ValueError(f"it has {len(ids)} rows, and that takes {self.metric.least_rows}")
+            least = max(one.least_rows for one in (self.metric, *self._others))
+            if len(ids) < least:
+                raise ValueError(f"it has {len(ids)} rows, and that takes {least}")
         except (InvalidSubmission, ValueError) as error:
             raise GradingError(f"{competition}: {answers} doesn't fit the metric {self.metric.name}: {error}") from None
 
@@ -50,6 +64,13 @@ class OwnTask:
             missing = [str(error)]
         if missing:
             raise GradingError(f"{self.competition}: {path} is broken: {', '.join(missing)}")
+        others, kind = settings.get("metrics", []), get_metric(settings["metric"]).kind
+        if not isinstance(others, list) or not all(isinstance(name, str) for name in others):
+            raise GradingError(f"{self.competition}: {path} is broken: metrics is no list of names")
+        if other := next((name for name in others if get_metric(name).kind != kind), None):
+            raise GradingError(
+                f"{self.competition}: {path} is broken: metrics: {other} takes other predictions than {settings['metric']}"
+            )
         return settings
 
     @staticmethod
@@ -67,9 +88,14 @@ class OwnTask:
 
     def grade(self, source: Any) -> dict[str, Any]:
         """Grade a submission: mle-bench's fields, total_score, metric, reference; `note` says why one is invalid."""
-        score, more = None, {}
+        score, more = None, dict[str, Any]()
         try:
-            score = round(self.metric.score(self._predictions.truth, self._predicted(source)), 5)
+            predicted, truth = self._predicted(source), self._predictions.truth
+            score = round(self.metric.score(truth, predicted), 5)
+            if self._others:
+                others = {one.name: round(one.score(truth, predicted), 5) for one in self._others}
+                more, left = reported({"standard_metrics": others})
+                more |= {"note": left} if left else {}
         except InvalidSubmission as error:
             more["note"] = f"{INVALID}{error}"
         return report_of(

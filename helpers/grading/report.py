@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from helpers.runs.columns import REPORTED
+
 VALID = "Submission is valid."
 INVALID = "Submission invalid! "
+MOST_METRICS = 100  # of each kind
+# a job's shell takes them out of a report as they are (run::_evaluation in scripts_hpc/lib/run.sh)
+NAME = re.compile(r'[^"\\{}\x00-\x1f\x7f-\x9f]{1,100}')
 
 
 class GradingError(Exception):
@@ -53,6 +60,38 @@ def finite(report: dict[str, Any]) -> dict[str, Any]:
 
 def _is_odd(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
+
+
+def reported(told: Mapping[str, Any]) -> tuple[dict[str, dict[str, float]], str]:
+    """What a grader tells beside the score, by REPORTED, and a sentence on what was left out of it: no finite number, an odd name."""
+    found: dict[str, dict[str, float]] = {}
+    left: list[str] = []
+    for kind in REPORTED:
+        its = told.get(kind)
+        if its is None:
+            continue
+        if not isinstance(its, Mapping):
+            left.append(f"{kind} is no dictionary")
+            continue
+        good = {
+            name: number for name, value in its.items() if _is_name(name) and (number := _number(value)) is not None
+        }
+        if len(good) < len(its) or len(good) > MOST_METRICS:
+            odd = [str(name)[:40] for name in its if name not in good] or [f"all after the first {MOST_METRICS}"]
+            left.append(f"{kind}: {', '.join(odd[:5])}")
+        found[kind] = dict(list(good.items())[:MOST_METRICS])
+    return found, f"left out of what the grader reports: {'; '.join(left)}" if left else ""
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable() and bool(NAME.fullmatch(name))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also one of numpy's."""
+    value = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+    is_good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    return value if is_good else None
 
 
 def unjudged(competition: str, reason: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from helpers.jobs.kinds.grading import GRADED
 from helpers.jobs.regrade import FIRST, AgainRun
 from helpers.lib import disk, values
 from helpers.runs import metadata
+from helpers.runs.columns import REPORTED
 
 EVALUATION = "evaluation_results.json"  # as scripts_hpc/lib/run.sh writes it (run::_evaluation)
-METRICS = ("standard_metrics", "custom_metrics")  # of a report, which an evaluation has too
 COUNTED = "counted_grade"  # in a run's record: the job whose grade is its result, where that isn't the first one
 
 
@@ -72,9 +72,9 @@ def _evaluate(run: AgainRun, grade: dict[str, Any], report: dict[str, Any]) -> N
         keep(path)
     score = metadata.score_of(report) if grade["state"] == "scored" else None
     told = {"task_id": run.metadata.get("competition"), "run_id": run.directory.name}
-    told |= {key: value for key, value in earlier.items() if key not in METRICS}
+    told |= {key: value for key, value in earlier.items() if key not in REPORTED}
     told |= {"state": grade["state"], "total_score": score, "evaluation": {"total_score": score}}
-    told |= {key: report[key] for key in METRICS if key in report}
+    told |= {key: report[key] for key in REPORTED if key in report}
     disk.write_json(path, told | {"graded_by": run.job, "graded_at": grade.get("at")})
 
 

@@ -18,7 +18,7 @@ from helpers.lib import values
 from helpers.lib.errors import Refused
 from helpers.runs import mlflow_export, parquet
 from helpers.runs.collection import Collection
-from helpers.runs.columns import COLUMNS, WHAT_COUNTS
+from helpers.runs.columns import COLUMNS, METRIC, METRIC_MEANING, WHAT_COUNTS, table
 
 EXIT_CODES = (
     "Exit codes: 0 all was read; 2 usage, or nothing found; 3 something is broken (see stderr; no row is lost)."
@@ -37,20 +37,22 @@ def _cell(value: Any) -> Any:
 
 
 def write(rows: list[dict[str, Any]], as_json: bool, file: TextIO) -> None:
-    """Write rows as CSV, or as a JSON list."""
+    """Write rows of a collection as CSV, or as a JSON list."""
+    columns, rows = table(rows)
     if as_json:
         json.dump(rows, file, indent=2, ensure_ascii=False)
         file.write("\n")
         return
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
+    writer.writerow(columns)
+    writer.writerows([_cell(row[name]) for name in columns] for row in rows)
 
 
 def write_file(rows: list[dict[str, Any]], as_json: bool, path: str) -> None:
     """Write to a file, parquet where its name says so; a reader sees the old table or the new one. Raises OSError."""
     if parquet.is_meant(path):
-        _replace(path, lambda file: parquet.write(rows, list(COLUMNS), file), mode="wb")
+        columns, rows = table(rows)
+        _replace(path, lambda file: parquet.write(rows, columns, file), mode="wb")
     else:
         text: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
         _replace(path, lambda file: write(rows, as_json, file), **text)
@@ -75,31 +77,33 @@ def _replace(path: str, fill: Callable[[IO[Any]], None], **options: Any) -> None
         raise
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    columns = "\n".join(f"  {name:<18} {meaning}".rstrip() for name, meaning in COLUMNS.items())
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    columns = "\n".join(
+        f"  {name:<18} {meaning}".rstrip() for name, meaning in [*COLUMNS.items(), (f"{METRIC}<name>", METRIC_MEANING)]
+    )
+    made = argparse.ArgumentParser(
         prog="export_results.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"{WHAT_COUNTS}\n\nColumns:\n{columns}\n\n{EXIT_CODES}",
     )
-    parser.add_argument(
+    made.add_argument(
         "runs",
         nargs="*",
         metavar="RUNS",
         help="folder of a workflow, of many, or of one run; default: paths.runs of the site",
     )
-    parser.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
-    parser.add_argument(
+    made.add_argument("--site", help="whose runs; default: $HPC_SITE, else by host name")
+    made.add_argument("--set", dest="overrides", action="append", default=[], help="override a key of the site")
+    made.add_argument(
         "-o",
         "--output",
         metavar="FILE",
         help="write there, as parquet where its name ends in .parquet; default: CSV to standard output",
     )
-    parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
-    parser.add_argument("--all", action="store_true", help="a row for every run, lost and cancelled tries too")
-    parser.add_argument(
+    made.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
+    made.add_argument("--all", action="store_true", help="a row for every run, lost and cancelled tries too")
+    made.add_argument(
         "--mlflow",
         nargs="?",
         const=mlflow_export.DEFAULT_STORE,
@@ -107,18 +111,23 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="log each row to MLflow, once, and print no table (unless -o): a server, or a database file; default: "
         f"{mlflow_export.DEFAULT_STORE}, here (`mlflow ui` shows it)",
     )
-    options = parser.parse_args(argv)
+    return made
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    asked = parser()
+    options = asked.parse_args(argv)
     if options.mlflow and options.all:
-        parser.error("--mlflow logs one run for each attempt: leave out --all")
+        asked.error("--mlflow logs one run for each attempt: leave out --all")
     if parquet.is_meant(options.output):
         if options.json:
-            parser.error(f"-o {options.output} is parquet by its name, --json is JSON: give one of them")
+            asked.error(f"-o {options.output} is parquet by its name, --json is JSON: give one of them")
         try:
             parquet.check()
         except Refused as error:
-            parser.exit(error.code, f"export_results: {error}\n")
+            asked.exit(error.code, f"export_results: {error}\n")
     if not options.runs:
-        options.runs = [_all_runs(parser, options)]
+        options.runs = [_all_runs(asked, options)]
     return options
 
 

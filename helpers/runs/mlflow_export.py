@@ -20,6 +20,7 @@ from typing import Any
 
 from helpers.lib.checkout import ROOT
 from helpers.lib.errors import Refused
+from helpers.runs.columns import METRIC, table
 
 DEFAULT_STORE = "sqlite:///mlflow.db"  # MLflow's own default; since 3.7 it refuses folders (file:, mlruns)
 REQUIREMENTS = ROOT / "requirements" / "tracking.txt"
@@ -29,9 +30,9 @@ METRICS = (
     "agent_seconds",
     "steps",
     "requests",
-    "prompt_tokens",
     "rate_limited",
     "server_errors",
+    "prompt_tokens",
     "completion_tokens",
     "agent_cpu_hours",
     "cpu_hours",
@@ -40,6 +41,7 @@ METRICS = (
 )
 KEY, ROW = "hab.run", "hab.row"  # tags: the run's name, and a digest of all that was logged
 STATUS = {"scored": "FINISHED", "cancelled": "KILLED", "running": "RUNNING", "waiting": "SCHEDULED"}
+UNNAMEABLE = re.compile(r"[^\w\-. /]")  # what MLflow takes in no name of a metric (mlflow/utils/validation.py)
 CREDENTIALS = re.compile(r"://[^/@]*:[^/@]*@")
 
 
@@ -137,16 +139,19 @@ class _Store:
                 return found
 
     def _create(self, experiment: str, name: str, digest: str, row: dict[str, Any]) -> None:
-        entities = self._mlflow.entities
+        entities, (_, (row,)) = self._mlflow.entities, table([row])
         started, ended = _milliseconds(row["started_at"]), _milliseconds(row["ended_at"])
         now = ended or round(time.time() * 1000)
-        left = {key: value for key, value in row.items() if key not in (*PARAMETERS, *METRICS) and value is not None}
+        metrics = {key: UNNAMEABLE.sub("_", key) for key in row if key in METRICS or key.startswith(METRIC)}
+        left = {key: value for key, value in row.items() if key not in (*PARAMETERS, *metrics) and value is not None}
         tags = {key: _text(value) for key, value in left.items()} | {KEY: name}
         run_name = os.path.basename(row["run_directory"])
         run = self._client.create_run(experiment, start_time=started or now, tags=tags, run_name=run_name).info.run_id
-        metrics = [entities.Metric(key, float(row[key]), now, 0) for key in METRICS if row[key] is not None]
+        measured = [
+            entities.Metric(name, float(row[key]), now, 0) for key, name in metrics.items() if row[key] is not None
+        ]
         parameters = [entities.Param(key, _text(row[key])) for key in PARAMETERS if row[key] is not None]
-        self._client.log_batch(run, metrics=metrics, params=parameters)
+        self._client.log_batch(run, metrics=measured, params=parameters)
         status = STATUS.get(row["state"], "FAILED")
         if status in ("RUNNING", "SCHEDULED"):
             self._client.update_run(run, status=status)

@@ -14,12 +14,13 @@ from typing import Any
 from helpers.lib import disk, values
 from helpers.runs import cells, costs
 from helpers.runs import metadata as metadata_module
-from helpers.runs.columns import COUNTS, FLAGS
+from helpers.runs.columns import COUNTS, FLAGS, REPORTED
 
 STATES = {*metadata_module.END_STATES, *metadata_module.OPEN_STATES}
 RUN_NAME = re.compile(r".+_\d+")
 USAGE_BYTES = 64 * 1024
 STAMP, DAY = "YYYY-mm-ddTHH-MM-SS", 86400.0
+MOST_METRICS = 100  # of a kind
 STOP_SECONDS = 75.0  # an agent's job ends it so long after its time limit, at the latest (run::supervise)
 
 
@@ -238,6 +239,17 @@ class OneRun:
         engine = values.section(self.workflow, "model_config").get("engine")
         return said if said is not None else False if "replay" in (engine, self.own("model")) else None
 
+    def _reported(self) -> dict[str, dict[str, float]]:
+        """What its task's grader reports beside the score, by REPORTED; without what there is none of."""
+        found = {}
+        for kind in REPORTED if self.state == "scored" else ():
+            told = {
+                values.text(name): values.number(value) for name, value in values.section(self.report, kind).items()
+            }
+            good = {name: value for name, value in told.items() if name and value is not None}
+            found[kind] = dict(list(good.items())[:MOST_METRICS])
+        return {kind: told for kind, told in found.items() if told}
+
     def row(self, tries: list[OneRun] | None = None) -> dict[str, Any]:
         """tries: whose cost it bears, itself among them."""
         report, metadata = self.report, self.metadata
@@ -275,6 +287,7 @@ class OneRun:
             "run_directory": self.folder,
             "reason": self.reason,
             "attempts": 1,
+            **self._reported(),
         }
 
 

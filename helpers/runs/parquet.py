@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from helpers.lib import values
 from helpers.lib.errors import Refused
-from helpers.runs.columns import COUNTS, HOURS, MOMENTS, TRUTHS
+from helpers.runs.columns import COUNTS, HOURS, METRIC, MOMENTS, TRUTHS
 
 SUFFIX = ".parquet"
 ROWS_A_GROUP = 2000  # that pyarrow holds at a time, some megabytes
@@ -41,9 +41,9 @@ def check() -> Any:
 
 
 def write(rows: Iterable[dict[str, Any]], columns: Sequence[str], file: IO[bytes]) -> None:
-    """Write rows, in groups. Numbers are int64 and float64, moments timestamps in UTC; what is not known is null. Raises OSError, Refused.
+    """Write rows, in groups. Numbers are int64 or float64, moments timestamps in UTC; what is not known is null.
 
-    A column that is not among ours holds numbers.
+    Raises OSError, and Refused without pyarrow.
     """
     arrow = check()
     kinds = {name: _kind(name, arrow) for name in columns}
@@ -66,7 +66,7 @@ def _kind(name: str, arrow: Any) -> tuple[Any, Callable[[Any], Any]]:
         return arrow.int64(), int
     if name in MOMENTS:
         return arrow.timestamp("us", tz="UTC"), _moment
-    if name in NUMBERS:
+    if name in NUMBERS or name.startswith(METRIC):
         return arrow.float64(), float
     return arrow.string(), _text
 

@@ -2,9 +2,9 @@
 
 prepare.py defines prepare(raw, public, private), three pathlib.Path, as mle-bench's do: it reads `raw` and writes the two other
 folders. public/ needs sample_submission.csv, private/ needs answers.csv and grading.json ({"metric", "id_column",
-"target_column"}, see helpers/grading/graders.py); description.md is copied from the folder where prepare.py wrote none. What the
-grading server would refuse is found out here. (A folder of mle-bench's, with its config.yaml or a prepare.py that imports mlebench,
-is prepared and graded by mle-bench: helpers/grading/mlebench_local.py.)
+"target_column"[, "metrics"]}, see helpers/grading/own_task.py); description.md is copied from the folder where prepare.py wrote
+none. What the grading server would refuse is found out here. (A folder of mle-bench's, with its config.yaml or a prepare.py that
+imports mlebench, is prepared and graded by mle-bench: helpers/grading/mlebench_local.py.)
 """
 
 from __future__ import annotations

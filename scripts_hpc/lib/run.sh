@@ -47,17 +47,29 @@ run::finish() { # run::finish STATE REASON
   log "$COMPETITION: $1: $2"
 }
 
-# What the specification's analyses read of every run, whatever its task is: the score, null where there is none.
+# What the specification's analyses read of every run, whatever its task is: the score, null where there is none, and of one with a score
+# the metrics that its task reports beside it.
 run::_evaluation() {
-  local score=''
+  local score='' kind said more=()
   # whoever graded it has written all of it (repository::grade)
   [[ -z $EVALUATED || $RUN_STATE != scored ]] || return 0
   [[ -z $EARLIER_GRADES ]] || return 0
   # one that wasn't graded later either stays what it was
   [[ -z $EARLIER_RECORD || $RUN_STATE == scored || $RUN_STATE == invalid_submission ]] || return 0
   [[ $RUN_STATE != scored ]] || score=$(sed -nE 's/.*"total_score": *(-?[0-9][0-9.eE+-]*).*/\1/p' "$RUN/$REPORT" 2>/dev/null | head -n 1) || true
+  for kind in ${score:+standard_metrics custom_metrics}; do
+    said=$(run::_reported "$kind")
+    [[ -z $said ]] || more+=("$kind:" "$said")
+  done
   json::object task_id "$COMPETITION" run_id "$(run::public_id)" state "$RUN_STATE" total_score: "${score:-null}" \
-    evaluation: "{\"total_score\": ${score:-null}}" | common::write_atomic "$RUN/evaluation_results.json"
+    evaluation: "{\"total_score\": ${score:-null}}" ${more[@]+"${more[@]}"} | common::write_atomic "$RUN/evaluation_results.json"
+}
+
+# An object of names to numbers, as helpers/grading/report.py lets them into a report; nothing where the report has none of that name.
+run::_reported() { # run::_reported KEY
+  local pair='"([^"\\{}]|\\u[0-9a-fA-F]{4})+" *: *(null|-?[0-9][0-9.eE+-]*) *' found
+  found=$(tr '\n' ' ' <"$RUN/$REPORT" | LC_ALL=C grep -aoE "\"$1\": *\{ *($pair(, *$pair)*)?\}" | head -n 1) || true
+  printf '%s' "${found#*:}"
 }
 
 run::public_id() { # a round of a benchmark numbers its runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def make_task(data: Path) -> str:
     (prepared / "private").mkdir()
     (prepared / "public" / "description.md").write_text("text")
     (prepared / "private" / "answers.csv").write_text("id,label\n1,0\n2,1\n3,1\n4,0\n")
-    put(prepared / "private" / "grading.json", {"metric": "accuracy", "id_column": "id", "target_column": "label"})
+    columns = {"id_column": "id", "target_column": "label"}
+    put(prepared / "private" / "grading.json", {"metric": "accuracy", "metrics": ["f1_macro"], **columns})
     return fingerprint.stamp(prepared)
 
 
@@ -186,6 +188,19 @@ def test_what_nobody_changed_comes_out_the_same(run: Path, told: Callable[..., T
     )
 
 
+def test_what_the_task_reports_beside_the_score_is_derived_too(run: Path, told: Callable[..., Told]) -> None:
+    change(run / "grading_report.json", standard_metrics={"f1_macro": 0.73333}, custom_metrics={"lines": 7})
+    code, found, text, error = told(run)
+    assert found["metric.f1_macro"]["verdict"] == "same" and "graded here" in found["metric.f1_macro"]["how"]
+    assert "metric.f1_macro" in text and found["metric.f1_macro"]["meaning"].startswith(
+        "a metric that the task's grader"
+    )
+    # which this grader doesn't tell
+    assert code == 3 and found["metric.lines"]["verdict"] == "differs" and "metric.lines: 7 (" in error
+    shutil.rmtree(run / "submission")
+    assert told(run)[1]["metric.lines"]["verdict"] == "not derived"
+
+
 def test_how_loaded_its_model_server_was_is_told_below(run: Path, told: Callable[..., Told], capsys: Any) -> None:
     assert "samples" not in told(run)[2]
     (run.parent / "services" / "vllm_30b_12.load.csv").write_text(sampled((60, 1860)))
@@ -308,6 +323,12 @@ def test_the_row_is_that_of_the_export(run: Path, told: Callable[..., Told]) -> 
         ),
         (
             "logs/usage.json",
+            {"rate_limited": 8},
+            {"rate_limited"},
+            "rate_limited: 8 (logs/usage.json: rate_limited), derived anew: of 7 requests; nobody else counts",
+        ),
+        (
+            "logs/usage.json",
             {"prompt_tokens": 7001},
             {"prompt_tokens"},
             "derived anew: at most 7000: 7 requests x context_length 1000",
@@ -321,12 +342,6 @@ def test_the_row_is_that_of_the_export(run: Path, told: Callable[..., Told]) -> 
         (
             "../workflow.json",
             {"config_hash": "f00"},
-        (
-            "logs/usage.json",
-            {"rate_limited": 8},
-            {"rate_limited"},
-            "rate_limited: 8 (logs/usage.json: rate_limited), derived anew: of 7 requests; nobody else counts",
-        ),
             {"config_hash"},
             "config_hash: f00 (../workflow.json: config_hash), derived anew: ",
         ),
@@ -399,7 +414,6 @@ def test_an_image_and_data_that_were_changed_since_are_no_difference(run: Path, 
 
 
 def test_what_is_gone_is_no_difference(run: Path, told: Callable[..., Told]) -> None:
-    import shutil
 
     for path in (
         run / "submission",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -170,6 +171,26 @@ def test_a_scored_run_as_csv(tmp_path: Path) -> None:
         "toy,30b,aide,0,scored,0.75,,false,false,false,false,true,false,true,2026-01-01T00:10:00Z,2026-01-01T00:20:00Z,,,"
         f"600.0,3,7,2,0,100,20,1.9,15.9,2.0,estimate,true,true,abc123,beef,f00,,della,13,11,12,{run},graded,1\n"
     )
+
+
+def test_what_tasks_report_beside_the_score_become_columns(tmp_path: Path) -> None:
+    group = make_group(tmp_path / "g")
+    scored = {"total_score": 0.5, "valid_submission": True}
+    told = {"standard_metrics": {"f1": 0.25, "odd": "x", "\tn": 1}, "custom_metrics": {"lines": 7, "nan": math.nan}}
+    put(make_run(group, "13") / "grading_report.json", scored | told)
+    put(make_run(group, "14", seed=1) / "grading_report.json", scored | {"custom_metrics": {"f1": 3}})
+    put(make_run(group, "15", seed=2, state="lost") / "grading_report.json", scored | told)
+    put(
+        make_run(group, "16", seed=3) / "grading_report.json",
+        scored | {"custom_metrics": "none", "standard_metrics": 3},
+    )
+    assert rows_of([tmp_path])[0]["custom_metrics"] == {"lines": 7}  # as benchmarks sum them up
+    head, *rows = csv.reader(io.StringIO(export(tmp_path).stdout))
+    assert head == [*COLUMNS, "metric.f1", "metric.n", "metric.lines", "metric.f1 (custom)"]
+    assert [row[len(COLUMNS) :] for row in rows] == [["0.25", "1", "7", ""], ["", "", "", "3"], [""] * 4, [""] * 4]
+    as_json = json.loads(export(tmp_path, "--json").stdout)
+    assert all(list(row) == head for row in as_json) and as_json[1]["metric.f1 (custom)"] == 3
+    assert "metric.<name>" in export("--help").stdout
 
 
 def test_it_needs_no_package_and_no_folder_to_stand_in(tmp_path: Path) -> None:

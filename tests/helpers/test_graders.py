@@ -22,7 +22,7 @@ from sklearn import metrics
 from helpers.grading import graders, own_task
 from helpers.grading import metrics as metrics_module
 from helpers.grading.metrics import METRICS
-from helpers.grading.report import INVALID, VALID, GradingError
+from helpers.grading.report import INVALID, VALID, GradingError, reported
 from helpers.lib import bounded
 
 NUMBERS = [0.5, -1.25, 3.0, 10.0, 7.5, 2.0]
@@ -225,6 +225,36 @@ def test_a_report_has_mle_benchs_fields(words: own_task.OwnTask) -> None:
     json.dumps(report, allow_nan=False)
 
 
+def test_further_metrics_are_reported_beside_the_score(tmp_path: Path) -> None:
+    make_task(tmp_path, "accuracy", WORDS)
+    path = tmp_path / "toy" / "prepared" / "private" / "grading.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": ["f1_macro", "balanced_accuracy"]}))
+    grader, guess = graders.load("toy", tmp_path), ["cat", "dog", "cat", "cat", "dog", "cat"]
+    report = grader.grade(io.BytesIO(csv(guess)))
+    f1 = metrics.f1_score(WORDS, guess, average="macro", zero_division=0.0)
+    balanced = metrics.balanced_accuracy_score(WORDS, guess)
+    assert report["standard_metrics"] == {"f1_macro": round(f1, 5), "balanced_accuracy": round(balanced, 5)}
+    assert report["score"] == round(5 / 6, 5) and "custom_metrics" not in report
+    invalid = grader.grade(io.BytesIO(b"id,target\n"))
+    assert "standard_metrics" not in invalid and invalid["valid_submission"] is False
+    assert grader.validate(io.BytesIO(csv(guess))) == (True, VALID)
+
+
+def test_what_a_grader_reports_are_finite_numbers_with_plain_names() -> None:
+    told = {"a": 1, "b": np.float64(0.5), "c": np.int64(2), "café (%)": -1e-7}
+    odd = {"nan": math.nan, "flag": True, "text": "1", "list": [1], 7: 1, 'q"': 1, "{": 1, "x" * 101: 1, "": 1, "\n": 1}
+    found, left = reported({"custom_metrics": told | odd, "standard_metrics": [1], "score": 3})
+    assert found == {"custom_metrics": told} and all(
+        type(one) in (int, float) for one in found["custom_metrics"].values()
+    )
+    assert left == (
+        "left out of what the grader reports: standard_metrics is no dictionary; custom_metrics: nan, flag, text, list, 7"
+    )
+    many, left = reported({"standard_metrics": {f"m{number}": number for number in range(101)}})
+    assert len(many["standard_metrics"]) == 100 and "all after the first 100" in left
+    assert reported({"score": 1}) == ({}, "")
+
+
 def test_answers_are_read_once(tmp_path: Path) -> None:
     grader = make_task(tmp_path, "accuracy", WORDS)
     for path in (tmp_path / "toy" / "prepared" / "private").iterdir():
@@ -368,6 +398,18 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:
         ('{"metric": "accuracy", "id_column": "id", "target_column": "label"}', "must have a `label` column"),
         ('{"metric": "rmse", "id_column": "id", "target_column": "target"}', "must hold numbers; row 1 has 'cat'"),
         ('{"metric": "roc_auc", "id_column": "id", "target_column": "target"}', "must hold numbers; row 1 has 'cat'"),
+        (
+            '{"metric": "accuracy", "id_column": "id", "target_column": "target", "metrics": "f1_macro"}',
+            "grading.json is broken: metrics is no list of names",
+        ),
+        (
+            '{"metric": "accuracy", "id_column": "id", "target_column": "target", "metrics": ["auc"]}',
+            "unknown metric 'auc'; there are: accuracy,",
+        ),
+        (
+            '{"metric": "accuracy", "id_column": "id", "target_column": "target", "metrics": ["rmse"]}',
+            "grading.json is broken: metrics: rmse takes other predictions than accuracy",
+        ),
     ],
 )
 def test_broken_settings_are_named(tmp_path: Path, settings_text: str, message: str) -> None:

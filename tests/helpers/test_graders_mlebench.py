@@ -52,6 +52,20 @@ def test_scores_are_the_competitions(data: Path) -> None:
     assert graders.load("known", data).validate(io.BytesIO(HALF)) == (True, report_module.VALID)
 
 
+def test_a_grade_function_may_report_metrics_beside_the_score(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grader = graders.load("known", data)
+    told: dict[str, Any] = {"score": 0.75, "standard_metrics": {"f1": 0.5}, "custom_metrics": {"lines": 7, "odd": None}}
+    monkeypatch.setattr(grader._competition.grader, "grade_fn", lambda *_: told)
+    report = grader.grade(io.BytesIO(RIGHT))
+    assert (report["score"], report["total_score"], report["valid_submission"]) == (0.75, 0.75, True)
+    assert (report["standard_metrics"], report["custom_metrics"]) == ({"f1": 0.5}, {"lines": 7})
+    assert report["note"].endswith("left out of what the grader reports: custom_metrics: odd")
+    assert grader.validate(io.BytesIO(RIGHT)) == (True, report_module.VALID)
+    del told["score"]
+    report = grader.grade(io.BytesIO(RIGHT))
+    assert report["score"] is None and "returns a dictionary without `score`: standard_metrics" in report["note"]
+
+
 @pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "score\n", None])
 def test_a_leaderboard_that_is_none_costs_the_medals_only(data: Path, text: str | None) -> None:
     path = data.parent / "python/mlebench/competitions/known/leaderboard.csv"

@@ -86,6 +86,16 @@ def test_types_are_true_and_what_is_not_known_is_null(runs: Path) -> None:
         assert not {"", "None", "NaN"} & {value for value in table[name].to_pylist() if isinstance(value, str)}
 
 
+def test_what_tasks_report_are_floats(runs: Path) -> None:
+    from pyarrow.parquet import read_table
+
+    report = {"total_score": 0.5, "valid_submission": True, "custom_metrics": {"lines": 7}}
+    put(runs / "g" / "toy_13" / "grading_report.json", report)
+    table = read_table(written(runs))
+    assert table["metric.lines"].to_pylist() == [7.0, None, None, None, None]
+    assert str(table["metric.lines"].type) == "double"
+
+
 def test_every_value_fits_the_type_of_its_column(runs: Path) -> None:
     kinds = dict.fromkeys(TRUTHS, bool) | dict.fromkeys(parquet.WHOLE, int)
     for row in rows_of([runs]):
