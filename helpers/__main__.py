@@ -204,6 +204,17 @@ def workflow_submitted(run: Path) -> None:
     from helpers.jobs.submitted import submitted
 
     submitted(run)
+    _tell_round(run)
+
+
+def _tell_round(run: Path) -> None:
+    """In a round of a benchmark, manifest.json says it too: nobody may watch it."""
+    from helpers.jobs.kinds.benchmark import MANIFEST
+
+    if (run / MANIFEST).is_file():
+        from helpers.benchmarks.manifest import refresh
+
+        refresh(run)
 
 
 @workflow.command("abandoned", hidden=True)
@@ -214,6 +225,7 @@ def workflow_abandoned(run: Path, jobs: tuple[str, ...]) -> None:
     from helpers.jobs.submitted import abandoned
 
     abandoned(run, jobs)
+    _tell_round(run)
 
 
 @workflow.command("watch")

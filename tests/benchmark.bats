@@ -223,6 +223,41 @@ TOML
   [[ $(grep -c "\"run_dir\": \"$BATS_TEST_TMPDIR/data/runs/" manifest.json) == 2 && $(grep -c '"state": "scored"' manifest.json) == 2 ]]
 }
 
+@test "of a detached round that nobody watches, manifest.json is true from the first second to the last" {
+  config <<'TOML'
+parallel = 1
+[[tasks]]
+tasks = ["classification_basic", "regression_basic"]
+agent = "baseline"
+TOML
+  benchmark run mixed.toml --detach
+  expect_status 0
+  local round=$output
+  listed() { [[ $(grep -c "\"$1\": $2,\?$" "$round/manifest.json") == "$3" ]]; } # listed KEY VALUE TIMES
+  listed status '"launched"' 2
+  wait_for 60 listed state '"running"' 1
+  listed attempts 1 1
+  wait_for 60 listed state '"scored"' 1
+  wait_for 90 listed state '"scored"' 2
+  listed attempts 1 2
+  listed launch_rc 0 2
+  wait_for 30 eval '[[ -z $(local_processes) ]]'
+  local told
+  told=$(<"$round/manifest.json")
+  [[ -z $(find "$round" -maxdepth 1 -name '.manifest*') ]]
+  # whoever looks now finds nothing to mend
+  for look in "jobs.sh status $round" "run_benchmark.sh summarize mixed"; do
+    try "$ROOT"/scripts_hpc/$look
+    expect_status 0
+    [[ $(<"$round/manifest.json") == "$told" ]]
+  done
+  # what isn't true any more is mended by who looks
+  sed -i 's/"state": "scored"/"state": "running"/; s/"score": 0/"score": 7/' "$round/manifest.json"
+  try python -c 'import sys; from helpers.eval_rollouts import load_benchmark; load_benchmark(sys.argv[1])' "$round"
+  expect_status 0
+  [[ $(<"$round/manifest.json") == "$told" ]]
+}
+
 @test "resume runs what has no result, tries again what was lost, and repeats nothing" {
   config <<'TOML'
 parallel = 2
@@ -244,14 +279,17 @@ TOML
   for pid in "$runner" $(pgrep -P "$runner") $(grep -lzxFs "HAB_LOCAL_JOB=$BATS_TEST_TMPDIR/addresses/local_jobs/$first" /proc/[0-9]*/environ | cut -d/ -f3); do kill -KILL "$pid" 2>/dev/null || true; done
   try "$ROOT/scripts_hpc/jobs.sh" stop "$round"
   expect_status 0
+  # which no job could tell
+  [[ $(grep -c '"state": "lost"' "$round/manifest.json") == 1 && $(grep -c '"state": "\(waiting\|running\)"' "$round/manifest.json") == 0 ]]
   benchmark resume mixed --dry-run
   expect_status 0
   expect_in 'are run now' "$output"
   local -A before=()
   for number in 0 1 2; do before[$number]=$(readlink "$round/claims/$number" || true); done
-  benchmark resume mixed
+  benchmark resume mixed --json
   expect_status 0
-  expect_in "3 asked for: 3 graded" "$output"
+  python3 -c 'import json, sys; told = json.loads(sys.argv[1]); assert (told["round"], told["exit_code"], told["graded"]) == (sys.argv[2], 0, 3), told' \
+    "$output" "$round"
   [[ $(grep -c '"state": "scored"' "$round/manifest.json") == 3 ]]
   # claims are never taken back
   for number in 0 1 2; do [[ -z ${before[$number]} || $(readlink "$round/claims/$number") == "${before[$number]}" ]]; done
@@ -381,7 +419,16 @@ for one, result in zip(told["results"], results, strict=True):
 PY
   }
   check_evaluation ok ok ok ok
-  [[ $(cat "$first"/grading_report_*.json | grep -c '"total_score": 0\.99') == 1 ]]
+  # left alone, and ended by whoever attaches
+  benchmark eval mixed --detach
+  expect_status 0
+  local jobs=$output
+  [[ -f $jobs/evaluation.json ]]
+  try "$ROOT/scripts_hpc/jobs.sh" attach "$jobs"
+  expect_status 0
+  expect_in "4 of 4 graded anew, 4 with the same score" "$output"
+  check_evaluation ok ok ok ok
+  [[ $(cat "$first"/grading_report_*.json | grep -c '"total_score": 0\.99') == 1 && -e $first/evaluation_results.2.json ]]
   try "$ROOT/scripts_hpc/results.sh" explain "$first"
   expect_status 0
   # another submission lies there now
@@ -391,14 +438,14 @@ PY
   expect_in "$stamp-1 can't be graded anew: " "$error"
   expect_in '"exit_code": 3' "$output"
   check_evaluation ok eval_failed ok ok
-  [[ -e $first/evaluation_results.2.json && ! -e $runs/$stamp-1/evaluation_results.2.json ]]
+  [[ -e $first/evaluation_results.3.json && ! -e $runs/$stamp-1/evaluation_results.3.json ]]
   # jobs that come to nothing take nothing from the runs
   benchmark eval mixed --rollout "$stamp" --set paths.scratch=/proc/nowhere
   expect_status 3
   expect_in "0 of 4 graded anew" "$output"
   expect_in "$stamp-2: its result stays, it was not graded anew: not graded again, by job " "$output"
   expect_in "4 asked for: 4 graded" "$output"
-  [[ ! -e $first/evaluation_results.3.json ]]
+  [[ ! -e $first/evaluation_results.4.json ]]
   benchmark eval mixed --rollout 1999
   expect_status 2
   expect_in "benchmark 'mixed' has no round 1999. There are: $stamp" "$error"

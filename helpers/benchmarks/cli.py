@@ -182,6 +182,7 @@ def summarize_command(
 ) -> None:
     """Sum up a round, as far as it is, and write its summary.md. NAME: of a benchmark, or a round's folder."""
     one = _found(name, latest, stamp, site, overrides)
+    one.refresh()
     text = one.write_summary()
     click.echo(json.dumps(one.summary.data(), indent=2) if as_json else text, nl=as_json)
 

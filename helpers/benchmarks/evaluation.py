@@ -160,8 +160,7 @@ def _sentences(told: list[dict[str, Any]]) -> list[str]:
 def _sum_up(path: Path) -> None:
     """manifest.json, summary.md and the aggregate report of a round, as its runs are now. Raises OSError."""
     jobs = Benchmark(path, AskedSite())
-    record = {**jobs.record, "jobs": jobs.jobs}
-    manifest.write(path, record, manifest.standings(path, record, jobs.runs))
+    manifest.refresh(path)
     metadata.write_aggregate(path, list(jobs.runs.values()))
     Round(path).write_summary()
 

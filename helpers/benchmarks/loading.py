@@ -16,7 +16,9 @@ def load(path: str | os.PathLike[str]) -> summary.Round:
     folder = Path(os.path.abspath(Path(path).expanduser()))
     if not (folder / NAME).is_file():
         folder = rounds.chosen(folder.parent.parent, folder.parent.name, folder.name)
-    return rounds.Round(folder).summary
+    found = rounds.Round(folder)
+    found.refresh()
+    return found.summary
 
 
 def task_score(results: summary.Round, task: str, **only: str | None) -> float | None:

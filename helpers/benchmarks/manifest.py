@@ -1,19 +1,28 @@
-"""manifest.json, runs.txt and the index of a round, as the specification has them, and how each of its rollouts stands."""
+"""manifest.json, runs.txt and the index of a round, as the specification has them, and how each of its rollouts stands.
+
+manifest.json is also written by the rollouts' own jobs, each its own entry (run::_manifest in scripts_hpc/lib/run.sh): one at a time, by a
+lock. What a killed job couldn't tell is told by whoever looks at the round next.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers.benchmarks.stamps import INDEX
+from helpers.data.layout import NO_LOCKS
+from helpers.jobs.submitted import jobs_of
 from helpers.lib import disk
 from helpers.lib.values import section
 from helpers.runs import cells, claims, metadata
 from helpers.runs.metadata import Run
 
-NAME = "manifest.json"
+NAME, LOCK = "manifest.json", "jobs/.manifest"
 
 
 def run_id(group: Path, rollout: int) -> str:
@@ -36,7 +45,7 @@ def begin(group: Path, record: dict[str, Any]) -> None:
         os.symlink(os.path.relpath(target, runs), runs / run_id(group, number))
     folders = [str(run_dir(group, number)) for number in numbers]
     disk.write_text(group / "runs.txt", "".join(f"{folder}\n" for folder in folders))
-    write(group, record, [Standing(number) for number in numbers])
+    disk.write_json(group / NAME, _data(group, record, [Standing(number) for number in numbers]))
     tasks = list(dict.fromkeys(_task_dir(record, cell) for cell in cells.cells(record)))
     index = {"created_at": group.name, "rollout_dir": str(group), "runs": folders, "tasks": tasks}
     disk.write_json(index_of(group), index)
@@ -90,8 +99,50 @@ def standings(group: Path, record: dict[str, Any], runs: dict[str, Run]) -> list
     return found
 
 
-def write(group: Path, record: dict[str, Any], told: list[Standing]) -> None:
-    """manifest.json anew, where it has changed. Raises OSError."""
+def refresh(group: Path) -> None:
+    """manifest.json anew by what the round's files say. Raises OSError."""
+    record = disk.read_json(group / "workflow.json") or {}
+    record["jobs"] = jobs_of(group, record)
+    runs = {run.job_id: run for run in metadata.runs_of(group)}
+    keep(group, record, runs, standings(group, record, runs))
+
+
+def keep(group: Path, record: dict[str, Any], runs: dict[str, Run], told: list[Standing]) -> list[Standing]:
+    """manifest.json anew where it says anything else; how the rollouts stand then: a job may have told more meanwhile. Raises OSError."""
+    if disk.read_json(group / NAME) == _data(group, record, told):
+        return told
+    with _alone(group):
+        for run in runs.values():
+            if run.is_open:
+                run.reread()
+        told = standings(group, record, _with_claimed(group, record, runs))
+        disk.write_json(group / NAME, _data(group, record, told))
+    return told
+
+
+@contextlib.contextmanager
+def _alone(group: Path) -> Iterator[None]:
+    with open(group / LOCK, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
+def _with_claimed(group: Path, record: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
+    """The runs, and those of the jobs that have claimed a rollout since they were read."""
+    places, views, found = cells.rollouts(record), cells.cells(record), dict(runs)
+    for (rollout, _), job in claims.owners(group).items():
+        if job not in runs and rollout < len(places):
+            name = metadata.run_name(str(views[places[rollout][0]].get("competition")), job)
+            if told := disk.read_json(group / name / "run_metadata.json"):
+                found[job] = Run(group / name, told)
+    return found
+
+
+def _data(group: Path, record: dict[str, Any], told: list[Standing]) -> dict[str, Any]:
     views = cells.cells(record)
     places = cells.rollouts(record)
     benchmark = section(record, "benchmark")
@@ -115,14 +166,12 @@ def write(group: Path, record: dict[str, Any], told: list[Standing]) -> None:
                 "attempts": one.attempts,
             }
         )
-    data = {
+    return {
         "config": benchmark.get("config"),
         "name": benchmark.get("name"),
         "created_at": group.name,
         "results": results,
     }
-    if disk.read_json(group / NAME) != data:
-        disk.write_json(group / NAME, data)
 
 
 def _task_dir(record: dict[str, Any], cell: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,7 @@ class Round:
             for number, its in found.items()
         }
 
+    @cached_property
     def asked(self) -> list[dict[str, Any]]:
         """All rollouts that were asked for, each with its row of the table of results; None where it has not begun."""
         told = cells.cells(self.record)
@@ -70,11 +72,22 @@ class Round:
 
     @cached_property
     def summary(self) -> summary.Round:
-        asked = self.asked()
+        asked = self.asked
         last = [max(its, key=lambda run: (_attempt(run), _has_begun(run))) for its in self._tries.values()]
         stopped = bounds.note(run.reason or "" for run in last if not _has_begun(run))
         served = load.by_model(load.servers(str(self.path)).values())
         return summary.round_of(asked, self.name, self.path.name, [*self._collection.broken, *stopped], served)
+
+    def refresh(self) -> None:
+        """manifest.json anew where it says of a rollout what isn't true any more; nothing where it can't be written."""
+        listed = (disk.read_json(self.path / manifest.NAME) or {}).get("results")
+        told = {
+            one.get("run_id"): (one.get("state"), one.get("score")) for one in listed or [] if isinstance(one, dict)
+        }
+        found = {one["run_id"]: one["row"] or {"state": "waiting", "score": None} for one in self.asked}
+        if told != {name: (row["state"], row["score"]) for name, row in found.items()}:
+            with contextlib.suppress(OSError):
+                manifest.refresh(self.path)
 
     def write_summary(self) -> str:
         """summary.md anew; its text. Raises OSError."""

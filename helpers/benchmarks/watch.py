@@ -51,7 +51,7 @@ class Watch(workflow_watch.Watch, Benchmark):
         self.record["jobs"] = self.jobs
         self.standings = manifest.standings(self.path, self.record, self.runs)
         with contextlib.suppress(OSError):  # a disk that is full now: the next look writes it
-            manifest.write(self.path, self.record, self.standings)
+            self.standings = manifest.keep(self.path, self.record, self.runs, self.standings)
         if self.verbose > 1:
             self._show_logs()
         for one in self.standings:

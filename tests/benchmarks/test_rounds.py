@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,9 @@ from helpers.jobs import parts, submitted
 from helpers.lib import disk
 from helpers.lib.errors import Refused
 from helpers.runs import cells, claims, metadata
+from helpers.runs.metadata import Run
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {"container": {"runtime": "none"}, "jobs": {"agent": {"cpus": 1}}, "paths": {"data": "/data"}}
 CELLS = [
     {"competition": "toy", "agent": "a", "model": "m", "seed": 0, "rollouts": 2, "config_hash": "x"},
@@ -44,10 +48,7 @@ def group(tmp_path):
 
 
 def results(group, runs=None):
-    record = disk.read_json(group / "workflow.json")
-    record["jobs"] = submitted.jobs_of(group, record)
-    found = {run.job_id: run for run in metadata.runs_of(group)}
-    manifest.write(group, record, manifest.standings(group, record, found))
+    manifest.refresh(group)
     return json.loads((group / "manifest.json").read_text())["results"]
 
 
@@ -113,6 +114,61 @@ def test_the_jobs_of_an_array_are_those_of_their_parts(group):
     assert [one["status"] for one in results(group)] == ["launched", None, "launched", "launched"]
 
 
+TELL = 'set -euo pipefail; for name in common run; do source "$1/$name.sh"; done; RUN=$2 ROLLOUT=$3 && run::_manifest'
+
+
+def tell(group, job, rollout):
+    """What a job does when its run's record has changed."""
+    run = next(group.glob(f"*_{job}"))
+    return subprocess.Popen(["bash", "-c", TELL, "-", ROOT / "scripts_hpc" / "lib", run, str(rollout)])
+
+
+def end(group, job, rollout, score=None):
+    """A rollout's job that has claimed it, and has ended."""
+    os.symlink(job, group / "claims" / str(rollout))
+    path = next(group.glob(f"*_{job}")) / "run_metadata.json"
+    disk.write_json(path, json.loads(path.read_text()) | {"state": "agent_failed" if score is None else "scored"})
+    if score is not None:
+        disk.write_json(path.with_name("grading_report.json"), {"score": score, "total_score": score})
+
+
+def test_jobs_and_who_watches_write_the_manifest_at_once_and_nothing_is_lost(group):
+    note(group, "agent=7_[0-3] agent.sh 0 0 4 auto:6")
+    record = disk.read_json(group / "workflow.json")
+    stale = {run.job_id: run for run in metadata.runs_of(group)}
+    for number, score in enumerate((0.5, None, 1e-07, -12)):
+        end(group, f"7_{number}", number, score)
+    writers = [tell(group, f"7_{number}", number) for number in range(4) for _ in range(2)]
+    while any(one.poll() is None for one in writers):
+        found = [Run(run.directory, dict(run.metadata)) for run in stale.values()]
+        runs = {run.job_id: run for run in found}
+        manifest.keep(group, record, runs, manifest.standings(group, record, runs))
+        json.loads((group / "manifest.json").read_text())
+    assert [one.returncode for one in writers] == [0] * 8
+    text = (group / "manifest.json").read_text()
+    told = [(one["state"], one["score"], one["attempts"], one["launch_rc"]) for one in json.loads(text)["results"]]
+    assert told == [("scored", 0.5, 1, 0), ("agent_failed", None, 1, 0), ("scored", 1e-07, 1, 0), ("scored", -12, 1, 0)]
+    assert [one["state"] for one in results(group)] == [one[0] for one in told]
+    assert not list(group.glob(".manifest*"))
+
+
+def test_jobs_alone_tell_what_a_reader_would(group):
+    note(group, "agent=7_[0-3] agent.sh 0 0 4 auto:6")
+    for number, score in enumerate((0.5, None, 1e-07, 3)):
+        end(group, f"7_{number}", number, score)
+    for number in range(4):
+        assert tell(group, f"7_{number}", number).wait() == 0
+    told = json.loads((group / "manifest.json").read_text())
+    assert told["results"] == results(group)
+    # a try that came before isn't told of
+    os.symlink("9_0", group / "claims" / "0.1")
+    text = (group / "manifest.json").read_text()
+    end_of = group / "toy_7_0" / "run_metadata.json"
+    disk.write_json(end_of, json.loads(end_of.read_text()) | {"state": "lost"})
+    assert tell(group, "7_0", 0).wait() == 0
+    assert (group / "manifest.json").read_text() == text
+
+
 def test_the_last_claim_counts_and_a_second_submission_is_nobodys_run(group):
     note(group, "agent=7_[0-3] agent.sh 0 0 4 auto:6")
     os.symlink("7_0", group / "claims" / "0")
@@ -132,7 +188,7 @@ def test_the_last_claim_counts_and_a_second_submission_is_nobodys_run(group):
     first, *others = results(group)
     assert (first["state"], first["score"], first["attempts"]) == ("scored", 0.5, 2)
     assert [one["state"] for one in others] == ["waiting"] * 3
-    asked = Round(group).asked()
+    asked = Round(group).asked
     assert (
         asked[0]["row"]["state"] == "scored"
         and asked[0]["row"]["attempts"] >= 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from importlib import import_module
 from pathlib import Path
 
 from helpers.jobs.kinds.workflow import Workflow
@@ -13,11 +15,17 @@ class Benchmark(Workflow):
     """A round: <rollouts>/<benchmark>/<stamp>."""
 
     MARK, COMMAND = "\0", "scripts_hpc/run_benchmark.sh"
-    WATCHER = "helpers.benchmarks.watch"
+    WATCHER, MANIFEST_WRITER = "helpers.benchmarks.watch", "helpers.benchmarks.manifest"
 
     @classmethod
     def is_one(cls, folder: Path) -> bool:
         return (folder / MANIFEST).is_file() and (folder / cls.RECORD).is_file()
+
+    def tidy(self) -> None:
+        """What a look has settled stands in manifest.json too."""
+        super().tidy()
+        with contextlib.suppress(OSError):  # somebody else's round, or a full disk: it is no worse than before
+            import_module(self.MANIFEST_WRITER).refresh(self.path)
 
     @property
     def again(self) -> str:
