@@ -99,11 +99,11 @@ def standings(group: Path, record: dict[str, Any], runs: dict[str, Run]) -> list
     return found
 
 
-def refresh(group: Path) -> None:
-    """manifest.json anew by what the round's files say. Raises OSError."""
+def refresh(group: Path, runs: dict[str, Run] | None = None) -> None:
+    """manifest.json anew by what the round's files say. runs: by their job's id, where they were read just now. Raises OSError."""
     record = disk.read_json(group / "workflow.json") or {}
     record["jobs"] = jobs_of(group, record)
-    runs = {run.job_id: run for run in metadata.runs_of(group)}
+    runs = {run.job_id: run for run in metadata.runs_of(group)} if runs is None else runs
     keep(group, record, runs, standings(group, record, runs))
 
 

@@ -182,7 +182,7 @@ def make_round(folder: Path, count: int, kinds: tuple[str, ...]) -> Made:
             begin(group, one, record["cells"][one.cell]["competition"], state)
         tell(answers, one.job, state, "cpu=8")
     runs = {run.job_id: run for run in metadata.runs_of(group)}
-    manifest.write(group, record, manifest.standings(group, record, runs))
+    manifest.refresh(group, runs)
     for name in ("answers", "addresses"):
         (folder / name).mkdir()
     for name, lines in answers.items():

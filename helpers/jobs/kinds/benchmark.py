@@ -25,7 +25,7 @@ class Benchmark(Workflow):
         """What a look has settled stands in manifest.json too."""
         super().tidy()
         with contextlib.suppress(OSError):  # somebody else's round, or a full disk: it is no worse than before
-            import_module(self.MANIFEST_WRITER).refresh(self.path)
+            import_module(self.MANIFEST_WRITER).refresh(self.path, self.runs)
 
     @property
     def again(self) -> str:
