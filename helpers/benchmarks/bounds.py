@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.benchmarks.config import Budget
+from helpers.jobs import arrays
 from helpers.lib import disk, values
 from helpers.lib.errors import Refused
 from helpers.runs import cells
@@ -142,7 +143,24 @@ def _counted(run: Run) -> tuple[int, int]:
 
 def was_not_begun(state: Any, reason: Any) -> bool:
     """Whether a bound kept a rollout from beginning."""
-    return state == "cancelled" and str(reason or "").startswith(NOT_BEGUN)
+    return state == "cancelled" and is_not_begun(str(reason or ""))
+
+
+def is_not_begun(reason: str) -> bool:
+    """The same, of a rollout that was cancelled."""
+    return reason.startswith(NOT_BEGUN)
+
+
+def kept(group: Path) -> dict[int, str]:
+    """Why rollouts that waited for room in the queue are not submitted any more, by their numbers: for a bound, or as somebody stopped the
+    round."""
+    found: dict[int, str] = {}
+    for one in arrays.waiting(group):
+        stopped = disk.read_json(group / f"stopped.{one.parts}.json")
+        if stopped or one.taken == arrays.STOP:
+            why = f"{NOT_BEGUN}{stopped.get('sentence')}" if stopped else "stopped before it was submitted"
+            found |= dict.fromkeys(one.rollouts, why)
+    return found
 
 
 def note(reasons: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.benchmarks import bounds
 from helpers.benchmarks.stamps import INDEX
 from helpers.data.layout import NO_LOCKS
 from helpers.jobs.submitted import jobs_of
@@ -58,16 +59,18 @@ def index_of(group: Path) -> Path:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a rollout stands. run: its last try, None where nothing was submitted; attempts: how many tries there were."""
+    """How a rollout stands. run: its last try, None where nothing was submitted; attempts: how many tries there were; kept: why it isn't
+    submitted any more, where it was to be."""
 
     rollout: int
     run: Run | None = None
     attempts: int = 0
     is_submitted: bool = False
+    kept: str = ""
 
     @property
     def state(self) -> str:
-        return self.run.state if self.run else "waiting"
+        return self.run.state if self.run else "cancelled" if self.kept else "waiting"
 
     @property
     def score(self) -> float | None:
@@ -82,7 +85,7 @@ def standings(group: Path, record: dict[str, Any], runs: dict[str, Run]) -> list
     tries: dict[int, list[int]] = {}
     for rollout, attempt in sorted(taken):
         tries.setdefault(rollout, []).append(attempt)
-    found = []
+    kept, found = bounds.kept(group), []
     for number in range(count):
         attempts = tries.get(number, [])
         run = runs.get(taken[number, attempts[-1]]) if attempts else None
@@ -95,7 +98,7 @@ def standings(group: Path, record: dict[str, Any], runs: dict[str, Run]) -> list
             and (queued.is_open or not attempts)
         ):
             run = queued
-        found.append(Standing(number, run, len(attempts), last is not None or bool(attempts)))
+        found.append(Standing(number, run, len(attempts), last is not None or bool(attempts), kept.get(number, "")))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from helpers.benchmarks import bounds, config, fleets, manifest, stamps
 from helpers.config import entries, sites
 from helpers.config.schema import Site
 from helpers.config.sites import ROOT
+from helpers.jobs.arrays import Fleet
 from helpers.jobs.task_kinds import Overrides
-from helpers.jobs.workflow import Fleet, Planned, default_model
+from helpers.jobs.workflow import Planned, default_model
 from helpers.lib import durations
 from helpers.rendering import render
 from helpers.scheduler import limits
@@ -110,14 +112,24 @@ class Round(Planned):
     def name(self) -> str:
         return self.benchmark.name
 
-    def fleets(self) -> list[Fleet]:
+    @cached_property
+    def made(self) -> list[Fleet]:
         lists = [
             (name, sum(len(cell.seeds) for cell in its), self.servers_of(its[0])) for name, its in self.groups.items()
         ]
         lists = fleets.spread(lists, self.benchmark.replicas, {model.name for model in self.served})
         if self.site.scheduler.kind == "local":
             return fleets.cut(lists, len(lists), self.rollouts)
-        return fleets.cut(lists, self.benchmark.parallel, limits.array_size(self.site, self.cluster))
+        size = limits.array_size(self.site, self.cluster)
+        return fleets.fitted(self.site, lists, self.benchmark.parallel, size, self._servers)
+
+    def check_room(self) -> None:
+        if self.site.limits.max_submit is not None:
+            _ = self.made
+
+    def _load_notes(self) -> list[str | None]:
+        waits = fleets.note(self.site, self.made) if self.site.limits.max_submit is not None else None
+        return [*super()._load_notes(), waits and f"{waits}."]
 
     @property
     def copies(self) -> int:

@@ -13,9 +13,9 @@ from helpers.benchmarks import bounds, fleets
 from helpers.benchmarks.plan import TOGETHER
 from helpers.config.asked import AskedSite
 from helpers.config.schema import Site
-from helpers.jobs import parts, task_kinds
+from helpers.jobs import arrays, parts, task_kinds
+from helpers.jobs.arrays import Fleet
 from helpers.jobs.kinds.benchmark import Benchmark
-from helpers.jobs.workflow import Fleet
 from helpers.lib import values
 from helpers.lib.errors import Infrastructure, Refused
 from helpers.lib.signals import ignore_signals
@@ -99,9 +99,6 @@ def plan(path: Path, dry_run: bool, budget: dict[str, float] | None = None) -> s
         raise Refused(f"nothing is left to be run of {path}: {rest.sentence()}", 3 if rest.given_up else 2)
     bounds.note_silent(path, jobs.record, jobs.runs.values())
     bounds.check(path, budget or {}, [job for job in jobs.servers if jobs.fleet.gone(job)])
-    if dry_run:
-        return f"DRY_RUN={shlex.quote(f'{path}: {rest.sentence()}')}\n"
-    click.echo(f"{path}: {rest.sentence()}", err=True)
     site = Site.model_validate(jobs.config)
     try:
         lines, made = _arrays(jobs, site, rest)
@@ -109,16 +106,24 @@ def plan(path: Path, dry_run: bool, budget: dict[str, float] | None = None) -> s
         raise Infrastructure(
             f"{path}/parts/0 has no line for rollout {error}: the round can't go on without it"
         ) from error
+    note = fleets.note(site, made)
+    told = f"{path}: {rest.sentence()}" + (f"; {note}" if note else "")
+    if dry_run:
+        return f"DRY_RUN={shlex.quote(told)}\n"
+    click.echo(told, err=True)
     ignore_signals()
     bounds.enlarge(path, budget or {})
-    return _assignments(jobs, site, parts.write_lines(path, lines), made)
+    # what waited of an earlier submission is among these
+    arrays.take(path, arrays.RESUME)
+    name = parts.write_lines(path, lines)
+    arrays.write_waiting(path, name, made)
+    return _assignments(jobs, site, name, made)
 
 
 def _assignments(jobs: Benchmark, site: Site, name: str, made: list[Fleet]) -> str:
     """What scripts_hpc/lib/workflow.sh is told. name: of the file of parts; servers that live go on."""
-    alive = [entry for entry in jobs.entries if jobs.job(entry).alive]
-    live = {entry.id for entry in alive if entry.part != "agent"}
-    agents = dict.fromkeys(entry.id.partition("_")[0] for entry in alive if entry.part == "agent")
+    live = _alive(jobs, is_agent=False)
+    agents = dict.fromkeys(job.partition("_")[0] for job in _alive(jobs, is_agent=True))
     grading, every = str(jobs.jobs.get("grading_server")), cells.cells(jobs.record)
     told = {
         "RUN_GROUP": str(jobs.path),
@@ -134,7 +139,7 @@ def _assignments(jobs: Benchmark, site: Site, name: str, made: list[Fleet]) -> s
     }
     lists = {
         "COMPETITIONS": [name for name in dict.fromkeys(map(_graded, every)) if name],
-        "AGENTS": [fleet.words() for fleet in made],
+        "AGENTS": arrays.submitted_now(made),
         "SERVING": [f"{model}={job}" for model, job in section(jobs.jobs, "models").items() if job in live],
     }
     text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())
@@ -145,6 +150,10 @@ def _graded(cell: dict[str, Any]) -> str | None:
     """The task of a cell, if a grading server grades it."""
     kind = task_kinds.named(values.text(cell.get("kind")))
     return str(cell.get("competition")) if kind.graded_by_server else None
+
+
+def _alive(jobs: Benchmark, is_agent: bool) -> list[str]:
+    return [entry.id for entry in jobs.entries if (entry.part == "agent") is is_agent and jobs.job(entry).alive]
 
 
 def _parallel(jobs: Benchmark) -> int:
@@ -166,5 +175,7 @@ def _arrays(jobs: Benchmark, site: Site, rest: Rest) -> tuple[list[str], list[Fl
     lines = [line for its in apart.values() for line in its]
     if site.scheduler.kind == "local":
         return lines, fleets.cut(lists, len(lists), len(lines))
-    limits.check_room(site, len(lines) + len(section(jobs.jobs, "models")) + 1, "resume again later")
-    return lines, fleets.cut(lists, _parallel(jobs), limits.array_size(site, Cluster()))
+    live = _alive(jobs, is_agent=False)
+    servers = [*section(jobs.jobs, "models").values(), jobs.jobs.get("grading_server")]
+    size = limits.array_size(site, Cluster())
+    return lines, fleets.fitted(site, lists, _parallel(jobs), size, sum(job not in live for job in servers))

@@ -10,6 +10,7 @@ from typing import Any
 
 from helpers.benchmarks import bounds, manifest, report, stamps, summary, usage
 from helpers.config.asked import AskedSite
+from helpers.jobs import arrays
 from helpers.lib import disk, values
 from helpers.lib.errors import Refused
 from helpers.runs import cells, load
@@ -74,7 +75,11 @@ class Round:
     def summary(self) -> summary.Round:
         asked = self.asked
         last = [max(its, key=lambda run: (_attempt(run), _has_begun(run))) for its in self._tries.values()]
-        stopped = bounds.note(run.reason or "" for run in last if not _has_begun(run))
+        kept = bounds.kept(self.path)
+        reasons = [run.reason or "" for run in last if not _has_begun(run)]
+        reasons += [why for number, why in kept.items() if number not in self._tries and bounds.is_not_begun(why)]
+        waits = sum(number not in kept for one in arrays.waiting(self.path) for number in one.rollouts)
+        stopped = bounds.note(reasons) + ([f"{waits} rollouts are not submitted yet"] if waits else [])
         served = load.by_model(load.servers(str(self.path)).values())
         return summary.round_of(asked, self.name, self.path.name, [*self._collection.broken, *stopped], served)
 

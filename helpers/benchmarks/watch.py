@@ -46,6 +46,10 @@ class Watch(workflow_watch.Watch, Benchmark):
     def _say(self, text: str) -> None:
         print(f"[rollouts] {text}", file=sys.stderr, flush=True)
 
+    def look(self, ask: bool = True) -> bool:
+        # what a job submitted is noted before that job is gone, and the note is read after the scheduler was asked
+        return super().look(ask) or (self.goes_on and bool(self.waiting()))
+
     def _show(self) -> None:
         """A line for each rollout that has ended since; where lines can be written over, one that turns."""
         self.record["jobs"] = self.jobs
@@ -55,7 +59,7 @@ class Watch(workflow_watch.Watch, Benchmark):
         if self.verbose > 1:
             self._show_logs()
         for one in self.standings:
-            if one.rollout not in self.ended and one.state not in metadata.OPEN_STATES:
+            if one.run and one.rollout not in self.ended and one.state not in metadata.OPEN_STATES:
                 self.ended.add(one.rollout)
                 self._finished(one)
         if self.verbose or not (sys.stderr.isatty() or len(self.ended) != self.told):
@@ -108,6 +112,9 @@ class Watch(workflow_watch.Watch, Benchmark):
         if not self.verbose and len(self.ended) == self.count:
             print(f"✓ All {self.count} tasks completed!", file=sys.stderr, flush=True)
         code = self.code([])
+        if any(one.run is None and not one.kept for one in self.standings):
+            for said in self.whys():
+                self._say(said)
         self._say(f"temp index: {manifest.index_of(self.path)}")
         one = Round(self.path)
         if self.as_json:

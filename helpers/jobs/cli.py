@@ -102,6 +102,7 @@ def status(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
         raise
     data = {"run": str(jobs.path), "jobs": [jobs.job_data(entry) for entry in jobs.entries], jobs.ITEMS: jobs.items()}
     several = jobs.summaries()
+    data |= jobs.facts()
     data["summary"] = [one.data() for one in several]
     rows = [_job_line(jobs, entry, jobs.job(entry)) for entry in jobs.entries]
     summed = ["", *(one.sentence() for one in several)] if several else []
@@ -141,13 +142,11 @@ def logs(jobs: Kind, part: str | None) -> tuple[list[dict[str, Any]], list[str]]
 
 
 def stop(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
+    jobs.hold()
     jobs.look()
-    stopped, remarks = jobs.stoppable(), jobs.remarks()
-    ids = [entry.id for entry in stopped]
-    if left := jobs.fleet.cancel(ids, jobs.names(ids)):
-        said = f"not known to have ended after {END_SECONDS:.0f} s: job {', '.join(left)}"
-        raise Refused(f"{said}. Is it yours? See `squeue --me`.", 3)
-    jobs.stopped(ids, "stopped with jobs.sh stop")
+    remarks, stopped = jobs.remarks(), _end(jobs)
+    while jobs.late() and (more := _end(jobs)):
+        stopped += more
     jobs.settle_sure()
     jobs.forget_servers()
     data = {
@@ -157,6 +156,17 @@ def stop(jobs: Kind) -> tuple[dict[str, Any], list[str]]:
     }
     lines = [f"stopped: {', '.join(map(str, stopped))}" if stopped else "nothing to stop: no job of this run is alive"]
     return data, [str(jobs.path), *lines, *remarks, *lines_of(jobs.item_lines(), states=(1,))]
+
+
+def _end(jobs: Kind) -> list[Entry]:
+    """End what lives of them, and wait until it has; which these are. Raises Refused where they don't end."""
+    found = jobs.stoppable()
+    ids = [entry.id for entry in found]
+    if left := jobs.fleet.cancel(ids, jobs.names(ids)):
+        said = f"not known to have ended after {END_SECONDS:.0f} s: job {', '.join(left)}"
+        raise Refused(f"{said}. Is it yours? See `squeue --me`.", 3)
+    jobs.stopped(ids, "stopped with jobs.sh stop")
+    return found
 
 
 # ---- why
@@ -220,6 +230,7 @@ def why(jobs: Kind) -> tuple[list[dict[str, Any]], list[str]]:
         for entry in jobs.entries
         if (sentence := finder.sentence(entry))
     ]
+    data += [{"name": "not submitted", "id": None, "state": None, "sentence": said} for said in jobs.whys()]
     if not jobs.entries:
         nothing = "nothing was submitted: start the run again, its command says what is wrong"
     else:

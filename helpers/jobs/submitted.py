@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.jobs import parts
+from helpers.jobs.arrays import STOP, take
 from helpers.jobs.fleet import Noted, noted
 from helpers.lib import disk, values
 from helpers.lib.values import section
@@ -79,6 +80,7 @@ def submitted(group: Path) -> None:
 
 def abandoned(group: Path, jobs: Iterable[str]) -> None:
     """Note that a submission was broken off, its jobs (an array by its own number) cancelled; their runs end as cancelled."""
+    take(group, STOP)
     submitted(group)
     record = disk.read_json(group / "workflow.json") or {}
     disk.write_json(group / "workflow.json", record | {"abandoned": True})

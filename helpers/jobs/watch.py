@@ -104,10 +104,19 @@ class Watch(Workflow):
     def cancel(self, reason: str) -> bool:
         """Cancel the jobs of the workflow, but for servers that others use, and settle what was open; False when it isn't known
         whether all have ended."""
+        with contextlib.suppress(OSError):
+            self.hold()
         self._tell_lent()
         lent = self.lent
         ids = [entry.id for entry in self.entries if entry.own and entry.id not in lent]
         if self.fleet.cancel(ids):
+            return False
+        try:
+            while self.late() and (more := [entry.id for entry in self.stoppable() if entry.id not in lent]):
+                if self.fleet.cancel(more):
+                    return False
+                ids += more
+        except SchedulerUnavailable:
             return False
         with contextlib.suppress(SchedulerUnavailable):
             self.forget_servers()

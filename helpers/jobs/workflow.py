@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from helpers.config import entries, sites
 from helpers.config.schema import Model, Site
 from helpers.config.sites import ROOT
 from helpers.jobs import model_set
+from helpers.jobs.arrays import Fleet, submitted_now, write_waiting
 from helpers.jobs.asked_task import AskedTask
 from helpers.jobs.cell import Cell
 from helpers.jobs.parts import FOLDERS, Part
@@ -70,27 +70,6 @@ def _site(options: dict[str, Any]) -> Site:
         if options[f"{role}_partition"]:
             overrides.append(f"partitions.{role}.name={options[f'{role}_partition']}")
     return sites.load_site(sites.pick_site(options["site"]), overrides)
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Jobs of one script that are submitted together. first: the number of their first part; at_once: of an array, 0 for jobs of their
-    own; before: the number of those that have to end first."""
-
-    script: str
-    first: int
-    count: int
-    at_once: int
-    before: int | None
-    model: str
-    feedback: str
-
-    def words(self) -> str:
-        """As scripts_hpc/lib/workflow.sh reads it."""
-        before = "-" if self.before is None else self.before
-        return " ".join(
-            map(str, (self.script, self.first, self.count, self.at_once, before, self.model, self.feedback))
-        )
 
 
 class Planned(Asked):
@@ -285,7 +264,8 @@ class Planned(Asked):
                     )
         return found
 
-    def fleets(self) -> list[Fleet]:
+    @cached_property
+    def made(self) -> list[Fleet]:
         """The agents' jobs, in the order of their submission."""
         ((name, its),) = self.groups.items()
         return [Fleet(name, 0, self.rollouts, 0, None, *self.servers_of(its[0]))]
@@ -314,6 +294,7 @@ class Planned(Asked):
         for script in {cell.script for cell in self.cells if cell.script}:
             shutil.copyfile(script, group / "jobs" / f"script{script.suffix}")
         name = write_parts(group, self.parts())
+        write_waiting(group, name, self.made)
         record = private.masked(self.record(group))
         disk.write_json(group / "workflow.json", record)
         told = {
@@ -326,7 +307,7 @@ class Planned(Asked):
             # where a server starts late (a GPU queue), the others start with it and not days before
             "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
         }
-        lists = {"COMPETITIONS": self.competitions, "AGENTS": [fleet.words() for fleet in self.fleets()]}
+        lists = {"COMPETITIONS": self.competitions, "AGENTS": submitted_now(self.made)}
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in told.items()]
         lines += self.written(group, record)
         return "".join([*lines, *(f"{name}=({' '.join(map(shlex.quote, its))})\n" for name, its in lists.items())])

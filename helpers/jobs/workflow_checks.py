@@ -99,7 +99,11 @@ class Asked(SiteChecks):
         if not self.problems:  # somebody else is asked last
             self._check_endpoints()
         self.conclude()
-        limits.check_room(self.site, self._jobs, self.advice["jobs"])
+        self.check_room()
+
+    def check_room(self) -> None:
+        """Raises ConfigError where the site never takes so many jobs of one user, and Infrastructure where it doesn't now."""
+        limits.check_room(self.site, self._servers + self.rollouts, self.advice["jobs"])
 
     @property
     def rollouts(self) -> int:
@@ -121,8 +125,9 @@ class Asked(SiteChecks):
         return 1
 
     @property
-    def _jobs(self) -> int:
-        return len(self.served) * self.copies + self.starts_grading + self.rollouts
+    def _servers(self) -> int:
+        """How many jobs of servers are submitted."""
+        return len(self.served) * self.copies + self.starts_grading
 
     def _check_names(self) -> None:
         for key in ("reuse_grading", "reuse_model"):

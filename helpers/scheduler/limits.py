@@ -49,17 +49,21 @@ def room(site: Site) -> int | None:
     return limit - queued
 
 
-def check_room(site: Site, jobs: int, advice: str) -> None:
-    """Raises ConfigError where the site never takes so many jobs of one user, and Infrastructure where it doesn't now."""
+def check_room(site: Site, jobs: int, advice: str, what: str = "this takes") -> int | None:
+    """How many jobs more the user may submit, at least so many; None for any number.
+
+    what: takes them. Raises ConfigError where the site never takes so many jobs of one user, and Infrastructure where it doesn't now.
+    """
     limit = site.limits.max_submit
     if limit is not None and jobs > limit and site.scheduler.kind != "local":
-        raise ConfigError([f"this takes {jobs} jobs, and limits.max_submit of site {site.name} is {limit}: {advice}."])
+        raise ConfigError([f"{what} {jobs} jobs, and limits.max_submit of site {site.name} is {limit}: {advice}."])
     left = room(site)
     if left is not None and jobs > left:
         raise Infrastructure(
-            f"this takes {jobs} jobs, {limit - left} of yours are in the queue, and limits.max_submit of site {site.name} is "
+            f"{what} {jobs} jobs, {limit - left} of yours are in the queue, and limits.max_submit of site {site.name} is "
             f"{limit}: wait until some have ended, or {advice}."
         )
+    return left
 
 
 def at_once(site: Site, cpus: int, memory_gb: int, cluster: Cluster) -> int | None:

@@ -15,7 +15,7 @@ from helpers.scheduler import reasons
 # not from site_config: results are read with Pythons that have none of this project's packages
 SCRIPT = ROOT / "scripts_hpc" / "lib" / "scheduler.sh"
 IDS_AT_ONCE = 5000  # jobs that one scancel is told to end
-QUESTIONS = ("states", "accounting", "ask")
+QUESTIONS = ("states", "accounting", "jobs_of", "ask")
 CALL_SECONDS = 60.0  # for any question, whatever hangs in it; scheduler.sh has shorter times for Slurm's own commands
 ALIVE = set(
     "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED RESIZING REQUEUED REQUEUE_HOLD REQUEUE_FED SIGNALING STAGE_OUT "
@@ -171,6 +171,10 @@ class Scheduler:
             if len(numbers) == 4:
                 found[job] = Allocation(numbers[0], numbers[1] or 0.0, numbers[2], numbers[3])
         return found
+
+    def jobs_of(self, prefix: str) -> list[str]:
+        """The user's jobs that the scheduler knows and whose command begins so, an array by its own number. Raises SchedulerUnavailable."""
+        return [line.partition("|")[0] for line in self._lines("jobs_of", [prefix])]
 
     def cancel(self, ids: list[str]) -> None:
         """Ends the jobs; those that have ended already are no error. Raises SchedulerUnavailable."""

@@ -5,6 +5,7 @@
 #   scheduler.sh KIND states [ID…]     a line a job: id|STATE|reason|elapsed|node
 #   scheduler.sh KIND accounting ID…   a line a job that the accounting knows: id|start (seconds since 1970)|seconds|cpus|gpus
 #                                      of both: - instead of IDs for those on standard input, a line each, as many as there are
+#   scheduler.sh KIND jobs_of PREFIX   a line id|command for each of the user's jobs whose command begins so
 #   scheduler.sh KIND cancel ID…
 #   scheduler.sh KIND signal NAME ID   to the batch script of a running job
 #   scheduler.sh slurm ask COMMAND…    one of Slurm's own commands, as it is called here
@@ -82,12 +83,35 @@ sched::gone_of() { # sched::gone_of ID…
 sched::_call() ( # sched::_call COMMAND ARGUMENTS…
   group=(--foreground) code=0
   [[ $1 != sbatch && $1 != scancel ]] || group=()
-  sched::inputs
-  ((${#INPUTS[@]} == 0)) || unset "${INPUTS[@]}"
-  timeout ${group[@]+"${group[@]}"} --kill-after=5 "$SCHEDULER_SECONDS" "$@" || code=$?
+  if [[ $1 == sbatch && -n ${SCHED_AS_BEGUN:-} ]]; then
+    (sched::_as_begun timeout --kill-after=5 "$SCHEDULER_SECONDS" "$@") || code=$?
+  else
+    sched::inputs
+    ((${#INPUTS[@]} == 0)) || unset "${INPUTS[@]}"
+    timeout ${group[@]+"${group[@]}"} --kill-after=5 "$SCHEDULER_SECONDS" "$@" || code=$?
+  fi
   ((code != 124 && code != 137)) || printf '%s gave no answer within %s s\n' "$1" "$SCHEDULER_SECONDS" >&2
   exit "$code"
 )
+
+# From within a job: a command with the environment that the job was given, and not with what its script has made of that since, as sbatch
+# hands it on: links of a chain would add to it, each its own. What Slurm sets for a job anew (https://slurm.schedmd.com/gres.html) is left out.
+sched::_as_begun() { # sched::_as_begun COMMAND…
+  local HAB_PAIR HAB_PAIRS=() HAB_PATH=$PATH INPUTS
+  { mapfile -t -d '' HAB_PAIRS <"/proc/$$/environ"; } 2>/dev/null || true
+  if ((${#HAB_PAIRS[@]})); then
+    for HAB_PAIR in $(compgen -e); do export -n "${HAB_PAIR?}"; done
+    for HAB_PAIR in "${HAB_PAIRS[@]}"; do
+      # (functions are exported still; some of the shell's own can't be set)
+      [[ ! $HAB_PAIR =~ ^[A-Za-z_][A-Za-z_0-9]*= ]] || export "${HAB_PAIR?}" 2>/dev/null || true
+    done
+  fi
+  type -P "$4" >/dev/null || PATH=$HAB_PATH
+  unset CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ZE_AFFINITY_MASK GPU_DEVICE_ORDINAL
+  sched::inputs
+  ((${#INPUTS[@]} == 0)) || unset "${INPUTS[@]}"
+  exec "$@"
+}
 
 # Sets INPUTS to the variables that are kept from Slurm's commands: all but those that say which cluster it is, and who asks there.
 sched::inputs() {
@@ -684,7 +708,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
       if [[ ${2:-} == - ]]; then mapfile -t IDS; else IDS=("${@:2}"); fi
       "sched::$1" ${IDS[@]+"${IDS[@]}"}
       ;;
-    cancel | signal) "sched::$1" "${@:2}" ;;
+    cancel | signal | jobs_of) "sched::$1" "${@:2}" ;;
     ask) sched::_call "${@:2}" ;;
     run | run_array) "sched::local_$1" "${@:2}" ;;
     *) printf 'scheduler.sh: unknown verb %s\n' "$1" >&2 && exit 2 ;;

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# workflow.sh: the servers and the agents of a workflow into the queue, all at once. Sourced by run_workflow.sh and run_benchmark.sh; needs
-# submit.sh, scheduler.sh, service.sh and run.sh. What the plan has printed (helpers/jobs/workflow.py) is submitted as it says:
+# workflow.sh: the servers and the agents of a workflow into the queue, all at once. Sourced by run_workflow.sh and run_benchmark.sh, and by
+# the jobs of rounds that submit more (workflow::next); needs submit.sh, scheduler.sh, service.sh and run.sh. What the plan has printed (helpers/jobs/workflow.py) is submitted as it says:
 #   RUN_GROUP          its folder, with the scripts in jobs/
 #   COMPETITIONS       what the grading server grades; nothing where no task needs one
 #   GRADING_ARGUMENT   the grading server to be used, as agents are told of it; empty: one is started
@@ -35,6 +35,45 @@ workflow::submit() {
   fi
   (trap '' INT TERM HUP && exec "$PYTHON" -m helpers workflow submitted "$RUN_GROUP") || exit 3
   submit::close
+}
+
+# From a job of the workflow: an entry of AGENTS more, to begin when the job's own array has ended. Of its servers, those that have ended are
+# started again then.
+workflow::next() { # workflow::next PARTS ENTRY ARRAY
+  local script first count at_once model feedback
+  read -r script first count at_once _ model feedback <<<"$2"
+  PARTS=$1 AGENT_JOBS=("$3")
+  submit::open "$RUN_GROUP"
+  workflow::_read_servers
+  if [[ -z $GRADING_ARGUMENT ]]; then
+    submit::job grading_server --after-end "$3" "$RUN_GROUP/jobs/grading_server.sh" "${COMPETITIONS[@]}"
+    GRADING_ARGUMENT=auto:$JOB
+  fi
+  workflow::_agents "$script $first $count $at_once 0 $model $feedback"
+}
+
+# Sets MODEL_JOBS, GRADING_ARGUMENT and COMPETITIONS to the servers in the note (submit.sh) that aren't known to have ended.
+workflow::_read_servers() {
+  local line words=() job model grading='' gone
+  while IFS= read -r line; do
+    [[ $line =~ ^(grading|model|feedback)_server=[0-9]+\  ]] || continue
+    eval "words=(${line#*=})" # quoted by submit.sh
+    case $line in
+      grading_*) grading=${words[0]} COMPETITIONS=("${words[@]:2}") ;;
+      *)
+        model=${words[1]#vllm_}
+        MODEL_JOBS[${model%.sh}${words[2]:+#${words[2]}}]=${words[0]}
+        ;;
+    esac
+  done <"$SUBMIT_NOTE"
+  # not known is not gone
+  gone=$(sched::gone_of ${grading:+"$grading"} "${MODEL_JOBS[@]}") || gone=''
+  for model in "${!MODEL_JOBS[@]}"; do
+    job=${MODEL_JOBS[$model]}
+    [[ $'\n'$gone$'\n' != *$'\n'"$job"$'\n'* ]] || unset "MODEL_JOBS[$model]"
+  done
+  GRADING_ARGUMENT=''
+  [[ -z $grading || $'\n'$gone$'\n' == *$'\n'"$grading"$'\n'* ]] || GRADING_ARGUMENT=auto:$grading
 }
 
 workflow::_models() { # workflow::_models MODEL FEEDBACK [AFTER_END]: their servers, where they have some that aren't there yet

@@ -113,6 +113,13 @@ class Kind:
         """What the scheduler is told to cancel these jobs."""
         return ids
 
+    def hold(self) -> None:
+        """What stops it comes first to this: from here on, none of its jobs begins to submit another. Raises OSError."""
+
+    def late(self) -> bool:
+        """Take in what a job has submitted until then; whether there is any. Raises SchedulerUnavailable."""
+        return False
+
     def stopped(self, ids: list[str], reason: str) -> None:
         """These jobs were ended on purpose."""
 
@@ -127,6 +134,14 @@ class Kind:
     def doing(self, entry: Entry) -> str:
         """A word on what a job that runs is doing, where there is more to say than that it runs."""
         return ""
+
+    def facts(self) -> dict[str, Any]:
+        """What `status --json` says besides."""
+        return {}
+
+    def whys(self) -> list[str]:
+        """Sentences of `why` on what has no job."""
+        return []
 
     def summaries(self) -> list[Summary]:
         """Several items in one sentence each, where they are of one sort."""
