@@ -87,3 +87,32 @@ TOML
   [[ -n $again && $(grep -l 'nothing is left to be done here' "$round"/logs/*.out | wc -l) == 2 ]]
   [[ $(pick "$round/manifest.json" "[(r['state'], r['attempts']) for r in d['results']]") == "[('scored', 1), ('scored', 1)]" ]]
 }
+
+@test "a round of more rollouts than the queue takes: nobody watches, its own jobs submit the rest, and the queue never holds more" {
+  as_owner tee "$WORK/many.toml" >/dev/null <<'TOML'
+parallel = 3
+[[tasks]]
+task = "classification_basic"
+agent = "baseline"
+rollouts = 9
+TOML
+  try scripts_hpc/run_benchmark.sh run "$WORK/many.toml" --set limits.max_submit=8 --detach
+  expect_status 0
+  local round=$output queued most=0
+  expect_in 'note: 9 rollouts are more than limits.max_submit (8) lets into the queue: 1 array is submitted now' "$error"
+  SECONDS=0
+  until queue_empty && ((SECONDS > 2)); do
+    queued=$(queue --array | wc -l)
+    ((queued <= most)) || most=$queued
+    ((SECONDS < 180))
+    sleep 0.3
+  done
+  ((most >= 5 && most <= 8))
+  [[ $(grep -c '^agent=' "$round/jobs/submitted") == 3 && $(grep -c '^grading_server=' "$round/jobs/submitted") == 1 ]]
+  [[ $(grep -l 'submitted what follows array' "$round"/logs/agent*.out | wc -l) == 2 ]]
+  expect_nothing_left 10
+  try scripts_hpc/run_benchmark.sh attach "$round"
+  expect_status 0
+  expect_in '9 asked for: 9 graded' "$output"
+  [[ $(pick "$round/manifest.json" "{(r['state'], r['attempts'], r['status']) for r in d['results']}") == "{('scored', 1, 'launched')}" ]]
+}
