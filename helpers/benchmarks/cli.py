@@ -156,6 +156,23 @@ def watch_command(folder: Path, as_json: bool, verbose: int) -> None:
     sys.exit(watch(folder, as_json, lambda data: click.echo(json.dumps(data, indent=2)), verbose))
 
 
+@main.command("live")
+@NAME
+@SITE
+@SET
+def live_command(name: str, site: str | None, overrides: tuple[str, ...]) -> int:
+    """Show a round's summary while it runs. NAME: of a benchmark (its newest round), BENCHMARK/STAMP, or a round's folder."""
+    from helpers.benchmarks.live import Live
+    from helpers.jobs.watch import watch
+
+    return watch(_of_word(name, site, overrides).path, False, print, Live)
+
+
+def _of_word(word: str, site: str | None, overrides: tuple[str, ...]) -> Any:
+    name, _, stamp = word.partition("/") if not Path(word).is_dir() else (word, "", "")
+    return _found(name, False, stamp or None, site, overrides)
+
+
 def _found(name: str, latest: bool, stamp: str | None, site: str | None, overrides: tuple[str, ...]) -> Any:
     from helpers.benchmarks.rounds import Round, find
 
@@ -203,10 +220,7 @@ def compare_command(
 
     if measure not in compare.OF:
         raise ConfigError([f"--of {measure}: must be one of {', '.join(compare.OF)}."])
-    rounds = []
-    for word in (first, second):
-        name, _, stamp = word.partition("/") if not Path(word).is_dir() else (word, "", "")
-        rounds.append(_found(name, False, stamp or None, site, overrides).summary)
+    rounds = [_of_word(word, site, overrides).summary for word in (first, second)]
     compared = compare.compare(*rounds, of=measure)
     shifts = regression.shifts(*rounds) if fails else []
     if as_json:

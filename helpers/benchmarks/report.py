@@ -130,10 +130,11 @@ def sentence(one: Round) -> str:
     asked = len(one.outcomes)
     nowhere = asked - one.graded - one.failed
     told = f"{asked} asked for: {one.graded} graded, {one.failed} failed, {nowhere} that count nowhere"
-    return f"{told}. By state: {_states(one.states)}."
+    return f"{told}. By state: {by_state(one.states)}."
 
 
-def _states(states: Mapping[str, int]) -> str:
+def by_state(states: Mapping[str, int]) -> str:
+    """How many there are of each state, the most first."""
     return ", ".join(f"{count} {figures.cell(state)}" for state, count in Counter(states).most_common()) or "none"
 
 
@@ -165,7 +166,7 @@ def _scores(cells: list[Cell]) -> list[str]:
         counts = (len(cell.results), cell.graded, cell.failed)
         told = (figures.mean(cell.estimate), figures.interval(cell.estimate))
         best = figures.number(cell.best.score, 6) if cell.best else NONE
-        states = _states(cell.states) + (f" ({cell.at_limit} graded at the time limit)" if cell.at_limit else "")
+        states = by_state(cell.states) + (f" ({cell.at_limit} graded at the time limit)" if cell.at_limit else "")
         rows.append((*_cell_who(cell), *map(str, counts), states, metric, *told, best))
     return table(head, rows, WORDS)
 

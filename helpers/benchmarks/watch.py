@@ -32,16 +32,20 @@ class Watch(workflow_watch.Watch, Benchmark):
         self.verbose, self.spin, self.told = verbose, itertools.cycle(SPINNER), 0
         self.ended: set[int] = set()
         self.logs: dict[str, list[Source]] = {}  # of the jobs that write
-        benchmark, count = section(self.record, "benchmark"), len(manifest.standings(group, self.record, {}))
-        self.count = count
+        self.count = len(manifest.standings(group, self.record, {}))
+        self._begin()
+
+    def _begin(self) -> None:
+        """The specification's first lines."""
+        benchmark = section(self.record, "benchmark")
         self._say(
             f"config={benchmark.get('config')} name={benchmark.get('name')} tasks={benchmark.get('entries')} "
             f"parallel={benchmark.get('parallel')}"
         )
-        self._say(f"output={group}")
-        if not verbose:
+        self._say(f"output={self.path}")
+        if not self.verbose:
             self._say("Running in quiet mode - use -vv for full output")
-        self._say(f"Starting {count} tasks with parallel={benchmark.get('parallel')}")
+        self._say(f"Starting {self.count} tasks with parallel={benchmark.get('parallel')}")
 
     def _say(self, text: str) -> None:
         print(f"[rollouts] {text}", file=sys.stderr, flush=True)
@@ -50,12 +54,16 @@ class Watch(workflow_watch.Watch, Benchmark):
         # what a job submitted is noted before that job is gone, and the note is read after the scheduler was asked
         return super().look(ask) or (self.goes_on and bool(self.waiting()))
 
-    def _show(self) -> None:
-        """A line for each rollout that has ended since; where lines can be written over, one that turns."""
+    def stand(self) -> None:
+        """Take in how each rollout stands, also into manifest.json."""
         self.record["jobs"] = self.jobs
         self.standings = manifest.standings(self.path, self.record, self.runs)
         with contextlib.suppress(OSError):  # a disk that is full now: the next look writes it
             self.standings = manifest.keep(self.path, self.record, self.runs, self.standings)
+
+    def _show(self) -> None:
+        """A line for each rollout that has ended since; where lines can be written over, one that turns."""
+        self.stand()
         if self.verbose > 1:
             self._show_logs()
         for one in self.standings:

@@ -21,7 +21,8 @@ LEAVE = (signal.SIGTERM, signal.SIGHUP)  # a session's end, a shutdown: not what
 
 
 class Followed(Protocol):
-    """What is followed. again: the command to watch it once more."""
+    """What is followed. again: the command to watch it once more. LOOKS_ONLY, where it has one that is true: it is shown, and nothing ends
+    jobs here, neither Ctrl-C nor that they will never start."""
 
     fleet: Fleet
     path: Path
@@ -90,18 +91,18 @@ class Signals:
 def follow(one: Followed) -> int:
     """Follow until all has ended; the exit code: 3 where jobs would never start (they are ended), 130 after Ctrl-C (which ends the
     jobs), 128 + n after another signal n."""
-    signals, never = Signals(), Never()
+    signals, never, looks_only = Signals(), Never(), getattr(one, "LOOKS_ONLY", False)
     one.fleet.waiting, one.fleet.patient = signals.waiting, True
     try:
         while one.look(one.fleet.is_due()):
-            if said := never.look(one):
+            if (said := never.look(one)) and not looks_only:
                 _end(one, said)
                 return 3
             with signals.waiting():
                 time.sleep(getattr(one, "PAUSE", POLL_SECONDS[one.fleet.scheduler.kind]))
         one.finish()
     except Caught as caught:
-        if caught.number in LEAVE:
+        if caught.number in LEAVE or looks_only:
             return _leave(one, caught)
         try:
             _say("ending all jobs; Ctrl-C once more leaves at once …")
@@ -138,8 +139,8 @@ class Never:
 
 
 def _leave(one: Followed, caught: Caught) -> int:
-    left = getattr(one, "LEFT", "nothing more is ended")
-    _say(f"{caught}: nobody watches any more, and {left}. To watch again: {one.again}")
+    left = getattr(one, "LEFT", "nobody watches any more, and nothing more is ended")
+    _say(f"{caught}: {left}. To watch again: {one.again}")
     return 128 + caught.number
 
 

@@ -45,16 +45,17 @@ def build(
     states: Collection[int] = (),
     cut: Collection[int] = (),
     right: Collection[int] = (),
+    fold: Collection[int] = (),
 ) -> Table:
     """A table without lines; what is in its cells drives no terminal.
 
-    states: columns whose words get their colour. cut: columns that are cut where a row is too long; else the last one is folded.
-    right: columns of numbers.
+    states: columns whose words get their colour. cut: columns that are cut where a row is too long. fold: columns that are folded there;
+    the last one where none is named. right: columns of numbers.
     """
     table = Table(box=None, show_header=bool(head), padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     count = max([len(head), *(len(row) for row in rows)])
     for column in range(count):
-        folds = not cut and column == count - 1
+        folds = column in fold or (not cut and not fold and column == count - 1)
         table.add_column(
             Text(head[column] if column < len(head) else ""),
             justify="right" if column in right else "left",

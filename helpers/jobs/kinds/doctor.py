@@ -95,7 +95,7 @@ class Watch(Doctor):
     """A doctor's probes under watch. conclude: makes an exit code of the reports."""
 
     PAUSE = 0.15
-    LEFT = "its probes end by themselves, in a minute at most, with all files of it"
+    LEFT = "nobody watches any more, and its probes end by themselves, in a minute at most, with all files of it"
 
     def __init__(self, path: Path, conclude: Callable[[Watch], int]):
         super().__init__(path, AskedSite())
