@@ -84,9 +84,24 @@ run_bats() { # run_bats COMMAND…: one that runs bats; counts what it says
 
 by_size() { stat --printf '%s %n\n' "$@" | sort -rn | cut -d' ' -f2-; } # by_size FILE…: the long ones first
 
+# Those that take a minute or more when all tests run, whatever their size: the longest first, so that none runs alone in the end.
+LONGEST=(benchmark local readme templates run_workflow run prepare_tasks build_all_containers submit python scheduler doctor grade)
+
+longest_first() { # longest_first FILE…: of bats; the others after them, by size
+  local name file others=()
+  for name in "${LONGEST[@]}"; do
+    for file; do [[ ${file##*/} != "$name.bats" ]] || printf '%s\n' "$file"; done
+  done
+  for file; do
+    name=${file##*/}
+    [[ " ${LONGEST[*]} " == *" ${name%.bats} "* ]] || others+=("$file")
+  done
+  ((${#others[@]} == 0)) || by_size "${others[@]}"
+}
+
 two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file
   # shellcheck disable=SC2016 # for the inner shell
-  by_size "$@" | tr '\n' '\0' |
+  longest_first "$@" | tr '\n' '\0' |
     BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 ${LEAVING[@]+"${LEAVING[@]}"} bash -c 'set -o pipefail; bats --tap "$0" 2>&1 | sed -u "s|^|${0##*/}: |"'
 }
 
