@@ -293,14 +293,19 @@ def clean(site: AskedSite, older_than: str | None, yes: bool) -> tuple[dict[str,
     ]:
         click.echo(line, err=True)
     if not yes:
-        if not sys.stdin.isatty():
-            raise Refused(f"nothing was removed: give --yes to free these {size(total)}")
-        try:
-            sure = click.confirm(f"Free {size(total)}?", err=True)
-        except click.Abort:
-            raise KeyboardInterrupt from None
-        if not sure:
-            raise Refused("nothing was removed")
+        _confirm(total)
     if problems := [problem for one in plans for problem in apply(one)]:
         raise Refused("not all could be removed; the next `jobs.sh clean` tries again:\n" + "\n".join(problems), 3)
     return data, [f"freed {size(total)}; what went stands in {NOTE} of each folder"]
+
+
+def _confirm(total: int) -> None:
+    """Raises Refused where the answer isn't yes, or nobody could be asked."""
+    if not sys.stdin.isatty():
+        raise Refused(f"nothing was removed: give --yes to free these {size(total)}")
+    try:
+        sure = click.confirm(f"Free {size(total)}?", err=True)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    if not sure:
+        raise Refused("nothing was removed")
