@@ -149,31 +149,32 @@ def _data(group: Path, record: dict[str, Any], told: list[Standing]) -> dict[str
     views = cells.cells(record)
     places = cells.rollouts(record)
     benchmark = section(record, "benchmark")
-    broken_off = record.get("abandoned") is True
     results = []
     for one in told:
         cell, seed = places[one.rollout]
-        launched = one.is_submitted
-        results.append(
-            {
-                "task_dir": _task_dir(record, views[cell]),
-                "run_dir": str(run_dir(group, one.rollout)),
-                "run_id": run_id(group, one.rollout),
-                "launch_rc": 0 if launched else 3 if broken_off else None,
-                "status": "launched" if launched else "launch_failed" if broken_off else None,
-                "state": one.state,
-                "score": one.score,
-                "model": views[cell].get("model"),
-                "agent": views[cell].get("agent"),
-                "seed": seed,
-                "attempts": one.attempts,
-            }
-        )
+        results.append(_result(group, record, one, views[cell], seed))
     return {
         "config": benchmark.get("config"),
         "name": benchmark.get("name"),
         "created_at": group.name,
         "results": results,
+    }
+
+
+def _result(group: Path, record: dict[str, Any], one: Standing, cell: dict[str, Any], seed: int) -> dict[str, Any]:
+    broken_off = record.get("abandoned") is True
+    return {
+        "task_dir": _task_dir(record, cell),
+        "run_dir": str(run_dir(group, one.rollout)),
+        "run_id": run_id(group, one.rollout),
+        "launch_rc": 0 if one.is_submitted else 3 if broken_off else None,
+        "status": "launched" if one.is_submitted else "launch_failed" if broken_off else None,
+        "state": one.state,
+        "score": one.score,
+        "model": cell.get("model"),
+        "agent": cell.get("agent"),
+        "seed": seed,
+        "attempts": one.attempts,
     }
 
 
