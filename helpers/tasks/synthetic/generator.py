@@ -67,15 +67,7 @@ class DataGenerator:
         _require(n_features >= 1 and n_classes >= 2, "n_features must be at least 1, and n_classes at least 2")
         _require(n_samples >= n_classes, f"n_samples={n_samples} are too few for {n_classes} classes")
         _require(class_sep > 0 and 0 <= flip_y <= 1, "class_sep must be over 0, and flip_y (noise) from 0 to 1")
-        needed = math.ceil(math.log2(n_classes))  # each class has a corner of a cube of its own
-        if n_informative is None:
-            n_informative = min(max(n_features * 6 // 10, needed), n_features)
-        if n_redundant is None:
-            n_redundant = (n_features - n_informative) // 2
-        problem = f"{n_classes} classes need n_informative of at least {needed}, found {n_informative}"
-        _require(n_informative >= max(needed, 1), problem)
-        problem = f"n_informative={n_informative} and n_redundant={n_redundant} are more than n_features={n_features}"
-        _require(n_redundant >= 0 and n_informative + n_redundant <= n_features, problem)
+        n_informative, n_redundant = _kinds(n_features, n_classes, n_informative, n_redundant)
         features, labels = make_classification(
             n_samples,
             n_features,
@@ -90,9 +82,7 @@ class DataGenerator:
             random_state=self.random,
         )
         order, columns = self.random.permutation(n_samples), self.random.permutation(n_features)
-        shuffled = np.empty_like(features)
-        for start in range(0, n_samples, ROWS_AT_ONCE):
-            shuffled[start : start + ROWS_AT_ONCE] = features[order[start : start + ROWS_AT_ONCE]][:, columns]
+        shuffled = _reordered(features, order, columns)
         del features
         return _table(shuffled, target=labels[order])
 
@@ -304,6 +294,28 @@ class DataGenerator:
 def _require(holds: bool, problem: str) -> None:
     if not holds:
         raise ValueError(problem)
+
+
+def _kinds(n_features: int, n_classes: int, informative: int | None, redundant: int | None) -> tuple[int, int]:
+    """How many features tell of the class, and how many are combinations of those; what isn't asked for is chosen. Raises ValueError."""
+    needed = math.ceil(math.log2(n_classes))  # each class has a corner of a cube of its own
+    if informative is None:
+        informative = min(max(n_features * 6 // 10, needed), n_features)
+    if redundant is None:
+        redundant = (n_features - informative) // 2
+    problem = f"{n_classes} classes need n_informative of at least {needed}, found {informative}"
+    _require(informative >= max(needed, 1), problem)
+    problem = f"n_informative={informative} and n_redundant={redundant} are more than n_features={n_features}"
+    _require(redundant >= 0 and informative + redundant <= n_features, problem)
+    return informative, redundant
+
+
+def _reordered(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The same in another order; some rows at once, as a copy of all would be a third array."""
+    found = np.empty_like(values)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        found[start : start + ROWS_AT_ONCE] = values[rows[start : start + ROWS_AT_ONCE]][:, columns]
+    return found
 
 
 def _on_grid(value: float) -> float:
