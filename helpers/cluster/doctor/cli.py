@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from helpers.jobs.marks import Marks
 from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError
+from helpers.lib.shell import assignments
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import doctor_record
@@ -38,15 +38,8 @@ def plan(site: Site, name: str, gpu: bool, wanted: tuple[str, ...], wait: int, o
 
     name: as the person gave the site. options: write, as_json, terminal, overrides, as the record has them. Raises ConfigError and OSError.
     """
+    _check(site, name, gpu, wanted, options)
     here = login.Here(site, wanted)
-    for model in wanted:
-        entries.model(model, site)
-    if gpu and not (site.gpu.per_node and site.scheduler.kind == "slurm"):
-        raise ConfigError(
-            [f"--gpu: site {site.name} has no GPUs to ask its scheduler for (gpu.per_node, scheduler.kind)."]
-        )
-    if options["write"]:
-        write.check(sites.site_file(name))
     _say("checking what needs no job …")
     _make_folders(site)
     found = findings.run("login", here)
@@ -65,12 +58,24 @@ def plan(site: Site, name: str, gpu: bool, wanted: tuple[str, ...], wait: int, o
     if not probes:
         found += [Finding("probes", findings.NOT_CHECKED, f"no job was submitted: {blocked}")] if blocked else []
         table, code = conclude(record, site, found, {})
-        return f"TABLE={shlex.quote(table)}\nCODE={code}\n"
+        return assignments({"TABLE": table, "CODE": code})
     if gpu:
         count = next((probe.gpus for probe in probes if probe.gpus), 0)
         most = count * Probe.SECONDS / 60
         _say(f"the probe with {count} GPU(s) takes about {count} GPU-minute(s), {most:.0f} at most")
     return _folder(site, probes, found, record)
+
+
+def _check(site: Site, name: str, gpu: bool, wanted: tuple[str, ...], options: dict[str, Any]) -> None:
+    """What can't be asked of a site. Raises ConfigError."""
+    for model in wanted:
+        entries.model(model, site)
+    if gpu and not (site.gpu.per_node and site.scheduler.kind == "slurm"):
+        raise ConfigError(
+            [f"--gpu: site {site.name} has no GPUs to ask its scheduler for (gpu.per_node, scheduler.kind)."]
+        )
+    if options["write"]:
+        write.check(sites.site_file(name))
 
 
 def _say(text: str) -> None:
@@ -113,17 +118,15 @@ def _folder(site: Site, probes: list[Probe], found: list[Finding], record: dict[
     (folder / OVERRIDES).write_text(json.dumps(record.pop("overrides")), encoding="utf-8")
     disk.write_json(folder / Doctor.RECORD, record)
     marks.write([])
-    lines = {
+    told = {
         "DOCTOR": folder,
         "NONCE": marks.nonce,
         "SCHEDULER": site.scheduler.kind,
         "ADDRESS_DIR": site.paths.address_dir,
     }
-    text = "".join(f"{key}={shlex.quote(str(value))}\n" for key, value in lines.items())
     after = " ".join(f"[{probe.name}]={probe.after}" for probe in probes if probe.after)
-    names = " ".join(probe.name for probe in probes)
-    folders_ = " ".join(map(shlex.quote, marks.paths()))
-    return f"{text}PROBES=({names})\nAFTER=({after})\nMARKED=({folders_})\n"
+    lists = {"PROBES": [probe.name for probe in probes], "MARKED": marks.paths()}
+    return f"{assignments(told, lists)}AFTER=({after})\n"
 
 
 # ---- the end

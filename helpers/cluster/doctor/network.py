@@ -123,7 +123,7 @@ def internet(nodes: Nodes) -> Finding | None:
     told = [report for report, lines in tries.items() if lines]
     if not told:
         return None
-    where, here, state = names_of(told), nodes.site.environment, WARNING
+    where, here = names_of(told), nodes.site.environment
     # a way is one where it leads out from every node that was asked
     works = set.intersection(*({way for way, _, answer in tries[report] if answer == "yes"} for report in told))
     used = "proxy" if any(way == "proxy" for report in told for way, *_ in tries[report]) else "direct"
@@ -132,28 +132,22 @@ def internet(nodes: Nodes) -> Finding | None:
         return Finding("internet", OK, said + (", though environment.offline is set" if here.offline else ""))
     if here.offline:
         return Finding("internet", OK, "jobs don't reach it, as environment.offline says")
+    key = "environment.proxy"
     if "login" in works:
         proxy = told[0].one("proxy")
-        return Finding(
-            "internet", state, f"reached from {where} through {proxy}", "environment.proxy", proxy, proxy, True
-        )
+        return Finding("internet", WARNING, f"reached from {where} through {proxy}", key, proxy, proxy, True)
     if "direct" in works:
-        return Finding(
-            "internet",
-            state,
-            f"reached from {where} directly, and not through the proxy of jobs",
-            "environment.proxy",
-            "another one; jobs have that of your environment, where the site names none",
-        )
-    words = [answer for report in told for *_, answer in tries[report]]
-    first = next(answer for answer in words if answer != "yes")
-    if "yes" in words:
-        return Finding(
-            "internet",
-            state,
-            f"only partly reached from {where}: {first}",
-            "environment.proxy",
-            "one that all nodes reach",
-        )
-    advice = "true: models are read from paths.models alone"
-    return Finding("internet", state, f"not reached from {where}: {first}", "environment.offline", advice, True, True)
+        said = f"reached from {where} directly, and not through the proxy of jobs"
+        advice = "another one; jobs have that of your environment, where the site names none"
+        return Finding("internet", WARNING, said, key, advice)
+    return _not_everywhere(where, [answer for report in told for *_, answer in tries[report]])
+
+
+def _not_everywhere(where: str, answers: list[str]) -> Finding:
+    """No one way leads out from all nodes."""
+    first = next(answer for answer in answers if answer != "yes")
+    if "yes" in answers:
+        said, advice = f"only partly reached from {where}: {first}", "one that all nodes reach"
+        return Finding("internet", WARNING, said, "environment.proxy", advice)
+    said, advice = f"not reached from {where}: {first}", "true: models are read from paths.models alone"
+    return Finding("internet", WARNING, said, "environment.offline", advice, True, True)
