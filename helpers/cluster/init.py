@@ -35,16 +35,7 @@ def init(name: str | None, ask: bool) -> Path:
             ]
         )
     facts = Facts()
-    name = name or facts.name or "cluster"
-    path = SITE_DIR / f"{name}.yaml"
-    if not re.fullmatch(NAME, name) or name in ("default", "models", "agents"):
-        raise ConfigError(
-            [f"'{name}' can't be a site's name: letters, digits, '.', '_' and '-', e.g. site.sh init mycluster."]
-        )
-    if path.exists():
-        raise ConfigError(
-            [f"{layers.shown(path)} is there already, and is left as it is: give another name, or move it away."]
-        )
+    path = _new_file(name or facts.name or "cluster")
     draft = Draft()
     questions = Questions(ask)
     _host(draft)
@@ -57,6 +48,20 @@ def init(name: str | None, ask: bool) -> Path:
     _limits(draft, facts)
     _models(draft, gpus)
     _write(path, draft, facts)
+    return path
+
+
+def _new_file(name: str) -> Path:
+    """Raises ConfigError for what can't be a name, and for a file that is there."""
+    path = SITE_DIR / f"{name}.yaml"
+    if not re.fullmatch(NAME, name) or name in ("default", "models", "agents"):
+        raise ConfigError(
+            [f"'{name}' can't be a site's name: letters, digits, '.', '_' and '-', e.g. site.sh init mycluster."]
+        )
+    if path.exists():
+        raise ConfigError(
+            [f"{layers.shown(path)} is there already, and is left as it is: give another name, or move it away."]
+        )
     return path
 
 
