@@ -193,21 +193,9 @@ def agent_script(
 
     script: path of a file that the agent is to run, for agents that take one.
     """
-    wants = site.jobs.agent
     limit = agent_time_limit(site, agent, time_limit)
     roles = {"CODE": code_model, "FEEDBACK": feedback_model or code_model}
-    models = [model for model in roles.values() if model]
-    job = _job(
-        site,
-        workflow,
-        script=f"agent_{agent.file_name}",
-        # a job of its own can't know how long its model takes to load
-        time=durations.clock(agent_seconds(limit, models) if models or not agent.needs_model else limit + 3600),
-        cpus=wants.cpus,
-        memory_gb=wants.memory_gb,
-        options=sbatch_options(site, "cpu"),
-        lead=AGENT_LEAD,
-    )
+    job = _agent_job(site, agent, workflow, limit, [model for model in roles.values() if model])
     external = {role: model for role, model in roles.items() if model and model.engine == "external"}
     return _fill(
         "agent.sh.j2",
@@ -221,6 +209,23 @@ def agent_script(
         step_limit=steps or (code_model and code_model.steps) or agent.steps,
         time_limit=limit,
         script=script,
+    )
+
+
+def _agent_job(
+    site: Site, agent: AgentEntry, workflow: Workflow | None, limit: int, models: list[Model]
+) -> dict[str, Any]:
+    wants = site.jobs.agent
+    return _job(
+        site,
+        workflow,
+        script=f"agent_{agent.file_name}",
+        # a job of its own can't know how long its model takes to load
+        time=durations.clock(agent_seconds(limit, models) if models or not agent.needs_model else limit + 3600),
+        cpus=wants.cpus,
+        memory_gb=wants.memory_gb,
+        options=sbatch_options(site, "cpu"),
+        lead=AGENT_LEAD,
     )
 
 
