@@ -33,16 +33,20 @@ def is_competition(folder: Path) -> bool:
     )  # one with a grading.json of its own is graded by us
 
 
+def _take_modules_from(places: list[Path], task: str) -> None:
+    """So that `mlebench.competitions.<id>.grade:grade` is found in the first of them that has it, and there what lies beside it."""
+    package = ModuleType(f"mlebench.competitions.{task}")
+    package.__path__ = [str(place) for place in places]
+    sys.modules[package.__name__] = package
+
+
 def competition(folder: Path, task: str, data_dir: Path) -> Any:
     """The mlebench.registry.Competition of a folder. Raises what mle-bench raises for what is missing."""
     from mlebench import registry, utils
 
     own = registry.registry.get_competitions_dir() / task
     places = [place for place in (folder, own) if place.is_dir()]
-    # so that `mlebench.competitions.<id>.grade:grade` is found in the folder first, and there what lies beside it
-    package = ModuleType(f"mlebench.competitions.{task}")
-    package.__path__ = [str(place) for place in places]
-    sys.modules[package.__name__] = package
+    _take_modules_from(places, task)
 
     def file(name: str) -> Path:
         return next((place / name for place in places if (place / name).is_file()), folder / name)
