@@ -96,20 +96,7 @@ class Cell:
         """As workflow.json has it. images: those that its runs need, by role."""
         assert self.agent
         digests = {role: image_digest(path) for role, path in images.items()}
-        chosen: dict[str, Any] = {
-            "site": self.site.model_dump(mode="json"),
-            "model": self.model.model_dump(exclude=PRICES) if self.model else None,
-            "feedback_model": self.feedback.model_dump(exclude=PRICES) if self.feedback else None,
-            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
-            "script": hashlib.sha256(self.script.read_bytes()).hexdigest() if self.script else None,
-            "steps": self.step_limit,
-            "time_limit": self.time_limit,
-            "images": digests,
-        }
-        # a hash of before had no such key
-        chosen |= {"rollout_variables": dict(self.variables)} if self.variables else {}
-        chosen |= {"tokens": self.tokens} if self.tokens else {}
-        chosen |= {"instance": self.instance.name} if self.instance else {}
+        chosen = self._chosen(digests)
         exact = {model.prices for model in self.models} == {self.prices} and any(self.prices or ())
         return {
             "competition": self.task.name,
@@ -132,6 +119,24 @@ class Cell:
             "agent_limits": {key: chosen["agent"][key] for key in ("steps", "time_limit")},
             "images": {role: {"path": str(path), "sha256": digests[role]} for role, path in images.items()},
         }
+
+    def _chosen(self, digests: dict[str, Any]) -> dict[str, Any]:
+        """All that can change a result, of which the configuration's hash is made."""
+        assert self.agent
+        chosen: dict[str, Any] = {
+            "site": self.site.model_dump(mode="json"),
+            "model": self.model.model_dump(exclude=PRICES) if self.model else None,
+            "feedback_model": self.feedback.model_dump(exclude=PRICES) if self.feedback else None,
+            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
+            "script": hashlib.sha256(self.script.read_bytes()).hexdigest() if self.script else None,
+            "steps": self.step_limit,
+            "time_limit": self.time_limit,
+            "images": digests,
+        }
+        # a hash of before had no such key
+        chosen |= {"rollout_variables": dict(self.variables)} if self.variables else {}
+        chosen |= {"tokens": self.tokens} if self.tokens else {}
+        return chosen | ({"instance": self.instance.name} if self.instance else {})
 
 
 def served(cells: Iterable[Cell], reused: bool) -> list[Model]:
