@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import click
 from helpers.config.asked import AskedSite
 from helpers.lib.command_line import SET, SITE, launch
 from helpers.lib.errors import ConfigError, Infrastructure, Refused
+from helpers.lib.shell import assignments
 from helpers.lib.signals import catch_signals
 from helpers.lib.values import section
 
@@ -89,7 +89,7 @@ def where_command(
         "SCHEDULER": str(section(config, "scheduler").get("kind")),
         "ADDRESS_DIR": str(section(config, "paths").get("address_dir")),
     }
-    click.echo("".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items()), nl=False)
+    click.echo(assignments(told), nl=False)
 
 
 @main.command("resume")

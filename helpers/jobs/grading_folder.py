@@ -5,8 +5,6 @@ scripts_hpc/lib/grade.sh submits them.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from helpers.jobs.orders import Order
 from helpers.jobs.site_checks import SiteChecks
 from helpers.lib import disk, folders, private, values
 from helpers.lib.errors import ConfigError
+from helpers.lib.shell import assignments
 from helpers.lib.signals import ignore_signals
 from helpers.rendering import render, sealing
 from helpers.scheduler import limits
@@ -90,7 +89,16 @@ class Planned(SiteChecks):
         workflow = render.Workflow(str(folder), arrays=len(self.orders) > 1)
         files = self.scripts(workflow) | {f"order_{number}": one.text() for number, one in enumerate(self.orders)}
         render.write(folder / "jobs", files, self.site, workflow)
-        record = {
+        disk.write_json(folder / kind.RECORD, private.masked(self._record(folder, told)))
+        named = {
+            "FOLDER": folder,
+            "SCHEDULER": self.site.scheduler.kind,
+            "ADDRESS_DIR": self.site.paths.address_dir,
+        }
+        return assignments(named, {"COMPETITIONS": self.competitions, "GRADERS": self.graders})
+
+    def _record(self, folder: Path, told: dict[str, Any]) -> dict[str, Any]:
+        return {
             "schema": 2,
             "created_at": values.now(),
             "site": self.site.name,
@@ -101,20 +109,3 @@ class Planned(SiteChecks):
             **sealing.seal(folder),
             "config": self.site.model_dump(mode="json"),
         }
-        disk.write_json(folder / kind.RECORD, private.masked(record))
-        named = {
-            "FOLDER": str(folder),
-            "SCHEDULER": self.site.scheduler.kind,
-            "ADDRESS_DIR": self.site.paths.address_dir,
-        }
-        lists = {"COMPETITIONS": self.competitions, "GRADERS": self.graders}
-        return "".join(
-            [
-                *(f"{name}={shlex.quote(value)}\n" for name, value in named.items()),
-                *(f"{name}=({_quoted(its)})\n" for name, its in lists.items()),
-            ]
-        )
-
-
-def _quoted(words: Iterable[str]) -> str:
-    return " ".join(map(shlex.quote, words))

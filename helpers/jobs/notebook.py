@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,6 +16,7 @@ from helpers.jobs.kinds.notebook import Notebook
 from helpers.jobs.site_checks import SiteChecks
 from helpers.lib import disk, durations, folders, private, values
 from helpers.lib.command_line import SET, SITE, launch
+from helpers.lib.shell import assignments
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.scheduler import limits
@@ -35,7 +36,21 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
     folder = folders.make(Path(site.paths.runs), "_notebook", "jobs", "logs")
     workflow = render.Workflow(str(folder))
     render.write(folder / "jobs", {"notebook.sh": render.notebook_script(site, time_limit, workflow)}, site, workflow)
-    record = {
+    disk.write_json(folder / Notebook.RECORD, private.masked(_record(site, task, folder)))
+    told = {
+        "NOTEBOOK": folder,
+        "NOTEBOOKS": Path(site.paths.notebooks, task.replace("/", "-")),
+        "SCHEDULER": site.scheduler.kind,
+        "ADDRESS_DIR": site.paths.address_dir,
+        "ISOLATED": int(site.isolated),
+        "IDLE_MINUTES": site.limits.idle_server_minutes,
+        "LIMIT": durations.clock(time_limit or site.jobs.agent.time_limit),
+    }
+    return assignments(told)
+
+
+def _record(site: Site, task: str, folder: Path) -> dict[str, Any]:
+    return {
         "schema": 1,
         "created_at": values.now(),
         "site": site.name,
@@ -43,17 +58,6 @@ def plan(site: Site, task: str, time_limit: int | None = None) -> str:
         **sealing.seal(folder),
         "config": site.model_dump(mode="json"),
     }
-    disk.write_json(folder / Notebook.RECORD, private.masked(record))
-    told = {
-        "NOTEBOOK": str(folder),
-        "NOTEBOOKS": str(Path(site.paths.notebooks, task.replace("/", "-"))),
-        "SCHEDULER": site.scheduler.kind,
-        "ADDRESS_DIR": site.paths.address_dir,
-        "ISOLATED": str(int(site.isolated)),
-        "IDLE_MINUTES": str(site.limits.idle_server_minutes),
-        "LIMIT": durations.clock(time_limit or site.jobs.agent.time_limit),
-    }
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())
 
 
 def _task_problems(site: Site, task: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import stat
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from helpers.jobs import regrade
 from helpers.jobs.kinds.grading import GRADED, earlier_reason
 from helpers.lib import values
 from helpers.lib.errors import Refused
+from helpers.lib.shell import assignments
 from helpers.runs import metadata
 from helpers.runs.metadata import Run
 
@@ -56,7 +56,7 @@ class Order:
         }
         if self.again:
             variables["EARLIER_GRADES"] = json.dumps(regrade.grades(self.run), ensure_ascii=False)[1:-1]
-        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+        return assignments(variables)
 
 
 def order(run: Run, most: int) -> Order:

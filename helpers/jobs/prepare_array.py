@@ -23,6 +23,7 @@ from helpers.jobs.kinds.preparation import RECORD, is_prepared
 from helpers.lib import disk, folders, private, values
 from helpers.lib.command_line import launch
 from helpers.lib.errors import ConfigError
+from helpers.lib.shell import assignments
 from helpers.lib.signals import catch_signals, ignore_signals
 from helpers.prepare import arguments as prepare_all_tasks
 from helpers.prepare import backends, one
@@ -202,10 +203,20 @@ class _Plan:
         render.write(folder / "jobs", {"prepare.sh": self.script(str(folder))}, self.site, render.Workflow(str(folder)))
         for number, part in enumerate(self.parts):
             (folder / "parts" / str(number)).write_text("".join(f"{task}\n" for task in part), encoding="utf-8")
-        record = {
+        files = {"log_file": log_file, "failed_tasks": failed_tasks}
+        disk.write_json(folder / RECORD, private.masked(self._record(folder, shlex.split(command_line), files)))
+        told = {
+            "PREPARATION": folder,
+            "SCHEDULER": self.site.scheduler.kind,
+            "ADDRESS_DIR": self.site.paths.address_dir,
+        }
+        return assignments(told, {"ARRAYS": self.arrays})
+
+    def _record(self, folder: Path, command: list[str], files: dict[str, str]) -> dict[str, Any]:
+        return {
             "schema": 1,
             "created_at": values.now(),
-            "command": shlex.split(command_line),
+            "command": command,
             "site": self.site.name,
             "tasks": self.tasks,
             "warnings": self.warnings,
@@ -215,19 +226,10 @@ class _Plan:
             "arrays": self.arrays,
             "elements": len(self.parts),
             "threads": self.threads,
-            "log_file": log_file,
-            "failed_tasks": failed_tasks,
+            **files,
             **sealing.seal(folder),
             "config": self.site.model_dump(mode="json"),
         }
-        disk.write_json(folder / RECORD, private.masked(record))
-        told = {
-            "PREPARATION": folder,
-            "SCHEDULER": self.site.scheduler.kind,
-            "ADDRESS_DIR": self.site.paths.address_dir,
-        }
-        lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in told.items()]
-        return "".join([*lines, f"ARRAYS=({' '.join(map(str, self.arrays))})\n"])
 
     def _write_list(self, log_file: str, failed_tasks: str) -> None:
         """Before anything is submitted: a watcher that is killed, or never started, leaves a true list behind."""

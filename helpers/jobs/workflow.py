@@ -26,6 +26,7 @@ from helpers.jobs.parts import write as write_parts
 from helpers.jobs.workflow_checks import JOB, Asked
 from helpers.lib import disk, durations, folders, private, values
 from helpers.lib.errors import ConfigError, Infrastructure
+from helpers.lib.shell import assignments
 from helpers.lib.signals import attend, ignore_signals
 from helpers.rendering import render, sealing
 from helpers.runs import doctor_record
@@ -308,9 +309,7 @@ class Planned(Asked):
             "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
         }
         lists = {"COMPETITIONS": self.competitions, "AGENTS": submitted_now(self.made)}
-        lines = [f"{name}={shlex.quote(value)}\n" for name, value in told.items()]
-        lines += self.written(group, record)
-        return "".join([*lines, *(f"{name}=({' '.join(map(shlex.quote, its))})\n" for name, its in lists.items())])
+        return assignments(told, lists) + "".join(self.written(group, record))
 
     def written(self, group: Path, record: dict[str, Any]) -> list[str]:
         """What else is to be written once the record is there; further shell assignments."""
