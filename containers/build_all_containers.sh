@@ -3,8 +3,8 @@
 #
 # Builds the container images of a site, one after the other, into paths.containers: mlebench-env (grading server and replay
 # model), aide (the agents), experiment (the experiment agent, JupyterLab), vllm (all models), prepare (mle-bench's data), repository
-# (repository tasks that name no image). Run it where the internet can be reached: most often a login node. Images that are up to
-# date are left alone, a failure doesn't stop the others, nothing is asked.
+# (repository tasks that name no image). Run it on a machine that reaches the internet, most often a login node. Images that are up to
+# date are left alone. If one fails, the others are built all the same. It asks nothing.
 #
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --only IMAGE       only this image (repeatable)
@@ -18,15 +18,15 @@
 # files share: environments/DIGEST.sif. Only Dockerfiles of one stage are built, without ENTRYPOINT, VOLUME, HEALTHCHECK, ONBUILD and
 # USER. What they are FROM comes from where container.bases says. A second one that builds an image at the same time waits for it.
 #
-# An image is up to date when its definition, requirements, base image and mle-bench are those that it was built from.
-# Base images, pip index, proxy, certificates and fakeroot are the site's values (container.*, environment.*); where a site sets
-# none, PIP_INDEX_URL, PIP_CERT or SSL_CERT_FILE, and http(s)_proxy of the environment are used. None of them stays in an image.
+# An image is up to date if it was built from the same definition, requirements, base image and mle-bench. Base images, pip index, proxy,
+# certificates and fakeroot are values of the site (container.*, environment.*). If the site has none, the variables PIP_INDEX_URL, PIP_CERT
+# or SSL_CERT_FILE, and http(s)_proxy of the environment are used. None of these values stays in an image.
 #
 # Environment
 #   MLEBENCH_SOURCE    where mle-bench comes from: by default its pinned commit from GitHub, with the leaderboards from git-LFS.
 #                      An https:// address is a mirror of that repository, a folder is a checkout of your own (`git lfs pull`
 #                      in it first: without leaderboards there are scores but no medals), `none` makes images that grade only
-#                      this project's own tasks. Labels and /opt/hab-image.json of an image say what it holds.
+#                      this project's own tasks. The labels of an image, and /opt/hab-image.json in it, say what it holds.
 #   APPTAINER_TMPDIR   where images are unpacked while they are built; else TMPDIR, else /tmp. Not a network file system.
 #   APPTAINER_CACHEDIR keeps the downloaded layers of base images; without it they are deleted at the end.
 #
