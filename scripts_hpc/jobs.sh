@@ -9,19 +9,20 @@
 #   logs [RUN] [PART]  the end of each job's log, in the order to read them: agent, grading, model; PART is one of the three
 #                      (prepare of a preparation, notebook of a notebook). What an agent printed itself comes after its
 #                      job's log, each line marked with |
-#                      With -f, what they write from now on as well, until the jobs are gone; Ctrl-C ends that, and no job
-#   stop               cancel what still runs of a run, and wait until it is gone
+#                      With -f, goes on to show what the jobs write, until they are gone; Ctrl-C ends the view, and no job
+#   stop               cancel the jobs of a run that still wait or run, and wait until they are gone
 #   why                one sentence on each job that waits or died, and what to do
-#   attach             watch it again until it ends
-#   grade              grade what a run had submitted that ended without being graded (lost, or cut off at its job's time limit), by
-#                      jobs of its own; its record then says so, and why it wasn't graded at first. Of a run's folder with several
-#                      agents, all such. What was written after the agent's time, or after the run's end, doesn't count
-#   clean              make room in the folders of old workflows: agents' workspaces and the middles of long logs go, and all that
-#                      tells of a result stays. Says first what goes, and asks. Leaves alone what still runs, or has a submission
-#                      that `grade` could grade; what went stands in cleaned.json of each folder
+#   attach             watch a run again until it ends
+#   grade              grade the submission of a run that ended before it was graded (it was lost, or its job reached its time limit).
+#                      New jobs do that; the run's record then says so, and why it wasn't graded at first. If RUN is a folder with
+#                      several agents, all such submissions are graded. What was written after the agent's time, or after the run's
+#                      end, doesn't count
+#   clean              free disk space in the folders of old workflows: removes agents' workspaces and the middle parts of long logs,
+#                      and keeps everything that tells of a result. It lists what it will remove, and asks first. Runs that have not
+#                      ended, or whose submission `grade` could grade, are left alone; cleaned.json in each folder notes what went
 #
 #   RUN   the folder of a run, a preparation or a notebook, its name, or the id of one of its jobs; default: the newest.
-#         An agent's own folder or job means that agent alone where several share the servers; so does the job of an array.
+#         Where several agents share their servers, the folder or the job of one agent means that agent alone.
 #
 # Options
 #   --site NAME        where to look for RUN: a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
