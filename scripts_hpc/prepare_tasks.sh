@@ -2,23 +2,24 @@
 # Usage: scripts_hpc/prepare_tasks.sh TASK… | --jobs FILE | --task-list FILE | --all [options]
 #        scripts_hpc/prepare_tasks.sh --attach FOLDER
 #
-# Prepares many tasks at once into paths.data of the site. On Slurm: as job arrays cut to the site's limits, in the preparation
-# container; this command only watches them, and writes task_preparation.log and failed_tasks.txt where it was started. Without
-# Slurm and containers: on this machine, as `python -m helpers.prepare_all_tasks` does.
+# Prepares many tasks at once, in the folder paths.data of the site. On Slurm this is done by job arrays, within the site's limits and in
+# the preparation container; the command itself only watches them, and writes task_preparation.log and failed_tasks.txt into the folder
+# where it was started. Without Slurm and containers it is done on this machine, as by `python -m helpers.prepare_all_tasks`.
 #
 #   TASK               a task's id: of this project, of your own (paths.tasks), of mle-bench, or of BioML-bench (folder/task)
-#   --all              all tasks of this project and of yours, also when nothing is named; those of the benchmarks are named one by one
-#   --jobs FILE        lines `agent,task_id`         --task-list FILE   an id a line, e.g. failed_tasks.txt
+#   --all              all tasks of this project and your own (the default); tasks of the benchmarks must be named one by one
+#   --jobs FILE        a file with a line `agent,task_id` for each task
+#   --task-list FILE   a file with a task's id on each line, e.g. failed_tasks.txt
 #
 # Options
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.prepare.time=08:00:00 (repeatable)
 #   --threads N        tasks at once in one job (default: jobs.prepare.cpus of the site; without jobs 4)
 #   --data-dir FOLDER, --tasks-dir FOLDER   instead of the site's paths.data, paths.tasks
-#   --backend NAME     own, local, repository, mlebench or biomlbench, instead of the one that the id tells
-#   --raw FILE|FOLDER  the raw files of the one task that is named: its zip as Kaggle gives it, fetched on any machine, or a folder with
-#                      the files. Prepared with mle-bench's own code and checksums, without Kaggle and without the internet
-#   --force            prepare again what is prepared
+#   --backend NAME     own, local, repository, mlebench or biomlbench, instead of the one that the task's id stands for
+#   --raw FILE|FOLDER  for one task: its raw files, as the zip that you downloaded from Kaggle on any machine, or as a folder with the
+#                      files. It is prepared with mle-bench's own code and checksums, without Kaggle and without the internet
+#   --force            prepare tasks again that are prepared already
 #   --keep-raw, --overwrite-checksums, --overwrite-leaderboard, --skip-verification   as of mlebench and biomlbench; also =false
 #   --retries N        tries after a network fault   --retry-wait SECONDS   before the first of them
 #   --timeout SECONDS  for each task                 --min-free GB          start no task with less on the disk
@@ -29,10 +30,10 @@
 #   -h, --help         this text
 #
 # Where compute nodes don't reach the internet, tasks that must be downloaded are left out. Prepare those on a login node: with
-# --set scheduler.kind=local the same container runs there, as a process. Kaggle's credentials are those of its own client:
+# --set scheduler.kind=local the same container runs there, as a process. Kaggle's credentials are found where its own client finds them:
 # KAGGLE_API_TOKEN, ~/.kaggle/access_token, kaggle.json in ~/.kaggle, ~/.config/kaggle or $KAGGLE_CONFIG_DIR.
 #
-# Ctrl-C ends all jobs. failed_tasks.txt lists what is still to be done, at every moment.
+# Ctrl-C ends all jobs. failed_tasks.txt lists, at every moment, the tasks that are not prepared yet.
 # Exit codes: 0 all are prepared; 1 a task failed; 2 usage or configuration; 3 infrastructure (rejected); 130 interrupted.
 set -euo pipefail
 ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
