@@ -6,46 +6,52 @@
 #        scripts_hpc/run_benchmark.sh eval NAME [--latest | --rollout STAMP] [options]
 #        scripts_hpc/run_benchmark.sh compare A B [--of MEASURE] [--fail-if-worse] [--json]
 #
-# Runs a benchmark: many tasks with several models and agents, each several times, as CONFIG says (TOML; templates/benchmarks/ has
-# examples). A model server for each model and one grading server are shared by all; the agents are arrays, `parallel` of them at once.
-# Each command `run` makes a new round, <paths.rollouts>/<name>/<stamp>, where all of it can be read: manifest.json, summary.md, the runs.
+# Runs a benchmark: many tasks with several models and agents, each several times (each time is a rollout), as the TOML file CONFIG says;
+# templates/benchmarks/ has examples. All agents share one grading server, and one model server for each model. They are submitted as job
+# arrays, of which `parallel` jobs run at once. Each `run` makes a new round: the folder <paths.rollouts>/<name>/<stamp>, with the runs,
+# manifest.json and summary.md.
 #
 #   run         check everything, submit all jobs, watch them, and sum up
-#   resume      go on with a round, by default the newest: what has a result is never run again; what was lost is tried again as often
-#               as `retries` of CONFIG says (2), what was cancelled or never began is run. NAME: of the benchmark, or a round's folder
+#   resume      go on with a round, by default the newest. A rollout that has a result never runs again. One that was lost is tried again,
+#               as often as `retries` of CONFIG says (2); one that was cancelled or never began is run
 #   attach      watch a round again (its folder)
-#   summarize   a round as far as it is, by default the newest: the tables of the specification, then means with their intervals, rates,
-#               pass@k, and what it cost; also in summary.md. NAME: of the benchmark, or a round's folder
-#   eval        grade a round anew, by default the newest, from what its runs left: no agent runs again. The new grades are the runs'
-#               results then (the earlier ones stay as evaluation_results.<n>.json, and in each run's record), eval_manifest.json says
-#               what became of each, and all is summed up again. A run without a submission, or whose new grading fails, stays what it is
-#   compare     two rounds by their tasks: the difference, whether chance alone would make one as large, and what else differs. A, B: a
-#               benchmark (its newest round), BENCHMARK/STAMP, or a round's folder; MEASURE: score, any_medal, above_median or success.
-#               --fail-if-worse: 1 where B's scores or its rate of success are worse beyond chance, on these tasks, and where
+#   summarize   sum up a round as far as it is, by default the newest: the tables of the specification, then means with their intervals,
+#               rates, pass@k, and what it cost. The same is written to summary.md
+#   eval        grade a round again, by default the newest, from what its runs left; no agent runs again. From then on the new grades are
+#               the runs' results, and the round is summed up again. The earlier grades are kept in evaluation_results.<n>.json and in each
+#               run's record; eval_manifest.json says what became of each run. A run without a submission, or whose new grading fails,
+#               stays as it is
+#   compare     compare two rounds task by task: the difference, whether chance alone would make one as large, and what else differs.
+#               MEASURE: score, any_medal, above_median or success. With --fail-if-worse, whether B is worse on exactly these tasks: if its
+#               scores or its rate of success are, by more than chance explains, the command names the tasks and ends with 1
+#
+#   NAME   a benchmark's name, or a round's folder          A, B   a benchmark (its newest round), BENCHMARK/STAMP, or a round's folder
 #
 # Options
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
-#   --model NAME=MODEL run: a model of models.yaml for a name in CONFIG, e.g. --model gpt-4=replay (repeatable)
-#   --budget KEY=NUMBER resume: another bound in the place of the round's: gpu_hours, tokens or usd, e.g. --budget tokens=2000000
-#                      (repeatable). A round whose budget is used up goes on with a larger one only
-#   --detach           run, resume: submit, print the round's folder, and leave. eval: that of the jobs; `jobs.sh attach` on it ends it
+#   --model NAME=MODEL run: the model of models.yaml that a name in CONFIG stands for, e.g. --model gpt-4=replay (repeatable)
+#   --budget KEY=NUMBER resume: a new budget of gpu_hours, tokens or usd for the round, e.g. --budget tokens=2000000 (repeatable). A round
+#                      whose budget is used up goes on only with a larger one
+#   --detach           run, resume: submit, print the round's folder, and leave. eval: print the folder of the grading jobs, and leave;
+#                      `jobs.sh attach` on that folder finishes it
 #   --dry-run          run, resume, eval: check everything and show what would be done; submit nothing
 #   --yes              run: don't ask before a round that could cost many GPU-hours
 #   --json             the results as JSON on standard output
-#   -v                 run, resume, attach: a line for each rollout that ends, without icons; -vv: also all that their jobs write, behind
-#                      the run's id
+#   -v                 run, resume, attach: a plain line for each rollout that ends, without icons; -vv: also everything that the jobs
+#                      write, each line after the run's id
 #   -h, --help         this text
 #
-# [budget] of CONFIG bounds what a round uses: gpu_hours (of its model servers, by their own notes: GPUs times the life of their jobs), tokens
-# (as agents count them) and usd (these, by the prices in models.yaml). Each rollout looks before it begins, and begins nothing once one of
-# these is used up; what runs then goes on to its end and counts when it ends, so a round may use more, by as much as `parallel` rollouts
-# take. What an agent doesn't count, and what a killed job used, isn't in the sum (resume adds the latter). A round that only loses runs
-# (5 lost, and none that ended otherwise, since it was submitted or resumed) begins no more either.
+# [budget] of CONFIG limits what a round uses: gpu_hours (of its model servers: GPUs times the time that their jobs lived, by their own
+# notes), tokens (as the agents count them), and usd (of these tokens, by the prices in models.yaml). Each rollout checks the budget before it
+# begins, and does not begin once one of the three is used up. Rollouts that run at that moment go on, and count when they end; so a round
+# can use more than its budget, by what `parallel` rollouts take. Tokens that an agent doesn't count are not in the sum. Those of a killed
+# job are not either, until `resume` adds them. A round also stops if it only loses runs: 5 lost, and none that ended otherwise, since it
+# was submitted or resumed.
 #
-# Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 1 worse (compare); 2 usage or configuration; 3 infrastructure (rejected,
-# lost; eval: one could not be graded anew); 4 an agent ended without a valid submission (but for eval); 130 interrupted, or stopped by
-# its budget before all had begun.
+# Ctrl-C ends all jobs of the round. Exit codes: 0 all graded; 1 worse (compare); 2 usage or configuration; 3 infrastructure (rejected or
+# lost; eval: a run could not be graded again); 4 an agent ended without a valid submission (not eval); 130 interrupted, or the budget was
+# used up before all rollouts had begun.
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
