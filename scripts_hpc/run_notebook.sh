@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Usage: scripts_hpc/run_notebook.sh TASK [options]
 #
-# JupyterLab on a prepared task, as a job: in the experiment container, with the public half of the data (`data`, read-only) and a
-# folder for notebooks that stays. Waits until it answers, then prints how to reach it: an ssh command for your own machine, and
-# the address for your browser, with a token that is shown to terminals only. The answers can't be seen from there.
+# Starts JupyterLab on a prepared task, as a job in the experiment container. It sees the public half of the task's data (the folder
+# `data`, read-only), never the answers, and a folder for notebooks that is kept. The command waits until JupyterLab answers, then prints
+# how to reach it: an ssh command for your own machine, and the address for your browser. The address holds a token, so it is printed only
+# if the output is a terminal.
 #
 # Options
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
-#   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.memory_gb=64 (repeatable); its size is an agent's
+#   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.memory_gb=64 (repeatable); the job is as large as an
+#                      agent's
 #   --time-limit SECONDS   instead of jobs.agent.time_limit
 #   -h, --help         this text
 #
-# It ends at its time limit, with scancel, or when nothing has happened for limits.idle_server_minutes. Ctrl-C while it is waited
-# for cancels the job. Without Slurm it runs as a process of this machine.
+# JupyterLab ends at its time limit, with scancel, or when nothing has happened in it for limits.idle_server_minutes. Ctrl-C while the
+# command waits cancels the job. Without Slurm it runs as a process of this machine.
 # Exit codes: 0 it answers; 2 usage or configuration; 3 infrastructure (rejected, died); 130 interrupted.
 set -euo pipefail
 ROOT=$(CDPATH='' cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
