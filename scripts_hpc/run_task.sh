@@ -2,8 +2,8 @@
 # Usage: scripts_hpc/run_task.sh TASK [options]
 #        scripts_hpc/run_task.sh TASK --notebook [--time-limit SECONDS] [--site NAME] [--set KEY=VALUE]…
 #
-# Runs a task of the registry (scripts_hpc/tasks.sh list): prepares its data where they are missing, runs an agent on it
-# through run_workflow.sh, or a script as a process of this machine, and validates what it made.
+# Runs a task of the list that `scripts_hpc/tasks.sh list` shows. Prepares its data if they are missing, then runs an agent on it with
+# run_workflow.sh; or, with --local, a script as a process of this machine. With --validate, checks the results afterwards.
 #
 #   --agent NAME          a name in site-config/agents.yaml (experiment)     --model NAME   for agents that need a model
 #   --script FILE         what the agent runs instead of its own pipeline: .py, .sh, .ipynb; with --local any executable too
