@@ -2,9 +2,9 @@
 # Usage: scripts_hpc/run_workflow.sh [COMPETITION [MODEL [GPU_PARTITION [CPU_PARTITION [on|off]]]]] [options]
 #        scripts_hpc/run_workflow.sh --attach RUN
 #
-# Runs an agent on a competition: a grading server that alone sees the answers, a model server, and the agent, as jobs that
-# find each other; then prints the score, what it cost and where the files are. Without arguments, on a machine without Slurm:
-# the built-in task classification_basic with the model `replay` (not a language model) and the agent AIDE.
+# Runs an agent on a competition. It submits three jobs that find each other: a grading server, which alone sees the answers, a model
+# server, and the agent. Then it prints the score, what it cost, and where the files are. Without arguments, on a machine without Slurm, it
+# runs the agent AIDE on the built-in task classification_basic with the model `replay`, which is not a language model.
 #
 #   COMPETITION        a prepared task, e.g. spaceship-titanic           MODEL   a name in site-config/models.yaml (30b)
 #   GPU_PARTITION, CPU_PARTITION   instead of the site's; "" keeps it    on|off  the same as --cleanup
@@ -21,7 +21,8 @@
 #   --rollouts N       that many agents at once, with seeds SEED, SEED+1, …
 #   --seed SEED        of the first rollout (0)
 #   --cleanup on|off   end the servers when the last agent is done (on); off keeps them for --reuse-*
-#   --reuse-grading JOB|URL, --reuse-model JOB|URL   use a server that runs already; whoever started it says whether it ends then
+#   --reuse-grading JOB|URL, --reuse-model JOB|URL   use a server that runs already; whether it ends afterwards is up to the command that
+#                      started it
 #   --detach           submit, print the run's folder, and leave
 #   --attach RUN       watch a run again (its folder)
 #   --dry-run          check everything and show the jobs; submit nothing
