@@ -8,12 +8,12 @@
 #
 #   list, show      the tasks: those of this project, and your own
 #   types           the types of tasks, and the keys that each takes; `create` has an option for every key (--n-samples, --metric, …)
-#   create          a definition of your own: by questions, or wholly by options
-#   generate-data   makes a task's data below DIR, with the answers in a private half. The seed is random unless given; what is
-#                   prepared is left alone. --check only says whether it is, by exit code 2 if not
-#   validate        judges an agent's results (a folder with submission.csv and other outputs, or a run's) by all that the definition
-#                   asks for; exit code 1 when they aren't good enough
-#   config          writes a task's definition and the settings of a run (--set KEY=VALUE, of these) to the file OUT
+#   create          makes a definition of your own, by asking questions, or from options alone
+#   generate-data   makes a task's data in a folder of DIR, with the answers in a private half. The seed is random unless given; data that
+#                   are prepared already are left alone. --check only says whether they are: it ends with 2 if they aren't
+#   validate        checks an agent's results (a folder with submission.csv and other outputs, or the folder of a run) by everything that
+#                   the task's definition asks for; it ends with 1 if they aren't good enough
+#   config          writes a task's definition, and the settings of a run on it, to the file OUT; --set KEY=VALUE changes a setting
 #
 #   --tasks-dir DIR     your own definitions; default: paths.tasks of the site, else tasks/
 #   --site NAME         a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
