@@ -10,7 +10,7 @@
 # Options
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --set KEY=VALUE    override a key of the site, e.g. --set partitions.gpu.name=gpu
-#   --output DIR       write there instead
+#   --output DIR       write to DIR instead
 #   -h, --help         this text
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
