@@ -258,6 +258,27 @@ TOML
   [[ $(<"$round/manifest.json") == "$told" ]]
 }
 
+@test "results.sh watch shows a round until it is over; Ctrl-C ends the view alone" {
+  config <<'TOML'
+[[tasks]]
+task = "classification_basic"
+agent = "baseline"
+rollouts = 2
+TOML
+  benchmark run mixed.toml --detach
+  expect_status 0
+  local round=$output
+  try timeout --preserve-status --signal=INT 1.5 "$ROOT/scripts_hpc/results.sh" watch mixed
+  expect_status 130
+  try "$ROOT/scripts_hpc/results.sh" watch "mixed/${round##*/}"
+  expect_status 0
+  expect_in ' classification_basic / baseline: 2 of 2 graded, mean 0.' "$output"
+  expect_in '2 asked for: 2 graded, 0 failed' "$output"
+  try "$ROOT/scripts_hpc/results.sh" watch mixxed
+  expect_status 2
+  expect_in "no rounds of a benchmark 'mixxed'" "$error"
+}
+
 @test "resume runs what has no result, tries again what was lost, and repeats nothing" {
   config <<'TOML'
 parallel = 2
