@@ -31,8 +31,12 @@ LARGEST_HEAD = 2**16
 MOST_DESCRIPTORS = 2**16
 
 
+class Events(str):
+    """A text of server-sent events."""
+
+
 class Application:
-    """An ASGI application that answers each request with a status and JSON, or a plain text."""
+    """An ASGI application that answers each request with a status and JSON, or a plain text, or events."""
 
     async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any] | str]:
         raise NotImplementedError
@@ -43,6 +47,8 @@ class Application:
         is_text = isinstance(answer, str)
         body = (answer if is_text else json.dumps(answer) + "\n").encode()
         kind = b"text/plain; charset=utf-8" if is_text else b"application/json"
+        if isinstance(answer, Events):
+            kind = b"text/event-stream"
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if not upload.is_complete:

@@ -1,127 +1,32 @@
 """The replay model: an OpenAI-compatible server that is not a language model.
 
-It answers the two kinds of request that AIDE makes. A request for plan and code gets the next of the prepared
-solutions in templates/replay; a request for a review gets what the program's output says: the printed validation score,
-or that it failed. So the whole path of a run can be proven without a GPU, and the scores that come out are real. All
-other requests are refused.
+Its answers are prepared (helpers/serving/transcripts/). AIDE's requests for plan and code get the next of the solutions in
+templates/replay, those for a review what the program's output says: the printed validation score, or that it failed. Shell
+agents get the next command of a script. So the whole path of a run can be proven without a GPU, and the scores that come
+out are real. Who asks without tools gets a sentence that says what it is; all other requests are refused.
 """
 
-import ast
 import hmac
 import json
 import os
-import re
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from helpers.lib.checkout import ROOT
 from helpers.serving import server
-from helpers.serving.http_front import Application, Body, serve
+from helpers.serving.http_front import Application, Body, Events, serve
 from helpers.serving.server import CallLog, Rejected, ServerError
+from helpers.serving.transcripts import registry
+from helpers.serving.transcripts.base import OWNER, Answer, Request, request_of
 
-SOLUTIONS = ROOT / "templates" / "replay"
-# all solutions call solve() of this module, so it stands at the top of each
-COMMON_PART = ROOT / "templates" / "agents" / "common" / "tabular.py"
-OWNER = "replay (not a language model)"
-REVIEW_TOOL = "submit_review"
 LARGEST_REQUEST = 2**26  # bytes
-LOWER_IS_BETTER = {"rmse", "mse", "mae", "rmsle", "log_loss"}
-# how a solution marks itself, in its plan and in its code: the prompt shows earlier ones, and so tells which comes next
-MARK = re.compile(r"replay solution (\d+)")
-SCORE = re.compile(r"^Validation score: (\S+) \((\w+)", re.MULTILINE)
-FAILURE = re.compile(r"^(Traceback \(most recent call last\)|\w*Error: ).*", re.MULTILINE)
-
-
-def load_solutions(folder: Path = SOLUTIONS, common_part: Path = COMMON_PART) -> list[tuple[str, str]]:
-    """The prepared solutions in the order of their names, each as plan and code; raises OSError, SyntaxError."""
-    common = without_docstring(common_part.read_text())[1]
-    pairs = [without_docstring(path.read_text()) for path in sorted(folder.glob("solution_*.py"))]
-    if not pairs:
-        raise OSError(f"no solution_*.py in {folder}")
-    return [(" ".join(plan.split()), f"{common}\n\n{model}") for plan, model in pairs]
-
-
-def without_docstring(source: str) -> tuple[str, str]:
-    """Docstring and the rest of a module's source."""
-    tree = ast.parse(source)
-    return ast.get_docstring(tree) or "", "\n".join(source.splitlines()[tree.body[0].end_lineno :]).strip()
-
-
-def next_solution(prompt: str, solutions: list[tuple[str, str]]) -> str:
-    """Plan and code of the solution after the last that the prompt mentions; they start again with another seed."""
-    number = max(map(int, MARK.findall(prompt)), default=0) + 1
-    plan, code = solutions[(number - 1) % len(solutions)]
-    call = (
-        f'metric, score = solve("input", "working/submission.csv", make_model, seed={number})\n'
-        'direction = "lower" if metric in ("rmse", "log_loss") else "higher"\n'
-        'print(f"Validation score: {score:.6f} ({metric}, {direction} is better, 5-fold cross-validation)")'
-    )
-    return (
-        f"This is replay solution {number}. {plan}\n\n```python\n# replay solution {number}\n{code}\n\n\n{call}\n```\n"
-    )
-
-
-def review(prompt: str) -> dict:
-    """AIDE's review of a program, read from the execution output in the prompt."""
-    output = prompt.rpartition("# Execution output\n")[2]
-    failure, scores = FAILURE.search(output), SCORE.findall(output)
-    value = as_number(scores[-1][0]) if scores else None
-    lower = bool(scores) and scores[-1][1].lower() in LOWER_IS_BETTER
-    if failure or value is None:
-        summary = f"replay: {failure.group(0) if failure else 'no validation score in the output'}"
-        return {"is_bug": True, "summary": summary, "metric": None, "lower_is_better": lower}
-    summary = f"replay: the program printed {scores[-1][1]} {value}."
-    return {"is_bug": False, "summary": summary, "metric": value, "lower_is_better": lower}
-
-
-def as_number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None  # false for nan too
-
-
-def answer(request: dict, names: list[str], solutions: list[tuple[str, str]]) -> tuple[str, dict]:
-    """Kind of a chat completion request and the message that answers it; raises Rejected."""
-    if not isinstance(request, dict):
-        raise Rejected(400, "the body is not a JSON object")
-    name, messages, tools = request.get("model"), request.get("messages"), request.get("tools")
-    if name not in names:
-        raise Rejected(404, f"The model {name!r} does not exist. Served here: {', '.join(names)}")
-    if not isinstance(messages, list) or not messages or not all(is_text_message(message) for message in messages):
-        raise Rejected(400, "'messages' must be a list of messages with text content")
-    if request.get("stream") or request.get("n", 1) != 1:
-        raise Rejected(400, f"{OWNER}: it neither streams nor gives several answers")
-    prompt = "\n".join(message["content"] for message in messages)
-    if tools:
-        if tool_names(tools) != [REVIEW_TOOL]:
-            raise Rejected(400, f"{OWNER}: the only tool it knows is AIDE's {REVIEW_TOOL}")
-        call = {"name": REVIEW_TOOL, "arguments": json.dumps(review(prompt))}
-        return "review", {"content": None, "tool_calls": [{"id": "replay", "type": "function", "function": call}]}
-    if "single markdown code block" in prompt:
-        return "code", {"content": next_solution(prompt, solutions)}
-    if (request.get("max_tokens") or request.get("max_completion_tokens")) == 1:
-        return "ping", {"content": "replay"}
-    raise Rejected(400, f"{OWNER}: it answers only AIDE's requests for code and for reviews")
-
-
-def tool_names(tools: object) -> list:
-    functions = [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
-    return [function.get("name") for function in functions if isinstance(function, dict)]
-
-
-def is_text_message(message: object) -> bool:
-    return isinstance(message, dict) and isinstance(message.get("content"), str)
 
 
 class Replay(Application):
-    """Answers to the model names `names`; everybody, where there is no token. Raises OSError when a solution can't be read."""
+    """Answers to the model names `names`; everybody, where there is no token. Raises OSError when a prepared answer can't be read."""
 
     def __init__(self, names: list[str], token: str | None, log: CallLog) -> None:
-        self.names, self.token, self.log, self.solutions = names, token, log, load_solutions()
+        self.names, self.token, self.log, self.transcripts = names, token, log, registry.load()
         self.running, self.given, self.made = 0, 0, 0
 
     async def answer(self, scope: dict[str, Any], body: Body) -> tuple[int, dict[str, Any] | str]:
@@ -169,24 +74,44 @@ class Replay(Application):
             f'# TYPE vllm:{name} {kind}\nvllm:{name}{{model_name="{OWNER}"}} {value}\n' for kind, name, value in told
         )
 
-    def _complete(self, text: bytes) -> tuple[str, dict[str, Any]]:
+    def _complete(self, text: bytes) -> tuple[str, dict[str, Any] | str]:
         try:
-            request = json.loads(text)
+            body = json.loads(text)
         except (ValueError, RecursionError):
             raise Rejected(400, "the body is not JSON") from None
-        kind, message = answer(request, self.names, self.solutions)
-        given = sum(len(part["content"].split()) for part in request["messages"])
-        made = len((message["content"] or message["tool_calls"][0]["function"]["arguments"]).split())
-        self.given, self.made = self.given + given, self.made + made
-        reason = {"review": "tool_calls", "ping": "length"}.get(kind, "stop")
-        return kind, {
-            "id": f"replay-{time.time_ns()}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": request["model"],
-            "choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}],
-            "usage": {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made},
-        }
+        request = request_of(body, self.names)
+        answer = registry.answer(request, self.transcripts)
+        self.given, self.made = self.given + request.words, self.made + answer.words
+        return answer.kind, (streamed if request.streams else whole)(request, answer)
+
+
+def _head(request: Request, kind: str) -> dict[str, Any]:
+    return {"id": f"replay-{time.time_ns()}", "object": kind, "created": int(time.time()), "model": request.model}
+
+
+def _usage(request: Request, answer: Answer) -> dict[str, int]:
+    total = request.words + answer.words
+    return {"prompt_tokens": request.words, "completion_tokens": answer.words, "total_tokens": total}
+
+
+def whole(request: Request, answer: Answer) -> dict[str, Any]:
+    """An answer as one chat completion. Its tokens are words."""
+    choice = {"index": 0, "message": answer.message, "finish_reason": answer.finish}
+    return {**_head(request, "chat.completion"), "choices": [choice], "usage": _usage(request, answer)}
+
+
+def streamed(request: Request, answer: Answer) -> Events:
+    """An answer as the events of a chat completion that is streamed: all of it, its end, and its usage where that is asked for."""
+    head, message = _head(request, "chat.completion.chunk"), answer.message
+    calls = [{"index": number, **call} for number, call in enumerate(message.pop("tool_calls", []))]
+    delta = message | ({"tool_calls": calls} if calls else {})
+    chunks = [
+        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": answer.finish}]},
+    ]
+    if request.tells_usage:
+        chunks.append({**head, "choices": [], "usage": _usage(request, answer)})
+    return Events("".join(f"data: {line}\n\n" for line in (*map(json.dumps, chunks), "[DONE]")))
 
 
 def main(argv: list[str] | None = None) -> int:
