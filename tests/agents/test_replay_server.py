@@ -16,6 +16,7 @@ from agent_support import ROOT, replay_server, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.config import entries
 from helpers.serving import load_sampler
 from helpers.serving.transcripts import aide, registry, shell
 from helpers.serving.transcripts.base import Request
@@ -221,6 +222,11 @@ def test_a_script_that_is_none_is_told(tmp_path, text):
 def test_every_transcript_says_what_it_answers():
     asked = [transcript.ASKED for transcript in registry.TRANSCRIPTS]
     assert all(asked) and len(set(asked)) == len(asked)
+
+
+def test_no_script_needs_more_steps_than_the_model_is_given():
+    steps = entries.models()["replay"].steps
+    assert all(len(script) <= steps for script in shell.Shell().scripts.values())
 
 
 def events(url, **fields):
