@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 from agent_support import AGENTS, AIDE_PYTHON, Service
@@ -163,10 +162,10 @@ from driver import spare_imports
 spare_imports()
 from pathlib import Path
 from types import SimpleNamespace
-import aide_models
-from aide_settings import Usage
+import agent_models, aide_models
+from agent_settings import Usage
 from aide.agent import review_func_spec
-aide_models.LONGEST_PAUSE = 0.05
+agent_models.LONGEST_PAUSE = 0.05
 settings = SimpleNamespace(endpoints_file=Path(endpoints_file), request_timeout=20, token_limit=0, patience=60)
 results = {}
 for name, (kind, url) in json.load(sys.stdin).items():
@@ -282,12 +281,11 @@ def test_what_no_second_try_can_help(results, name):
     assert len(result["calls"]) == 1 and result["usage"]["answers"] == 0
 
 
-def test_scores_that_programs_print():
-    sys.path.insert(0, str(AGENTS / "aide"))
-    try:
-        from aide_scores import lower_is_better, printed_score
-    finally:
-        sys.path.pop(0)
+def test_scores_that_programs_print(monkeypatch):
+    for folder in ("aide", "common"):
+        monkeypatch.syspath_prepend(str(AGENTS / folder))
+    from aide_scores import lower_is_better, printed_score
+
     for output, value in {
         "Validation score: 0.5": 0.5,
         "Epoch 1 loss: 0.9\nval_auc=0.81": 0.81,

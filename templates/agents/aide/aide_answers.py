@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent_settings import one_line
+
 LONGEST_REVIEW = 200_000  # characters of a review that are read
 MOST_OBJECTS = 200  # places in a review where JSON may begin
 
@@ -16,10 +18,6 @@ TOO_LONG = re.compile(
     r"|(token|input|prompt|messages).{0,40}(exceed|greater than|longer than|must have less)|max_(new_)?tokens.{0,20}must be"
     r"|reduce the (length|size)|reduce your (message|prompt)|exceed_context|max_(seq|total|input)_(len|tokens|length)",
     re.I,
-)
-# how OpenAI, OpenRouter, DeepSeek, Anthropic and LiteLLM say that no try will help before somebody pays
-QUOTA = re.compile(
-    r"insufficient.?(quota|balance|credits|funds)|credit balance is too low|billing_|budget.{0,20}exceeded", re.I
 )
 # how servers refuse a tool, or that it must be called
 NO_TOOLS = re.compile(r"\btools?\b|tool_choice|tool use|tool-call|function.?call|--jinja", re.I)
@@ -265,7 +263,3 @@ def as_number(value: Any) -> float | None:
 def printable(text: str) -> str:
     """The text without lone surrogates, which no file and no request can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def one_line(text: str) -> str:
-    return " ".join(text[:5000].split())[:500]

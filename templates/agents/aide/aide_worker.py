@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import random
+import shlex
 import shutil
 import stat
 import subprocess
@@ -14,15 +15,15 @@ from pathlib import Path
 
 import aide.agent
 import yaml
+from agent_models import TimeIsOver, TokensUsedUp
+from agent_settings import AgentError, Settings, Usage, one_line, write_file
 from aide.interpreter import ExecutionResult
 from aide.journal import Journal, Node
 from aide.utils.config import Config, _load_cfg, prep_cfg
 from aide.utils.data_preview import plaintext_files
 from aide.utils.metric import WorstMetricValue
-from aide_answers import one_line
 from aide_interpreter import Interpreter
-from aide_models import Models, TimeIsOver, TokensUsedUp
-from aide_settings import AgentError, Settings, Usage, write_file
+from aide_models import Models
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from post_submission import ask
@@ -268,8 +269,9 @@ class Steps:
 
 def configuration(settings: Settings) -> Config:
     """AIDE's configuration: its defaults, AIDE_OPTIONS, the host's settings. Also written to LOGS_DIR/config.yaml."""
+    options = os.environ.get("AIDE_OPTIONS", "")  # key=value pairs of AIDE's own configuration
     try:
-        cfg = OmegaConf.merge(_load_cfg(use_cli_args=False), OmegaConf.from_dotlist(settings.aide_options))
+        cfg = OmegaConf.merge(_load_cfg(use_cli_args=False), OmegaConf.from_dotlist(shlex.split(options)))
         cfg.data_dir = str(settings.data_dir)
         cfg.desc_file = str(settings.data_dir / "description.md")
         cfg.log_dir, cfg.workspace_dir = str(settings.logs_dir), str(settings.workspaces_dir)
@@ -278,7 +280,7 @@ def configuration(settings: Settings) -> Config:
         cfg.agent.steps = settings.step_limit
         cfg = prep_cfg(cfg)
     except (OmegaConfBaseException, ValueError) as error:
-        raise AgentError(f"AIDE_OPTIONS={settings.aide_options}: {one_line(str(error))}") from None
+        raise AgentError(f"AIDE_OPTIONS={options!r}: {one_line(str(error))}") from None
     cfg.log_dir, cfg.workspace_dir = settings.logs_dir, settings.workspaces_dir.resolve() / "aide"
     plain = json.loads(json.dumps(OmegaConf.to_container(cfg), default=str))
     write_file(settings.logs_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False))

@@ -1,4 +1,4 @@
-"""What the host tells the AIDE agent, and the files in which the agent reports back."""
+"""What the host tells an agent in Python, and the files in which the agent reports back."""
 
 import json
 import os
@@ -9,8 +9,6 @@ from pathlib import Path
 
 # what other programs' clients read of the environment
 IN_FORCE = ("_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-
-
 COUNTS = ("steps", "requests", "answers", "rate_limited", "server_errors", "prompt_tokens", "completion_tokens")
 
 
@@ -35,7 +33,6 @@ class Settings:
     seed: int
     request_timeout: int  # seconds for one answer of a model
     patience: int  # seconds in which an endpoint may give no answer of a model; one that is busy has until the deadline
-    aide_options: list[str]  # key=value pairs of AIDE's own configuration
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -70,7 +67,6 @@ class Settings:
             "seed": variable("SEED", int, "0"),
             "request_timeout": variable("REQUEST_TIMEOUT_SECS", int, "900"),
             "patience": variable("REQUEST_PATIENCE_SECS", int, "3600"),
-            "aide_options": shlex.split(os.environ.get("AIDE_OPTIONS", "")),
         }
         if problems:
             raise AgentError("; ".join(problems) + " (the host sets these for every agent, see start.sh)")
@@ -113,12 +109,15 @@ def read_bounded(path: Path, limit: int = 65536) -> bytes:
         return file.read(limit)
 
 
+def one_line(text: str) -> str:
+    return " ".join(text[:5000].split())[:500]
+
+
 @dataclass
 class Usage:
     """What the run has cost so far, kept in LOGS_DIR/usage.json.
 
-    answers: of models, other than errors. rate_limited, server_errors: requests that were answered with 429, or with 5xx, and were asked
-    again later. cut_short: what an endpoint said that keeps, or has kept, the agent from going on.
+    answers: of models, other than errors. cut_short: what an endpoint said that keeps, or has kept, the agent from going on.
     note: what a reader of the score should know.
     """
 
