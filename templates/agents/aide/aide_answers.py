@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent_models import error_in
 from agent_settings import one_line
 
 LONGEST_REVIEW = 200_000  # characters of a review that are read
@@ -79,27 +80,6 @@ def answer_in(body: str) -> Answer:
         count = counts.get(name) if isinstance(counts, dict) else None
         setattr(answer, name, count if type(count) is int and 0 <= count < 2**40 else 0)
     return answer
-
-
-def error_in(body: Any) -> str:
-    """The words of an error: of what came in place of an answer, or of the body of a refusal."""
-    if isinstance(body, str):
-        return one_line(body)
-    for key in ("error", "message", "detail", "msg", "object"):
-        said = body.get(key) if isinstance(body, dict) else None
-        if isinstance(said, dict) and isinstance(said.get("message"), str):
-            said = said["message"] + (f" ({said['code']})" if isinstance(said.get("code"), str) else "")
-        if said:
-            return one_line(said if isinstance(said, str) else json.dumps(said))
-    return f"JSON that is no answer: {one_line(json.dumps(body))[:200]}"
-
-
-def refusal_in(body: str) -> str:
-    """The words in the body of an answer with an HTTP status of its own."""
-    try:
-        return error_in(json.loads(body))
-    except (ValueError, RecursionError):
-        return one_line(body)
 
 
 def joined(content: Any) -> str:

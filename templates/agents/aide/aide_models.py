@@ -8,7 +8,7 @@ asked of it, so it is httpx that asks: the client named openai, made of it, was 
 import re
 
 import httpx2 as httpx
-from agent_models import AskAgain, Away, Endpoint, Endpoints, no_try_helps, seconds_asked
+from agent_models import AskAgain, Away, Endpoint, Endpoints, no_try_helps, refusal_in, seconds_asked
 from agent_settings import Settings, Usage
 from aide.backend.utils import FunctionSpec, PromptType, compile_prompt_to_md
 from aide_answers import (
@@ -20,7 +20,6 @@ from aide_answers import (
     answer_in,
     printable,
     program_text,
-    refusal_in,
     review_in,
 )
 from aide_scores import lower_is_better, printed_score

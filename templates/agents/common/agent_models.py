@@ -3,6 +3,7 @@
 A server of the run that is started again has another address: the file of addresses is read anew for each request.
 """
 
+import json
 import random
 import re
 import time
@@ -209,3 +210,24 @@ def seconds_asked(headers: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         return 0.0
     return max(0.0, seconds)
+
+
+def error_in(body: Any) -> str:
+    """The words of an error: of what came in place of an answer, or of the body of a refusal."""
+    if isinstance(body, str):
+        return one_line(body)
+    for key in ("error", "message", "detail", "msg", "object"):
+        said = body.get(key) if isinstance(body, dict) else None
+        if isinstance(said, dict) and isinstance(said.get("message"), str):
+            said = said["message"] + (f" ({said['code']})" if isinstance(said.get("code"), str) else "")
+        if said:
+            return one_line(said if isinstance(said, str) else json.dumps(said))
+    return f"JSON that is no answer: {one_line(json.dumps(body))[:200]}"
+
+
+def refusal_in(body: str) -> str:
+    """The words in the body of an answer with an HTTP status of its own."""
+    try:
+        return error_in(json.loads(body))
+    except (ValueError, RecursionError):
+        return one_line(body)

@@ -117,7 +117,8 @@ def one_line(text: str) -> str:
 class Usage:
     """What the run has cost so far, kept in LOGS_DIR/usage.json.
 
-    answers: of models, other than errors. cut_short: what an endpoint said that keeps, or has kept, the agent from going on.
+    answers: of models, other than errors. rate_limited, server_errors: requests that were answered with 429, or with 5xx, and were asked
+    again later. cut_short: what an endpoint said that keeps, or has kept, the agent from going on.
     note: what a reader of the score should know.
     """
 
