@@ -126,7 +126,7 @@ if [[ $VERB == run ]]; then
   submit::open "$RUN_GROUP"
   lock
 fi
-if ((ISOLATED == 0)); then (python::ensure aide); fi
+for name in ${ENVIRONMENTS[@]+"${ENVIRONMENTS[@]}"}; do (python::ensure "$name"); done
 workflow::submit
 # (closed alone it would be held by the jobs of this machine, which have it, too)
 flock --unlock "$LOCK" || true

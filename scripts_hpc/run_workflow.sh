@@ -99,7 +99,7 @@ fi
 
 submit::plan "$PYTHON" -m helpers workflow plan --command-line "$COMMAND_LINE" ${OPTIONS[@]+"${OPTIONS[@]}"} -- ${POSITIONAL[@]+"${POSITIONAL[@]}"}
 submit::open "$RUN_GROUP"
-if ((ISOLATED == 0)); then (python::ensure aide); fi
+for name in ${ENVIRONMENTS[@]+"${ENVIRONMENTS[@]}"}; do (python::ensure "$name"); done
 
 # ---- submit all jobs at once
 

@@ -51,8 +51,8 @@ def site_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         VARIABLES | {"HOME": "/home/user", "USER": "user", "MODEL_NAME": "m", "MODEL_BASE_URL": "http://m/v1"}
     ).items():
         monkeypatch.setenv(name, value)
-    for name in ("core", "aide", "experiment"):
-        monkeypatch.setenv(f"HAB_VENV_{name.upper()}", f"/checkout/.venv-{name}")
+    for name in ("core", "aide", "experiment", "mini-swe"):
+        monkeypatch.setenv(f"HAB_VENV_{name.upper().replace('-', '_')}", f"/checkout/.venv-{name}")
     for name in ("TMPDIR", "MLEBENCH_SOURCE"):
         monkeypatch.delenv(name, raising=False)
 

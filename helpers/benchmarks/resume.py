@@ -11,6 +11,7 @@ import click
 
 from helpers.benchmarks import bounds, fleets
 from helpers.benchmarks.plan import TOGETHER
+from helpers.config import entries
 from helpers.config.asked import AskedSite
 from helpers.config.schema import Site
 from helpers.jobs import arrays, parts, task_kinds
@@ -120,6 +121,12 @@ def plan(path: Path, dry_run: bool, budget: dict[str, float] | None = None) -> s
     return _assignments(jobs, site, name, made)
 
 
+def _environments(every: list[dict[str, Any]]) -> list[str]:
+    """The environments of its agents, by what is said of them today."""
+    known = entries.agents()
+    return sorted({known[name].environment for cell in every if (name := str(cell.get("agent"))) in known})
+
+
 def _assignments(jobs: Benchmark, site: Site, name: str, made: list[Fleet]) -> str:
     """What scripts_hpc/lib/workflow.sh is told. name: of the file of parts; servers that live go on."""
     live = _alive(jobs, is_agent=False)
@@ -131,7 +138,6 @@ def _assignments(jobs: Benchmark, site: Site, name: str, made: list[Fleet]) -> s
         "ADDRESS_DIR": site.paths.address_dir,
         "GRADING_ARGUMENT": f"auto:{grading}" if grading in live else "",
         "PARTS": name,
-        "ISOLATED": "1" if site.isolated else "0",
         "MODEL_QUEUES": "1" if any(section(cell, "model_config").get("gpus") for cell in every) else "0",
         "PARALLEL": str(_parallel(jobs)),
         "AFTER_END": ":".join(agents),
@@ -140,6 +146,7 @@ def _assignments(jobs: Benchmark, site: Site, name: str, made: list[Fleet]) -> s
     lists = {
         "COMPETITIONS": [name for name in dict.fromkeys(map(_graded, every)) if name],
         "AGENTS": arrays.submitted_now(made),
+        "ENVIRONMENTS": [] if site.isolated else _environments(every),
         "SERVING": [f"{model}={job}" for model, job in section(jobs.jobs, "models").items() if job in live],
     }
     text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items())

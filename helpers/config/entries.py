@@ -12,6 +12,7 @@ from pydantic import (
 from helpers.config.layers import SITE_DIR, Layers, expand, meant, open_secrets, read_yaml, sentence, shown
 from helpers.config.schema import AgentEntry, Model, Site, Strict
 from helpers.lib import private
+from helpers.lib.checkout import ROOT
 from helpers.lib.errors import ConfigError
 
 
@@ -114,4 +115,7 @@ def agent(name: str) -> AgentEntry:
     entry = known[name]
     if not (entry.path / "start.sh").is_file():
         raise ConfigError([f"agent '{name}': there is no {shown(entry.path)}/start.sh."])
+    if not (ROOT / "requirements" / f"{entry.environment}.txt").is_file():
+        said = f"agent '{name}': environment: there is no requirements/{entry.environment}.txt."
+        raise ConfigError([said])
     return entry

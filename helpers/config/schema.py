@@ -311,6 +311,7 @@ class AgentEntry(Strict):
     name: Annotated[str, Field(pattern=f"{NAME[:-1]}(/{NAME[1:-1]})?$")]
     image: str
     folder: str = "command"
+    environment: Annotated[str, Field(pattern=NAME)] = "aide"
     command: str | None = None
     description: str = ""
     needs_model: bool = True

@@ -127,7 +127,7 @@ class Cell:
             "site": self.site.model_dump(mode="json"),
             "model": self.model.model_dump(exclude=PRICES) if self.model else None,
             "feedback_model": self.feedback.model_dump(exclude=PRICES) if self.feedback else None,
-            "agent": self.agent.model_dump(exclude={"variants", "takes_script"}),
+            "agent": self.agent.model_dump(exclude={"variants", "takes_script", "environment"}),
             "script": hashlib.sha256(self.script.read_bytes()).hexdigest() if self.script else None,
             "steps": self.step_limit,
             "time_limit": self.time_limit,

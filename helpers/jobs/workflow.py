@@ -304,12 +304,19 @@ class Planned(Asked):
             "ADDRESS_DIR": self.site.paths.address_dir,
             "GRADING_ARGUMENT": _reused(self.options["reuse_grading"]),
             "PARTS": name,
-            "ISOLATED": "1" if self.site.isolated else "0",
             # where a server starts late (a GPU queue), the others start with it and not days before
             "MODEL_QUEUES": "1" if any(model.gpus for model in self.served) else "0",
         }
-        lists = {"COMPETITIONS": self.competitions, "AGENTS": submitted_now(self.made)}
+        lists = {
+            "COMPETITIONS": self.competitions,
+            "AGENTS": submitted_now(self.made),
+            "ENVIRONMENTS": self.environments(),
+        }
         return assignments(told, lists) + "".join(self.written(group, record))
+
+    def environments(self) -> list[str]:
+        """The project's environments that its agents' jobs use: none in containers."""
+        return [] if self.site.isolated else sorted({cell.agent.environment for cell in self.cells if cell.agent})
 
     def written(self, group: Path, record: dict[str, Any]) -> list[str]:
         """What else is to be written once the record is there; further shell assignments."""

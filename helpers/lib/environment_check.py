@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import re
 import sys
 from importlib import metadata
@@ -47,7 +49,8 @@ def modules_of(name: str) -> list[str]:
 def problem(module: str) -> str | None:
     """Why a module can't be imported from this environment, or None."""
     try:
-        origin = importlib.import_module(module).__file__
+        with contextlib.redirect_stdout(io.StringIO()):  # some have something to say
+            origin = importlib.import_module(module).__file__
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     inside = origin is not None and Path(origin).absolute().is_relative_to(Path(sys.prefix).absolute())

@@ -130,7 +130,7 @@ def venvs(*names: str) -> dict[str, str]:
 def _fill(template: str, site: Site, workflow: Workflow | None, job: dict[str, Any], **values: Any) -> str:
     # outside containers the jobs use the project's own environments; inside, the image's Python
     needs = [match[1] or match[3] for match in VARIABLE.finditer(site.paths.scratch) if match[2] is None]
-    names = ("core", "aide", "experiment")
+    names = ("core", "experiment", *([values["agent"].environment] if "agent" in values else []))
     homes = dict.fromkeys(names, "") if site.isolated else venvs(*names)
     return (
         environment("sbatch")

@@ -26,7 +26,8 @@ python::_find() { # the first Python >= 3.10 on PATH; one that doesn't start (a 
 python::home() { # python::home NAME…: a line each
   local name base given
   for name; do
-    given=HAB_VENV_${name^^}
+    given=${name^^}
+    given=HAB_VENV_${given//-/_}
     if [[ -n ${!given:-} ]]; then
       printf '%s\n' "${!given}"
       continue
@@ -41,10 +42,10 @@ python::home() { # python::home NAME…: a line each
   done
 }
 
-# AIDE's own list of requirements pulls torch and 260 packages that its loop never imports: it is installed without.
+# The own lists of some packages (AIDE's: torch and 260 more) pull what is never imported: they are installed without, by NAME-nodeps.txt.
 python::_lists() { # python::_lists NAME: the files that say what is installed
   printf '%s\n' "$ROOT/requirements/$1.txt"
-  [[ $1 != aide ]] || printf '%s\n' "$ROOT/requirements/aide-nodeps.txt"
+  [[ ! -f $ROOT/requirements/$1-nodeps.txt ]] || printf '%s\n' "$ROOT/requirements/$1-nodeps.txt"
 }
 
 python::_stamp() { # python::_stamp NAME: changes whenever the environment must be made anew
@@ -64,7 +65,7 @@ from importlib.machinery import PathFinder
 sys.exit(not all(getattr(PathFinder.find_spec(name), "origin", None) for name in sys.argv[1:]))' "${modules[@]}" 2>/dev/null
 }
 
-# Sets PYTHON to the interpreter of environment NAME (core, aide, dev), made or mended when needed. What this process starts from
+# Sets PYTHON to the interpreter of environment NAME (core, aide, mini-swe, dev), made or mended when needed. What this process starts from
 # then on imports the project's own code: not what the folder that the user stands in, or a module's PYTHONPATH, calls `helpers`.
 python::ensure() { # python::ensure NAME
   local name=$1 venv stamp
@@ -109,7 +110,8 @@ python::_make() { # python::_make NAME VENV STAMP, one at a time
     die 3 "setting up $venv failed (above). Behind a proxy or mirror, set PIP_INDEX_URL, PIP_CERT or https_proxy and run again"
   fi
   python::_spun
-  modules=$("$venv/bin/python" -I "$ROOT/helpers/lib/environment_check.py" "${asked[@]}") ||
+  # some write to the home folder when they are imported, or ask the internet for prices (litellm)
+  modules=$(HOME=$venv XDG_CONFIG_HOME='' LITELLM_LOCAL_MODEL_COST_MAP=True "$venv/bin/python" -I "$ROOT/helpers/lib/environment_check.py" "${asked[@]}") ||
     die 3 "setting up $venv failed: what was installed can't be imported (above). Is $python whole? HAB_PYTHON=/path/to/python3 names another"
   printf '%s\n' "$stamp" "$modules" | common::write_atomic "$venv/.stamp" ||
     die 3 "can't write $venv/.stamp: $(common::lacking "$venv")"
@@ -158,7 +160,8 @@ python::_install() { # python::_install NAME VENV PYTHON
   python::_create "$venv" "$python" || return
   python::_step "$venv" "downloading and installing $(grep -c == "$ROOT/requirements/$name.txt") packages"
   python::_pip "$venv/bin/python" install -r "$ROOT/requirements/$name.txt" || return
-  [[ $name != aide ]] || python::_pip "$venv/bin/python" install --no-deps -r "$ROOT/requirements/aide-nodeps.txt" || return
+  [[ ! -f $ROOT/requirements/$name-nodeps.txt ]] ||
+    python::_pip "$venv/bin/python" install --no-deps -r "$ROOT/requirements/$name-nodeps.txt" || return
   # a script that lies elsewhere finds `helpers` too
   printf '%s\n' "$ROOT" >"$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hpc-agent-bench.pth"
 }
