@@ -2,7 +2,7 @@
 SHELL := bash
 TESTS ?=
 
-.PHONY: setup test test-vllm test-experiment test-chaos lint fmt golden bench docs lock clean
+.PHONY: setup test test-vllm test-experiment test-mini-swe test-chaos lint fmt golden bench docs lock clean
 
 setup: ## the virtual environments of the commands, of AIDE and of the tests
 	@tests/run.sh --setup
@@ -15,6 +15,9 @@ test-vllm: ## real vLLM (CPU build, a tiny random model) behind the real job scr
 
 test-experiment: ## the agent experiment in its image, a notebook and MLflow on the test cluster; needs root, 5 GB, minutes
 	@tests/run.sh --experiment
+
+test-mini-swe: ## real mini-swe-agent (its environment has 400 MB) with the replay model, its trajectories by Harbor's rules; minutes
+	@tests/run.sh --mini-swe
 
 test-chaos: ## a benchmark of 60 rollouts on the test cluster, once in peace and once under kills and `resume`; needs root, minutes
 	@tests/run.sh --chaos

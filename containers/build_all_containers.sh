@@ -2,9 +2,9 @@
 # Usage: containers/build_all_containers.sh [--site NAME] [--only IMAGE]… [--task TASK]… [--task-list FILE] [--force] [--set KEY=VALUE]…
 #
 # Builds the container images of a site, one after the other, into paths.containers: mlebench-env (grading server and replay
-# model), aide (the agents), experiment (the experiment agent, JupyterLab), vllm (all models), prepare (mle-bench's data), repository
-# (repository tasks that name no image). Run it on a machine that reaches the internet, most often a login node. Images that are up to
-# date are left alone. If one fails, the others are built all the same. It asks nothing.
+# model), aide (the agents), experiment (the experiment agent, JupyterLab), mini-swe (the agent for repositories), vllm (all models),
+# prepare (mle-bench's data), repository (repository tasks that name no image). Run it on a machine that reaches the internet, most often
+# a login node. Images that are up to date are left alone. If one fails, the others are built all the same. It asks nothing.
 #
 #   --site NAME        a name in site-config/ or the path of a YAML file; default $HPC_SITE, else by host name
 #   --only IMAGE       only this image (repeatable)

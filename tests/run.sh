@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: tests/run.sh [FILE…]      all tests, or some files; ends with what failed, and one line "N passed, N failed"
-#        tests/run.sh --setup | --golden | --docs | --bench | --bench-quick | --vllm | --experiment | --chaos [TIMES [SEED]]
+#        tests/run.sh --setup | --golden | --docs | --bench | --bench-quick | --vllm | --experiment | --mini-swe | --chaos [TIMES [SEED]]
 #
 # The tests on a real Slurm and Apptainer (tests/cluster/) need root and Debian; elsewhere they say so and are left out.
 set -euo pipefail
@@ -33,6 +33,12 @@ case ${1:-} in
   --bench-quick) exec bash tests/performance/run.sh --quick ;;
   --vllm) exec bash tests/cluster/vllm.sh ;;
   --experiment) exec bash tests/cluster/experiment.sh ;;
+  --mini-swe)
+    TESTS=$PYTHON
+    python::ensure mini-swe
+    unset PYTHONSAFEPATH HAB_COMMAND
+    exec env HAB_MINI_SWE_PYTHON="$PYTHON" "$TESTS" -m pytest -q tests/agents/test_mini_swe_agent.py tests/trajectories/test_harbor.py
+    ;;
   --chaos) exec bash tests/cluster/chaos.sh "${@:2}" ;;
 esac
 

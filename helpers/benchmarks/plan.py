@@ -20,7 +20,7 @@ from helpers.rendering import render
 from helpers.scheduler import limits
 
 AGENT = "aide"
-KEEPS_TOKENS = "aide"  # the folder of agents that ask for no more once TOKEN_LIMIT is reached
+KEEP_TOKENS = ("aide", "mini-swe")  # the folders of agents that ask for no more once TOKEN_LIMIT is reached
 TOGETHER = "agents.sh"  # on one machine: the script of all rollouts, which calls each one's own
 
 
@@ -85,10 +85,10 @@ class Round(Planned):
     def _check_tokens(self) -> None:
         """Nobody stands between an agent and its model: who uses tokens has to keep to a bound by itself."""
         for cell in self.cells:
-            if cell.tokens and cell.agent and cell.agent.needs_model and cell.agent.folder != KEEPS_TOKENS:
+            if cell.tokens and cell.agent and cell.agent.needs_model and cell.agent.folder not in KEEP_TOKENS:
                 self.problems.append(
-                    f"{cell.place}tokens: agent '{cell.agent.name}' isn't known to keep to a bound on its tokens, as {KEEPS_TOKENS} does: "
-                    f"leave it out, or bound the whole round with [budget] tokens."
+                    f"{cell.place}tokens: agent '{cell.agent.name}' isn't known to keep to a bound on its tokens, as "
+                    f"{' and '.join(KEEP_TOKENS)} do: leave it out, or bound the whole round with [budget] tokens."
                 )
 
     def _task(self, name: str, is_folder: bool, place: str) -> str:

@@ -80,7 +80,7 @@ nothing_left() { # no temporary files, whatever happened
   expect_in '--only needs a value' "$error"
   build --only aide --only vlm
   expect_status 2
-  expect_in '--only vlm: there is no such image. There are: aide experiment mlebench-env prepare repository vllm' "$error"
+  expect_in '--only vlm: there is no such image. There are: aide experiment mini-swe mlebench-env prepare repository vllm' "$error"
   try "$ROOT/containers/build_all_containers.sh" --site nowhere
   expect_status 2
   expect_in "site 'nowhere'" "$error"
@@ -127,7 +127,7 @@ nothing_left() { # no temporary files, whatever happened
   [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 7 ]]
   [[ $(row aide) =~ ^aide\ built\ [0-9]+\ [0-9]+\ *$ ]]
   [[ $(cat "$FAKE/calls") == *'build --fakeroot aide'* ]]
-  [[ $(calls) == 'aide experiment mlebench-env prepare repository vllm' ]]
+  [[ $(calls) == 'aide experiment mini-swe mlebench-env prepare repository vllm' ]]
   (cd "$IMAGES" && sha256sum --check --quiet ./*.sha256)
   nothing_left
 }
@@ -152,7 +152,7 @@ nothing_left() { # no temporary files, whatever happened
   [[ -z $(calls) ]]
   echo newer >>"$BASE"
   build
-  [[ $(calls) == 'aide experiment mlebench-env prepare repository' ]]
+  [[ $(calls) == 'aide experiment mini-swe mlebench-env prepare repository' ]]
   touch "$CHECKOUT/mlebench/more.py"
   build
   [[ $(calls) == 'mlebench-env prepare' ]]
@@ -384,7 +384,7 @@ print(made[0] == made[1], made[0] == made[2])'
   build
   expect_status 3
   [[ $(row mlebench-env) == *FAILED*"mle-bench can't be downloaded from $MLEBENCH_SOURCE (no connection)."*'set MLEBENCH_SOURCE to the folder of a checkout, or to `none`'* ]]
-  [[ $(calls) == 'aide experiment repository vllm' ]]
+  [[ $(calls) == 'aide experiment mini-swe repository vllm' ]]
 }
 
 @test "bases: registries, local images, relative paths; the ROCm image for AMD" {
