@@ -4,6 +4,7 @@
 #        scripts_hpc/results.sh explain [RUN] [--json]
 #        scripts_hpc/results.sh regrade [RUN] [--detach] [--json]
 #        scripts_hpc/results.sh watch ROUND
+#        scripts_hpc/results.sh trajectory [RUN]
 #
 #   export     results of many runs in one table, a row a run. RUNS: the folder of a workflow, of many, or of one run; default: all of
 #              the site's (paths.runs)
@@ -16,6 +17,8 @@
 #              folder with several agents, all scored submissions are graded
 #   watch      shows the summary of a benchmark's round while it runs, renewed as runs end, and what runs now. It only looks: Ctrl-C ends
 #              the view, and the jobs go on. When the round is over, it ends with the exit code of `run_benchmark.sh attach`
+#   trajectory write logs/trajectory.json of a run: what its agent did, step by step, as ATIF-v1.7, made of AIDE's journal.json or
+#              mini-swe-agent's mini-swe.traj.json. Very long texts are without their middle, and it says so. 3 where there is neither
 #
 #   RUN     as for jobs.sh: the folder of a run, its name, or the id of one of its jobs; default: the newest
 #   ROUND   a benchmark (its newest round), BENCHMARK/STAMP, or a round's folder
@@ -36,7 +39,7 @@
 set -euo pipefail
 # shellcheck source=scripts_hpc/lib/start.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/start.sh"
-start::verb "export columns explain regrade watch" "$@"
+start::verb "export columns explain regrade watch trajectory" "$@"
 case $1 in
   regrade)
     # shellcheck source=scripts_hpc/lib/grade.sh
@@ -45,6 +48,7 @@ case $1 in
     ;;
   explain) start::python helpers.explain.cli "${@:2}" ;;
   watch) start::python helpers.benchmarks.cli live "${@:2}" ;;
+  trajectory) start::python helpers.trajectories.cli "${@:2}" ;;
   columns) set -- export --help ;;
 esac
 start::python helpers.export_results "${@:2}"

@@ -24,6 +24,7 @@ PACKAGES = (
     "jobs",
     "cluster",
     "explain",
+    "trajectories",
     "benchmarks",
     "",
 )
@@ -97,7 +98,7 @@ def test_what_runs_without_any_package_imports_none() -> None:
     bare = ["helpers.export_results", "helpers.images.weights", "helpers.scheduler.container_faults"]
     bare += ["helpers.lib.environment_check", "helpers.lib.offline"]
     bare += ["helpers.cluster.doctor.peer", "helpers.runs.load"]
-    bare += ["helpers.serving.load_sampler"]
+    bare += ["helpers.serving.load_sampler", "helpers.trajectories.write"]
     bare += [f"helpers.repositories.{step}" for step in ("diff", "checkout", "score")]
     seen: set[str] = set()
     while bare:
