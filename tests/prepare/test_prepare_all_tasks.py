@@ -208,7 +208,8 @@ def test_both_ways_to_start_it_tell_the_options(start: list[str]) -> None:
 @pytest.mark.parametrize("given", [["--all"], []])
 def test_without_a_name_all_known_tasks_are_meant(world: World, given: list[str]) -> None:
     local_task(world.cwd / "mine/t")
-    shipped = sorted(path.stem for path in (ROOT / "templates/tasks").glob("*.json"))
+    shipped = [path.stem for path in (ROOT / "templates/tasks").glob("*.json")]
+    shipped += [path.parent.name for path in (ROOT / "templates/tasks").glob("*/tb_meta.json")]
     for name in shipped:  # so that nothing is made
         (world.data / name / "prepared/public").mkdir(parents=True)
         (world.data / name / "prepared/private").mkdir()
@@ -217,7 +218,7 @@ def test_without_a_name_all_known_tasks_are_meant(world: World, given: list[str]
     result = world.run(*given, "--tasks-dir", "mine", backend=None)
     assert result.returncode == 0
     assert f"Successful: 1\nFailed: 0\nAlready prepared: {len(shipped)}" in result.stdout
-    said = f"no task is named: these 11 are, all that are known here (--all): {', '.join(sorted([*shipped, 't']))}"
+    said = f"no task is named: these 14 are, all that are known here (--all): {', '.join(sorted([*shipped, 't']))}"
     assert (said in result.stdout) == (not given)
 
 
