@@ -65,9 +65,8 @@ class TaskRegistry:
         if task is None:
             known = sorted({*self._all(), *source.known(*self._directories)})
             if task_id in known:
-                raise ConfigError(
-                    [f"'{task_id}' is a repository task: its test scripts judge what an agent has changed, in a run."]
-                )
+                said = f"'{task_id}' is a repository task: it is prepared by scripts_hpc/prepare_tasks.sh {task_id}, and judged in runs"
+                raise ConfigError([f"{said}, by its test scripts."])
             raise ConfigError([f"unknown task '{task_id}'; there are: {', '.join(known)}.{meant(task_id, known)}"])
         return task
 
@@ -85,6 +84,7 @@ class TaskRegistry:
 
     def repository_tasks(self) -> dict[str, Source]:
         """The repository tasks below the directories, by their ids. Raises ConfigError for broken ones, and for an id that is taken."""
+        self._all()  # what is wrong with definitions is said once
         found: dict[str, Source] = {}
         problems: list[str] = []
         for task_id in sorted(source.known(*self._directories)):

@@ -124,6 +124,42 @@ def test_broken_definitions_are_2_and_name_file_and_key(call: Any, own: str, arg
     assert answer.err.startswith(f"error: {own}/bad.json: difficulty: ")
 
 
+def test_repository_tasks_are_told_of(call: Any, own: str) -> None:
+    line = "-" * 80
+    shown = call("list", "--type", "repository").out
+    assert shown.startswith(f"Found 3 tasks:\n{line}\nID: repository_library\nName: A library of intervals")
+    assert f"Type: repository\nTags: python, script, expected-output\n{line}" in shown
+    assert {task["task_type"] for task in call("list", "--type", "repository", "--json").json} == {"repository"}
+    assert "repository" not in call("list", "--difficulty", "easy").out
+    assert call("types", "--json").json["task_types"]["repository"][0] == "repository_library"
+    one = call("show", "repository_script").out
+    assert one.startswith("ID: repository_script\nName: A script that counts words")
+    assert "\n  git_url: repository\n" in one and "\n  top: 0.5 --top sorts and cuts\n" in one
+    assert "Test Scripts: case.sh, top.sh, missing.sh\nInstructions:\n# Words" in one
+    assert call("show", "repository_script", "--json").json["repository"] == {"git_url": "repository"}
+
+
+def test_a_repository_task_is_judged_in_runs_only(call: Any, own: str) -> None:
+    for arguments in (("validate", "repository_script", "."), ("generate-data", "repository_script", "data")):
+        answer = call(*arguments, "--tasks-dir", own)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err.startswith("error: 'repository_script' is a repository task: ")
+        assert "scripts_hpc/prepare_tasks.sh repository_script" in answer.err
+    assert "Did you mean repository_script?" in call("show", "repositry_script", "--tasks-dir", own).err
+
+
+def test_a_broken_repository_task_is_told_with_all_that_is_wrong(call: Any, own: str) -> None:
+    for name in ("mine", "tiny"):
+        Path(own, name).mkdir()
+        Path(own, name, "tb_meta.json").write_text('{"task_id": "mine", "repo": {}}')
+    for arguments in (("list",), ("types",)):
+        answer = call(*arguments, "--tasks-dir", own)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"error: {own}/mine/tb_meta.json: repo.git_url: must be set." in answer.err
+        assert "lm: must be set" in answer.err and "the id 'tiny' is taken by" in answer.err
+    assert "repo.git_url: must be set" in call("show", "mine", "--tasks-dir", own).err
+
+
 def test_without_a_site_it_goes_on_and_says_so_in_a_line(call: Any, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPC_SITE", "nowhere")
     answer = call("list", "--json")
@@ -168,9 +204,12 @@ def test_list_prints_blocks(call: Any, own: str) -> None:
         f"Estimated Time: 90s (2m)\nDescription: Two classes.\n{line}\n"
     )
     everything = call("list").out
-    assert everything.startswith(f"Found {len(open_registry().list_tasks())} tasks:\n{line}\n")
+    registry = open_registry()
+    count = len(registry.list_tasks()) + len(registry.repository_tasks())
+    assert everything.startswith(f"Found {count} tasks:\n{line}\n")
     assert "Estimated Time: 1800s (30m)\n" in everything
-    assert [task["id"] for task in call("list", "--json").json] == [task.id for task in open_registry().list_tasks()]
+    ids = [*(task.id for task in registry.list_tasks()), *registry.repository_tasks()]
+    assert [task["id"] for task in call("list", "--json").json] == ids
 
 
 def test_list_knows_the_types_that_there_are(call: Any, own: str) -> None:
