@@ -107,20 +107,54 @@ class Load:
 
 def read(path: str) -> Load | None:
     """What a server's samples come to; None where they can't be read. Lines that are cut off or no samples are left out."""
-    try:
-        text = disk.decoded(disk.read_file(path, LARGEST_FILE))[0]
-    except (OSError, ValueError):
+    if (samples := _read(path)) is None:
         return None
     found, counted = Load(), dict.fromkeys(NUMBERS[2:4], 0.0)
-    before = None
-    for sample in _samples(text):
+    for before, sample, step in _steps(samples):
         at = sample["time"] or 0.0
-        if before is not None and 0 < (step := at - (before["time"] or 0.0)) <= LONGEST_STEP:
+        if before is not None:
             found.between(before, sample, step)
         found.prompt_tokens += _counted(sample, "prompt_tokens_total", counted)
         found.generation_tokens += _counted(sample, "generation_tokens_total", counted)
-        found.last, before = max(found.last or at, at), sample
+        found.last = max(found.last or at, at)
     return found
+
+
+def strip(path: str, start: float, end: float, bins: int) -> list[Load]:
+    """The same in equal parts of the time from start to end (seconds since 1970), without the counters of tokens; empty as for read.
+
+    What is busy, idle and not seen in all parts together is what read() has of that time.
+    """
+    samples, width = _read(path), (end - start) / bins
+    if samples is None or width <= 0:
+        return []
+    found = [Load() for _ in range(bins)]
+    for before, sample, step in _steps(samples):
+        if before is None:
+            continue
+        since = (before["time"] or 0.0) - start
+        first, last = (int(min(max(edge // width, 0), bins - 1)) for edge in (since, since + step))
+        for at in range(first, last + 1):
+            part = min(since + step, (at + 1) * width) - max(since, at * width)
+            if part > 0:
+                found[at].between(before, sample, part)
+    return found
+
+
+def _read(path: str) -> Iterator[Sample] | None:
+    try:
+        return _samples(disk.decoded(disk.read_file(path, LARGEST_FILE))[0])
+    except (OSError, ValueError):
+        return None
+
+
+def _steps(samples: Iterable[Sample]) -> Iterator[tuple[Sample | None, Sample, float]]:
+    """Each sample with the one before it and the seconds between; None where that one is too far away, or isn't before it."""
+    before = None
+    for sample in samples:
+        step = 0.0 if before is None else (sample["time"] or 0.0) - (before["time"] or 0.0)
+        yield (before if 0 < step <= LONGEST_STEP else None), sample, step
+        before = sample
 
 
 def _counted(sample: Sample, name: str, before: dict[str, float]) -> float:
@@ -226,17 +260,34 @@ class Served:
 
 def servers(group: str) -> dict[str, Served]:
     """The servers of a workflow whose load was noted, by job id."""
+    return {job: server.served for job, server in seen(group).items()}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A server whose load was noted. path: of its samples; started, ended: seconds since 1970."""
+
+    path: str
+    started: float | None
+    ended: float | None
+    served: Served
+
+
+def seen(group: str) -> dict[str, Seen]:
+    """The same with the times of their jobs, and where the samples lie."""
     found = {}
     for job, record in one.services(group, []).items():
         service = values.text(record.get("service")) or ""
-        if "/" in service or (load := read(f"{group}/services/{service}_{job}{ENDING}")) is None:
+        path = f"{group}/services/{service}_{job}{ENDING}"
+        if "/" in service or (load := read(path)) is None:
             continue
         started = seconds_of(record.get("started_at"))
         ended = seconds_of(record.get("ended_at")) or load.last  # it lives, or was killed with its last word unsaid
         hours = None if started is None or ended is None else max(0.0, ended - started) / 3600
         gpus = values.count(record.get("gpus"))
         gpu_hours = None if gpus is None or hours is None else gpus * hours
-        found[job] = Served(service.removeprefix("vllm_"), 1, hours, gpu_hours, load)
+        served = Served(service.removeprefix("vllm_"), 1, hours, gpu_hours, load)
+        found[job] = Seen(path, started, ended, served)
     return found
 
 
