@@ -127,8 +127,14 @@ class Files:
 
     # ---- checksums
 
+    def source(self, column: str) -> str:
+        """Where the table has a checksum from."""
+        keys = {"image_digest": f"{self.run.where('images')}.agent.sha256", "config_hash": self.run.where(column)}
+        other = f"{META}: {column}, else " if column == "data_fingerprint" else ""
+        return f"{other}{WORKFLOW}" + ("" if other else f": {keys.get(column, column)}")
+
     def data_fingerprint(self) -> Found:
-        source = f"{META}: data_fingerprint, else {WORKFLOW}"
+        source = self.source("data_fingerprint")
         found = _fingerprint(self._prepared)
         if isinstance(found, str):
             return source, UNKNOWN, found, None
@@ -142,11 +148,8 @@ class Files:
 
     def image_digest(self) -> Found:
         image = section(section(self.workflow, "images"), "agent")
-        source, noted, path = (
-            f"{WORKFLOW}: {self.run.where('images')}.agent.sha256",
-            image.get("sha256"),
-            Path(str(image.get("path"))),
-        )
+        source, noted = self.source("image_digest"), image.get("sha256")
+        path = Path(str(image.get("path")))
         if noted is None:
             return source, UNKNOWN, "no image, or none whose build noted a checksum", None
         try:
@@ -162,7 +165,7 @@ class Files:
     def config_hash(self) -> Found:
         from helpers.runs.provenance import config_hash
 
-        source = f"{WORKFLOW}: {self.run.where('config_hash')}"
+        source = self.source("config_hash")
         agent, own = section(self.workflow, "agent_config"), self.workflow.get("agent_limits")
         images = section(self.workflow, "images")
         if not agent or not isinstance(own, dict):
@@ -193,7 +196,7 @@ class Files:
 
     def git_commit(self) -> Found:
         """The code that ran, jobs/code, beside what the record says of it, and beside the commit."""
-        source, noted = f"{WORKFLOW}: git_commit", section(self.workflow, "code").get("sha256")
+        source, noted = self.source("git_commit"), section(self.workflow, "code").get("sha256")
         code, commit = self.group / sealing.CODE, values.text(self.workflow.get("git_commit"))
         try:
             value = sealing.digest_of(code) if code.is_dir() else None

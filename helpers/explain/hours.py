@@ -77,10 +77,7 @@ def _own(run: Any, book: costs.Book) -> Term:
 
 
 def _server(run: Any, role: str, job: str, collection: Any, book: costs.Book) -> Term:
-    users = [
-        one for one in collection.every if one.homes.get(job) == run.homes.get(job) and job in one.servers.values()
-    ]
-    whole = sum(one.agent_seconds or 0.0 for one in users)
+    users, whole = collection.users(run, job)
     part = (run.agent_seconds or 0.0) / whole if whole else 1 / len(users)
     record = collection.server(run, job)
     (gpus, cpus), doubt = _asked(run, role, job, record), ""

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from helpers.lib import values
@@ -176,6 +177,18 @@ class Collection:
             for run, tries in list(_attempts(its)):
                 shown |= {id(one): (run, tries) for one in tries}
         return shown
+
+    @cached_property
+    def _users(self) -> dict[tuple[str | None, str], tuple[list[OneRun], float]]:
+        found: dict[tuple[str | None, str], list[OneRun]] = {}
+        for run in self.every:
+            for job in set(run.servers.values()):
+                found.setdefault((run.homes.get(job), job), []).append(run)
+        return {server: (users, sum(one.agent_seconds or 0.0 for one in users)) for server, users in found.items()}
+
+    def users(self, run: OneRun, job: str) -> tuple[list[OneRun], float]:
+        """All runs that used a server of a run's, of any workflow, and their agents' seconds in all."""
+        return self._users[run.homes.get(job), job]
 
     def server(self, run: OneRun, job: str) -> dict[str, Any]:
         """What a server that a run used noted of itself; empty where that is not here."""
