@@ -34,14 +34,15 @@ class Round:
         return self.path.parent.name
 
     @cached_property
-    def _collection(self) -> Collection:
+    def collection(self) -> Collection:
+        """All its runs."""
         return Collection([self.path])
 
     @cached_property
-    def _tries(self) -> dict[int, list[OneRun]]:
+    def tries(self) -> dict[int, list[OneRun]]:
         """The runs of each rollout, last the one that stands for it."""
         found: dict[int, list[OneRun]] = {}
-        for run in self._collection.runs:
+        for run in self.collection.runs:
             number = run.metadata.get("rollout")
             if isinstance(number, int):
                 found.setdefault(number, []).append(run)
@@ -56,8 +57,8 @@ class Round:
         told = cells.cells(self.record)
         found = []
         for number, (cell, seed) in enumerate(cells.rollouts(self.record)):
-            its, tries = told[cell], self._tries.get(number, [])
-            row = tries[-1].row(tries) | {"attempts": len(tries), "usd": _usd(its, tries[-1])} if tries else None
+            its, tries = told[cell], self.tries.get(number, [])
+            row = tries[-1].row(tries) | {"attempts": len(tries), "usd": usd(its, tries[-1])} if tries else None
             found.append(
                 {
                     "run_id": manifest.run_id(self.path, number),
@@ -74,14 +75,14 @@ class Round:
     @cached_property
     def summary(self) -> summary.Round:
         asked = self.asked
-        last = [max(its, key=lambda run: (_attempt(run), _has_begun(run))) for its in self._tries.values()]
+        last = [max(its, key=lambda run: (_attempt(run), _has_begun(run))) for its in self.tries.values()]
         kept = bounds.kept(self.path)
         reasons = [run.reason or "" for run in last if not _has_begun(run)]
-        reasons += [why for number, why in kept.items() if number not in self._tries and bounds.is_not_begun(why)]
+        reasons += [why for number, why in kept.items() if number not in self.tries and bounds.is_not_begun(why)]
         waits = sum(number not in kept for one in arrays.waiting(self.path) for number in one.rollouts)
         stopped = bounds.note(reasons) + ([f"{waits} rollouts are not submitted yet"] if waits else [])
         served = load.by_model(load.servers(str(self.path)).values())
-        return summary.round_of(asked, self.name, self.path.name, [*self._collection.broken, *stopped], served)
+        return summary.round_of(asked, self.name, self.path.name, [*self.collection.broken, *stopped], served)
 
     def refresh(self) -> None:
         """manifest.json anew where it says of a rollout what isn't true any more; nothing where it can't be written."""
@@ -110,7 +111,7 @@ def _has_begun(run: OneRun) -> bool:
     return not bounds.was_not_begun(run.metadata.get("state"), run.metadata.get("reason"))
 
 
-def _usd(cell: dict[str, Any], run: OneRun) -> float | None:
+def usd(cell: dict[str, Any], run: OneRun) -> float | None:
     """What its models' owners ask for it, by its agent's count; None where that isn't known."""
     counts = [values.count(run.usage.get(key)) for key in usage.TOKENS]
     prices = cell.get("prices")
