@@ -84,7 +84,7 @@ def _tests(matched: Matched, one: Comparison) -> list[Shift]:
     parts = [one.lines] if one.difference else [(line,) for line in one.lines]
     found = []
     for lines in parts:
-        sides = [tuple(_values(side[line.task], one.of) for side in cells) for line in lines]
+        sides = [tuple(values_of(side[line.task], one.of) for side in cells) for line in lines]
         p, least = chance([(a, b) if one.lower else (_negative(a), _negative(b)) for a, b in sides])
         moved = [line for line in lines if abs(line.difference) > figures.NOISE * abs(float(line.a.value or 0))]
         fallen = [line for line in moved if one.verdict(line.difference) == "worse"]
@@ -93,7 +93,8 @@ def _tests(matched: Matched, one: Comparison) -> list[Shift]:
     return found
 
 
-def _values(cell: Cell, of: str) -> list[float]:
+def values_of(cell: Cell, of: str) -> list[float]:
+    """What the rollouts of a cell came to: their scores, or for a rate 1 of each that won it and 0 of each that didn't."""
     if of == "score":
         return cell.scores
     return [float(won) for one in cell.results if (won := one.flag(of)) is not None]
