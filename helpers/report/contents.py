@@ -12,7 +12,7 @@ from helpers.benchmarks.statistics import Estimate
 from helpers.benchmarks.summary import Group, Round
 from helpers.lib import text
 from helpers.report.gathered import Gathered
-from helpers.report.verdict import name_of
+from helpers.report.verdict import name_of, plain
 from helpers.runs import load
 from helpers.runs.columns import COLUMNS
 
@@ -55,7 +55,7 @@ def panels_of(one: Round) -> list[dict[str, Any]]:
             if (measure.metric, measure.lower) == (metric, lower)
         ]
         told = [(cell.task, at[id(cell)], cell.estimate, cell.scores) for cell in cells]
-        found.append(_panel(_line(report.measure(metric, lower).replace("\\", "")), "score", told, over))
+        found.append(_panel(_line(_measure(metric, lower)), "score", told, over))
     for name in RATES:
         rated = [
             (cell.task, at[id(cell)], rate, []) for cell in one.cells if (rate := cell.rates[name]).value is not None
@@ -121,6 +121,10 @@ def _shown(value: Any) -> Any:
     return text.clean(value) if isinstance(value, str) else value
 
 
+def _measure(metric: str | None, lower: bool | None) -> str:
+    return plain(report.measure(metric, lower))
+
+
 def _line(told: str) -> str:
     return " ".join(text.clean(told).split())
 
@@ -176,7 +180,7 @@ def _cell_of(of: Cell, group: int) -> dict[str, Any]:
         "asked": len(of.results),
         "graded": of.graded,
         "failed": of.failed,
-        "metric": _line(report.measure(of.metric, of.lower).replace("\\", "")) if of.graded else "",
+        "metric": _line(_measure(of.metric, of.lower)) if of.graded else "",
         "value": None if of.mixed else of.estimate.value,
         "low": of.estimate.low,
         "high": of.estimate.high,
@@ -201,7 +205,7 @@ def over_of(one: Round) -> list[dict[str, Any]]:
     for place, group in enumerate(one.groups):
         scores = [
             {
-                "metric": _line(report.measure(each.metric, each.lower).replace("\\", "")),
+                "metric": _line(_measure(each.metric, each.lower)),
                 "estimate": each.estimate,
                 "tasks": len(each.tasks),
             }

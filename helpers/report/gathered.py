@@ -94,7 +94,7 @@ def _together(asked: list[Round], others: list[Path]) -> Gathered:
 
 
 def _of_round(one: Round) -> Iterator[tuple[dict, list[OneRun]]]:
-    for number, rollout in enumerate(one.asked()):
+    for number, rollout in enumerate(one.asked):
         yield rollout, one.tries.get(number, [])
 
 

@@ -15,6 +15,7 @@ from helpers.benchmarks.compare import Comparison
 from helpers.benchmarks.outcomes import RATES
 from helpers.benchmarks.statistics import Estimate
 from helpers.benchmarks.summary import Group, Round
+from helpers.lib import text
 
 SURE = 0.05  # chance alone, after the correction for so many comparisons
 FEW = 6  # tasks: of five pairs no p is below 0.06
@@ -50,7 +51,12 @@ class Verdict:
 def name_of(group: Group) -> str:
     """Agent and model; replay says what it is."""
     plain = any(row.get("language_model") is False for row in group.rows)
-    return group.label + (" (not a language model)" if plain and group.model else "")
+    return text.clean(group.label) + (" (not a language model)" if plain and group.model else "")
+
+
+def plain(told: str) -> str:
+    """A name without what only markdown needs."""
+    return told.replace("\\", "")
 
 
 def verdict(one: Round) -> Verdict:
@@ -72,7 +78,7 @@ def verdict(one: Round) -> Verdict:
 
 
 def _alone(group: Group) -> Verdict:
-    told = [f"{report.measure(one.metric, one.lower)} {_value(one.estimate, 'score')}" for one in group.measures]
+    told = [f"{plain(report.measure(one.metric, one.lower))} {_value(one.estimate, 'score')}" for one in group.measures]
     success = figures.rate(group.rates["success"], "tasks" if len(group.cells) > 1 else "task")
     scores = f", mean score {'; '.join(told)}" if told else ""
     claim = f"{name_of(group)}: {group.graded} of {group.asked} runs graded, success {success}{scores}."
@@ -109,7 +115,7 @@ def _best(one: Round, groups: list[Group], of: str) -> Verdict:
     told = [
         each if each.p is None else Against(each.other, each.compared, next(corrected), each.these) for each in told
     ]
-    what = report.measure(groups[0].measures[0].metric, lower) if of == "score" else f"rate of {report.RATES[of]}"
+    what = _what(groups[0].measures[0].metric, lower) if of == "score" else f"rate of {report.RATES[of]}"
     place = one.groups.index(first)
     if not told:
         claim = f"{name_of(first)} has the best {what}, but no task is shared with the others: nothing can be compared."
@@ -146,6 +152,11 @@ def _dealt(a: Group, b: Group, tasks: Sequence[str], of: str) -> float | None:
     return min(1.0, 2 * min(ways))
 
 
+def _what(metric: str | None, lower: bool) -> str:
+    """A score, in a sentence."""
+    return f"{plain(report.measure(metric, None))} ({'lower' if lower else 'higher'} is better)"
+
+
 def _value(estimate: Estimate, of: str) -> str:
     if of == "score":
         told = f" (95% interval {figures.interval(estimate)})" if estimate.low is not None else ""
@@ -163,15 +174,14 @@ def _claim(first: Group, told: list[Against], of: str, what: str) -> str:
         everyone = all(each.is_sure for each in told)
         whom = "every other one here" if everyone and len(told) > 1 else name_of(second.other)
         about = " That is about these tasks; so few can't speak for others." if second.these else ""
-        beside = f" Beside {name_of(second.other)}, the next:" if whom != name_of(second.other) else ""
-        return f"{name_of(first)} is better than {whom}.{beside} {_upper(middle)}.{about}"
+        if whom == name_of(second.other):
+            return f"{name_of(first)} is better than {whom}: {middle}.{about}"
+        return (
+            f"{name_of(first)} is better than {whom}. Against {name_of(second.other)}, the next best: {middle}.{about}"
+        )
     verb = "doesn't" if tasks == 1 else "don't"
     this = "This task" if tasks == 1 else f"These {tasks} tasks"
     return f"{this} {verb} tell {name_of(first)} and {name_of(second.other)} apart: {middle}; chance alone may do that."
-
-
-def _upper(told: str) -> str:
-    return told[:1].upper() + told[1:]
 
 
 def _mean(compared: Comparison, side: str, of: str) -> str:
@@ -204,7 +214,7 @@ def _beside(one: Against, of: str) -> str:
 
 def _cost(groups: Sequence[Group]) -> str:
     """What each took, those that know of none of it left out."""
-    told = [f"{name_of(group)} took {what}" for group in groups[:3] if (what := _took(group))]
+    told = [f"{name_of(group)} took {what}" for group in groups[:2] if (what := _took(group))]
     return "; ".join(told) + "." if told else "What it cost isn't known."
 
 

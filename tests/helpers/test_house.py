@@ -26,6 +26,7 @@ PACKAGES = (
     "explain",
     "trajectories",
     "benchmarks",
+    "report",
     "",
 )
 MOST_LINES = 360

@@ -27,8 +27,19 @@ def journal(count: int, seed: int) -> dict[str, Any]:
         name = f"{seed:08x}{number:08x}"
         code = PROGRAM.replace("=100)", f"={50 + 10 * number}, max_depth={chance.randint(2, 9)})")
         nodes.append(
-            {"id": name, "step": number, "ctime": at, "exec_time": seconds, "code": code, "plan": f"Try {number} with deeper trees."}
-            | {"is_buggy": buggy, "exc_type": "ValueError" if buggy else None, "analysis": "It ran." if not buggy else "It broke."}
+            {
+                "id": name,
+                "step": number,
+                "ctime": at,
+                "exec_time": seconds,
+                "code": code,
+                "plan": f"Try {number} with deeper trees.",
+            }
+            | {
+                "is_buggy": buggy,
+                "exc_type": "ValueError" if buggy else None,
+                "analysis": "It ran." if not buggy else "It broke.",
+            }
             | {"metric": {"value": None if buggy else 0.6 + chance.random() * 0.3, "maximize": None if buggy else True}}
             | {"_term_out": [f"fold {fold}: {chance.random()}\n" for fold in range(10)], "parent": None, "children": []}
         )
@@ -57,5 +68,7 @@ def leave_samples(group: Path, seconds: int = 3700) -> None:
         for step in range(60, seconds, 20):
             busy = chance.random() < 0.7
             clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start + step))
-            lines.append(f"{clock},{4 if busy else 0},{1 if busy else 0},{step * 100},{step * 30},{80 if busy else 0}\n")
+            lines.append(
+                f"{clock},{4 if busy else 0},{1 if busy else 0},{step * 100},{step * 30},{80 if busy else 0}\n"
+            )
         path.with_name(path.stem + ".load.csv").write_text("".join(lines))
