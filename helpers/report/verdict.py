@@ -208,8 +208,8 @@ def _points(value: float | None) -> str:
 
 def _beside(one: Against, of: str) -> str:
     tasks = len(one.compared.lines)
-    sure = "is told apart" if one.is_sure else "isn't told apart"
-    return f"{name_of(one.other)} {sure} from the best one: {_difference(one, of)} on {tasks} task{'' if tasks == 1 else 's'}."
+    sure = "beyond chance" if one.is_sure else "which chance alone may do"
+    return f"Beside {name_of(one.other)}: {_difference(one, of)} on {tasks} task{'' if tasks == 1 else 's'}, {sure}."
 
 
 def _cost(groups: Sequence[Group]) -> str:

@@ -3,7 +3,7 @@
 const SHAPES = [d3.symbolCircle, d3.symbolSquare, d3.symbolTriangle, d3.symbolDiamond, d3.symbolCross, d3.symbolStar, d3.symbolWye];
 const shape = (group, size = 60) => d3.symbol().type(SHAPES[group % SHAPES.length]).size(size)();
 const hue = group => group % 8;
-const MOST_TASKS = 40, MOST_PANELS = 8, MOST_RUNS = 40, MOST_LINES = 150;
+const MOST_TASKS = 12, MOST_PANELS = 8, MOST_RUNS = 40, MOST_LINES = 150;
 
 function canvas(place, height, label, least = 300) {
   const width = Math.max(place.clientWidth || 600, least);
@@ -23,6 +23,13 @@ function legend(groups = GROUPS.map((_, group) => group)) {
 }
 
 const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
+
+// Ticks of a time at whole seconds, minutes or hours.
+function timeTicks(x, count) {
+  const [, end] = x.domain(), unit = end < 100 ? 1 : end < 6000 ? 60 : 3600, name = {1: 's', 60: 'min', 3600: 'h'}[unit];
+  return axis => axis.tickValues(d3.ticks(0, end / unit, count).map(value => value * unit)).tickFormat(value => value === 0 ? '0' : `${number(value / unit, 3)} ${name}`);
+}
+
 const axis = (svg, left, top, made) => svg.append('g').attr('class', 'axis').attr('transform', `translate(${left},${top})`).call(made);
 
 // ---- dots and bars: a row a task, a dot an agent with a model
@@ -164,14 +171,13 @@ function reasons(place) {
 const AGAINST = {time: ['agent_seconds', 'time of the agent', duration], step: ['steps', 'steps', counted], tokens: ['tokens', 'tokens', counted]};
 
 function plot(place, lines, marks, labels, against, height = 260) {
-  const [name, , shown] = AGAINST[against];
   const xs = [...marks.map(mark => mark.x), ...lines.flatMap(line => line.points.map(point => point[0]))];
   const ys = [...marks.map(mark => mark.y), ...lines.flatMap(line => line.points.map(point => point[1]))];
   const [svg, width] = canvas(place, height, labels.told);
-  const x = d3.scaleLinear().domain([0, d3.max(xs) || 1]).range([56, width - 14]).nice(5);
+  const x = d3.scaleLinear().domain([0, d3.max(xs) || 1]).range([56, width - 28]);
   const [low, high] = d3.extent(ys), room = (high - low) * .06 || Math.abs(high) * .1 || 1;
   const y = d3.scaleLinear().domain([low - room, high + room]).range([height - 40, 12]);
-  axis(svg, 0, height - 40, d3.axisBottom(x).ticks(Math.max(3, width / 110)).tickFormat(value => value === 0 ? '0' : shown(value)));
+  axis(svg, 0, height - 40, against === 'time' ? timeTicks(x, Math.max(3, width / 110))(d3.axisBottom(x)) : d3.axisBottom(x).ticks(Math.max(3, width / 110)).tickFormat(counted));
   axis(svg, 56, 0, d3.axisLeft(y).ticks(6).tickFormat(value => number(value, 3)));
   svg.append('text').attr('class', 'soft').attr('x', width - 14).attr('y', height - 4).attr('text-anchor', 'end').text(AGAINST[against][1]);
   for (const line of lines) {
@@ -224,8 +230,8 @@ function timelines(place, runs) {
   const each = 20, narrow = (place.clientWidth || 600) < 560, left = narrow ? 70 : 190, height = each * shown.length + 34;
   const ends = shown.map(run => Math.max(COLUMN.agent_seconds[run] || 0, d3.max(pointsOf(run)[1], step => (step[1] || 0) + (step[2] || 0))));
   const [svg, width] = canvas(place, height, `Timelines of ${plural(shown.length, 'run')}: when their programs ran, and what became of them`);
-  const x = d3.scaleLinear().domain([0, d3.max(ends) || 1]).range([left, width - 14]);
-  axis(svg, 0, each * shown.length + 4, d3.axisBottom(x).ticks(Math.max(3, width / 130)).tickFormat(value => value === 0 ? '0' : duration(value)));
+  const x = d3.scaleLinear().domain([0, d3.max(ends) || 1]).range([left, width - 28]);
+  axis(svg, 0, each * shown.length + 4, timeTicks(x, Math.max(3, width / 130))(d3.axisBottom(x)));
   shown.forEach((run, row) => {
     const g = svg.append('g').attr('class', 'click').attr('transform', `translate(0,${each * row})`).on('click', () => showRun(run));
     g.append('path').attr('d', shape(COLUMN.group[run], 36)).attr('class', `f${hue(COLUMN.group[run])}`).attr('transform', `translate(8,${each / 2})`);
@@ -249,14 +255,14 @@ function strips(place) {
     const length = server.ended - server.started;
     place.append(element('h3', {}, `Job ${server.job}`), element('p', {class: 'quiet'}, `${server.sentence}. ${clock(server.started)} to ${clock(server.ended)}; busy ${duration(server.busy_seconds)}, idle ${duration(server.idle_seconds)} of ${duration(length)}.`));
     const part = element('div', {}), [svg, width] = canvasIn(place, part, 46, `Job ${server.job}: ${server.sentence}`);
-    const x = d3.scaleLinear().domain([0, length]).range([2, width - 14]), each = length / server.bins.length;
-    svg.append('rect').attr('class', 'unseen').attr('x', 2).attr('y', 1).attr('width', width - 16).attr('height', 20);
+    const x = d3.scaleLinear().domain([0, length]).range([2, width - 28]), each = length / server.bins.length;
+    svg.append('rect').attr('class', 'unseen').attr('x', 2).attr('y', 1).attr('width', width - 30).attr('height', 20);
     server.bins.forEach(([busy, idle], at) => {
       const height = 20 * busy / each, rest = 20 * idle / each, wide = Math.max(x(each) - x(0), .5);
       if (idle) svg.append('rect').attr('class', 'idle').attr('stroke-width', 0).attr('x', x(at * each)).attr('y', 21 - height - rest).attr('width', wide).attr('height', rest);
       if (busy) svg.append('rect').attr('class', 'busy').attr('x', x(at * each)).attr('y', 21 - height).attr('width', wide).attr('height', height);
     });
-    axis(svg, 0, 22, d3.axisBottom(x).ticks(Math.max(3, width / 130)).tickFormat(value => value === 0 ? '0' : duration(value)));
+    axis(svg, 0, 22, timeTicks(x, Math.max(3, width / 130))(d3.axisBottom(x)));
   }
   const keys = [['busy', 'busy: worked on requests, or had some waiting'], ['idle', 'idle: ready, and none'], ['unseen', 'not ready, or not seen']];
   place.append(element('ul', {class: 'legend'}, keys.map(([kind, words]) => {

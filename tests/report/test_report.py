@@ -171,7 +171,7 @@ def test_circles_numbers_that_are_none_and_half_characters(tmp_path: Path) -> No
     nodes = [
         {"id": name, "code": "\ud800 half", "is_buggy": False, "metric": {"value": float("nan")}} for name in "abc"
     ]
-    nodes[1]["metric"] = {"value": 10**4000 }
+    nodes[1]["metric"] = {"value": 10**4000}
     nodes[2] |= {"ctime": 1e30, "exec_time": -5}
     text = json.dumps({"nodes": nodes, "node2parent": {"a": "c", "b": "a", "c": "c"}})
     told = run_with(tmp_path, "journal.json", text)
