@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ MOST_STEPS = 300
 MOST_CODE, MOST_TEXT = 24_000, 4_000  # characters of a program, and of any other text
 LONGEST = 400 * 86400.0  # seconds of a run
 LINE = 2_000  # characters of a line
+LONG = re.compile(rf"([^\n]{{{LINE}}})[^\n]+")
 
 
 @dataclass
@@ -171,11 +173,8 @@ def shortened(told: Any, most: int) -> str:
     if len(told) > most:
         left = len(told) - most
         told = f"{told[: most // 2]}\n… {left:,} characters left out …\n{told[-(most - most // 2) :]}"
-    return "\n".join(_broken(text.clean(line)) for line in told.split("\n")).strip("\n")
-
-
-def _broken(line: str) -> str:
-    return line if len(line) <= LINE else f"{line[:LINE]}…"
+    told = text.clean(told)
+    return (LONG.sub(r"\1…", told) if len(told) > LINE else told).strip("\n")
 
 
 def _since(at: float | None, started: float | None) -> float | None:
