@@ -23,7 +23,7 @@ source "$ROOT/scripts_hpc/lib/common.sh"
 source "$ROOT/scripts_hpc/lib/container.sh"
 FOLDER=$1 RUNTIME=$2 SITE=here IMAGES=$1/images JOB_TMP=$1/job VENV=$1/venv
 RUNTIME_FLAGS=(--flag-of-the-site) SITE_BINDS=(/site:/site)
-CONTAINER_ENV=([TOKEN]='a $b `c`')
+CONTAINER_ENV=([TOKEN]='a $b `c`') CONTAINER_NO_NET=${FOUND:-} NET_HOLDER=4711
 shift 2
 container::exec "$@"
 S
@@ -119,6 +119,20 @@ true
 APPTAINERENV_TOKEN=a $b `c`
 APPTAINER_NO_EVAL=1
 L
+}
+
+@test "without network: by the runtime where that has been tried, else in a namespace that the job holds" {
+  FOUND=runtime start apptainer aide --contained --no-net --pwd /home/run -- true
+  expect_in $'--net\n--network\nnone\n' "$output"
+  printf '#!/usr/bin/env bash\nprintf "nsenter %%s\\n" "$*" && while [[ $1 != -- ]]; do shift; done && exec "${@:2}"\n' >"$BATS_TEST_TMPDIR/bin/nsenter"
+  chmod +x "$BATS_TEST_TMPDIR/bin/nsenter"
+  FOUND=holder start apptainer aide --contained --no-net -- true
+  expect_in "nsenter --target 4711 --net" "$output"
+  refuse grep -q -- '^--network' <<<"$output"
+  FOUND=none start apptainer aide --contained --no-net -- true
+  refuse grep -qE 'nsenter|--network' <<<"$output"
+  FOUND=holder start none aide --contained --no-net -- true
+  expect_in "nsenter --target 4711 --net" "$output"
 }
 
 @test "what the user or an admin sets for every container stays out" {

@@ -245,6 +245,18 @@ socket.create_connection(server.getsockname())'
   expect_in "the diff doesn't apply: error: patch failed: code.py:1" "$output"
 }
 
+@test "folders and files that the agent has closed are opened: they are this user's" {
+  script good.sh <<<'grep -q inside closed/deep/file && ! [[ -e closed/pipe ]]'
+  mkdir -p "$WORK/repo/closed/deep"
+  echo inside >"$WORK/repo/closed/deep/file"
+  mkfifo "$WORK/repo/closed/pipe"
+  chmod 0 "$WORK/repo/closed/deep/file" "$WORK/repo/closed/deep" "$WORK/repo/closed"
+  grade
+  expect_status 0
+  [[ $(result total_score) == 1.0 ]]
+  expect_in '"path": "closed/pipe"' "$(<"$WORK/run/artifacts/repo_info.json")"
+}
+
 @test "links in the place of the logs are no way out" {
   script good.sh <<<'echo said'
   rm -rf "$WORK/run/logs"

@@ -46,7 +46,7 @@ def do(step: Callable[[list[str]], int], arguments: list[str]) -> tuple[int, str
         except SystemExit as end:  # argparse
             code = end.code if isinstance(end.code, int) else 2
         except BaseException as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
         finally:
             sys.stderr.flush()
             os._exit(code)

@@ -199,7 +199,9 @@ def test_nothing_that_an_agent_left_for_git_is_run_or_obeyed(repository, monkeyp
     (work / "a.txt").write_bytes(b"x\r\n$Id$\r\n")
     (work / "sub" / "c.txt").write_bytes("ä\n".encode("utf-16"))
     take(repository)
-    monkeypatch.setenv("PATH", os.environ["PATH"].partition(":")[2])  # which no agent sets: only diff has to do with its folder
+    monkeypatch.setenv(
+        "PATH", os.environ["PATH"].partition(":")[2]
+    )  # which no agent sets: only diff has to do with its folder
     comes_back(repository)
     assert not trace.exists(), "something of the agent's was run"
     assert b"+++ b/.gitignore" in repository.patch, "the agent's own .gitignore hid something"
