@@ -45,6 +45,8 @@ workflow::next() { # workflow::next PARTS ENTRY ARRAY
   PARTS=$1 AGENT_JOBS=("$3")
   submit::open "$RUN_GROUP"
   workflow::_read_servers
+  # a workflow that began without one needs none
+  ((${#COMPETITIONS[@]})) || GRADING_ARGUMENT=none
   if [[ -z $GRADING_ARGUMENT ]]; then
     submit::job grading_server --after-end "$3" "$RUN_GROUP/jobs/grading_server.sh" "${COMPETITIONS[@]}"
     GRADING_ARGUMENT=auto:$JOB
@@ -55,6 +57,7 @@ workflow::next() { # workflow::next PARTS ENTRY ARRAY
 # Sets MODEL_JOBS, GRADING_ARGUMENT and COMPETITIONS to the servers in the note (submit.sh) that aren't known to have ended.
 workflow::_read_servers() {
   local line words=() job model grading='' gone
+  COMPETITIONS=()
   while IFS= read -r line; do
     [[ $line =~ ^(grading|model|feedback)_server=[0-9]+\  ]] || continue
     eval "words=(${line#*=})" # quoted by submit.sh
