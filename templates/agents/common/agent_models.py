@@ -107,8 +107,8 @@ class Endpoints:
     def ask(self, role: str, attempt: Callable[[Endpoint, float], tuple[Said, dict[str, int]]]) -> Said:
         """What `attempt` returns, given the endpoint and the seconds that it may take, and noted with its numbers of tokens.
 
-        It is tried again when it raises Away, until the deadline where the server is busy (429, 5xx), for PATIENCE seconds where it is away;
-        and at once when it raises AskAgain.
+        It is tried again when it raises Away: until the deadline where the server is busy (429, 5xx), for PATIENCE seconds where it is
+        away. And at once when it raises AskAgain.
         Raises AgentError when the endpoint stays away, TimeIsOver, and what `attempt` raises beside.
         """
         pause, said, started = 0.25, None, time.time()
