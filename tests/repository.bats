@@ -27,6 +27,7 @@ RUN=$WORK/run RUN_NAME=toy_7 RUN_GROUP=$WORK RUNS=$WORK JOB_ID=7 JOB_TMP=$WORK/t
 IMAGES=$WORK/images RUNTIME_FLAGS=() SITE_BINDS=() COMPETITION=toy ROLLOUT=0 SCHEDULER=local
 AGENT_STARTED=2026-01-01T00:00:00Z AGENT_ENDED=2026-01-01T00:00:05Z
 declare -A CONTAINER_ENV=()
+trap 'exit 143' TERM # as a job script has one
 eval "${DO:-}"
 code=0
 repository::grade "$WORK/instance" "$WORK/repo" tests || code=$?

@@ -33,6 +33,7 @@ MOST_CHANGED = 100_000  # files
 MOST_TOLD = 50  # names of what was left out
 NOTES, NOTES_BYTES = b"notes.md", 1 << 20
 LISTING = 1 << 30  # bytes of a listing of the prepared commit, which is ours
+OTHER = {"ignored": "new ones are ignored", "left_out": "can't be held by git", "nested_git": "nested repositories"}
 WORK = "refs/heads/work"
 # https://git-scm.com/docs/git-diff-tree; nothing of a configuration reaches it
 DIFF = ["diff-tree", "-r", "-p", "--binary", "--full-index", "-M", "-l1000", "-U3", "--no-ext-diff", "--no-textconv"]
@@ -246,7 +247,15 @@ def main(argv: list[str] | None = None) -> int:
     """0; 3 where the infrastructure is to blame, 4 where the agent is, each with one line on stderr."""
     asked = parser().parse_args(argv)
     limit = int(asked.limit_mb * 2**20)
-    return steps.launch(lambda: make(asked.base, asked.work, asked.out, limit, asked.notes, asked.scratch))
+    return steps.launch(
+        lambda: print(_said(make(asked.base, asked.work, asked.out, limit, asked.notes, asked.scratch)))
+    )
+
+
+def _said(info: dict[str, Any]) -> str:
+    counts = f"{info['added']} files are new, {info['modified']} changed, {info['deleted']} gone"
+    other = [f"{info[key]['count']} {words}" for key, words in OTHER.items() if info[key]["count"]]
+    return "; ".join([f"the diff has {info['diff_lines']} lines: {counts}", *other])
 
 
 if __name__ == "__main__":

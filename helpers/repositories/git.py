@@ -120,7 +120,7 @@ class Git:
             ("info/exclude", ""),
         ):
             (folder / name).write_text(text, encoding="utf-8")
-        self.commit = self.run("rev-parse", "--verify", f"{BRANCH}^{{commit}}", at=base).decode().strip()
+        self.commit = _tip(base)
 
     def stand_alone(self) -> None:
         """Copy the prepared repository's objects: who uses the folder later doesn't see where they came from."""
@@ -128,16 +128,14 @@ class Git:
         (self.folder / "config").write_text(SETTINGS.format(bare="false"), encoding="utf-8")
         (self.folder / BRANCH).write_text(self.commit + "\n", encoding="ascii")
 
-    def run(self, *arguments: str, at: Path | None = None, most: int = CHUNK, **more: Any) -> bytes:
-        """Run git to its end; its output. at: a git folder instead of this one's. Raises Failed, TooLarge and Infrastructure."""
-        chunks = list(self.read(*arguments, at=at, most=most, **more))
-        return b"".join(chunks)
+    def run(self, *arguments: str, most: int = CHUNK, **more: Any) -> bytes:
+        """Run git to its end; its output. Raises Failed, TooLarge and Infrastructure."""
+        return b"".join(self.read(*arguments, most=most, **more))
 
     def read(
         self,
         *arguments: str,
         most: int,
-        at: Path | None = None,
         tree: Path | None = None,
         feed: bytes | Iterator[bytes] = b"",
         good: tuple[int, ...] = (0,),
@@ -148,7 +146,7 @@ class Git:
         Raises Failed, TooLarge and Infrastructure, and what `feed` raises.
         """
         with tempfile.TemporaryFile() as said:
-            process = self._start(arguments, at or self.folder, tree, said)
+            process = self._start(arguments, tree, said)
             late = threading.Event()
             timer = threading.Timer(max(0.0, self._ends - time.monotonic()), self._end, (process, late))
             feeder = _Feeder(process, feed)
@@ -171,14 +169,14 @@ class Git:
             if code not in good:
                 raise _failure(code, said)
 
-    def _start(self, arguments: tuple[str, ...], at: Path, tree: Path | None, said: IO[bytes]) -> Any:
+    def _start(self, arguments: tuple[str, ...], tree: Path | None, said: IO[bytes]) -> Any:
         command = [self.program, "--no-pager"]
         for setting in OURS:
             command += ["-c", setting]
         try:
             return subprocess.Popen(
                 [*command, *arguments],
-                env=self._environment(at, tree),
+                env=self._environment(tree),
                 cwd=str(self._scratch),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -187,7 +185,7 @@ class Git:
         except OSError as error:
             raise Infrastructure(f"git can't be started: {error}") from None
 
-    def _environment(self, at: Path, tree: Path | None) -> dict[str, str]:
+    def _environment(self, tree: Path | None) -> dict[str, str]:
         """All that git sees: nothing of the person's, and nothing of the agent's."""
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "GIT_EXEC_PATH") if name in os.environ}
         own = {
@@ -199,7 +197,10 @@ class Git:
             "GIT_CONFIG_SYSTEM": os.devnull,
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_DIR": str(at),
+            "GIT_DIR": str(self.folder),
+            "GIT_INDEX_FILE": str(self.folder / "index"),
+            "GIT_OBJECT_DIRECTORY": str(self.folder / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(str(self._objects)),
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ALLOW_PROTOCOL": "",
             "GIT_NO_REPLACE_OBJECTS": "1",
@@ -209,10 +210,6 @@ class Git:
             "GIT_EDITOR": "false",
             "GIT_ASKPASS": "false",
         }
-        if at == self.folder:
-            own["GIT_INDEX_FILE"] = str(self.folder / "index")
-            own["GIT_OBJECT_DIRECTORY"] = str(self.folder / "objects")
-            own["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = _quoted(str(self._objects))
         if tree is not None:
             own["GIT_WORK_TREE"] = str(tree)
         return {**kept, **own}
@@ -221,6 +218,19 @@ class Git:
     def _end(process: Any, late: threading.Event) -> None:
         late.set()
         _kill(process)
+
+
+def _tip(base: Path) -> str:
+    """The commit of a prepared repository's branch. https://git-scm.com/docs/git-pack-refs"""
+    try:
+        return (base / BRANCH).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        packed = base / "packed-refs"
+        for line in packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else ():
+            commit, _, name = line.partition(" ")
+            if name == BRANCH:
+                return commit
+    raise Infrastructure(f"{base} is no prepared repository: it has no branch {BRANCH.rpartition('/')[2]}")
 
 
 class _Feeder(threading.Thread):

@@ -175,8 +175,8 @@ def write(
     times: tuple[str | None, str | None] = (None, None),
     report_name: str = "grading_report.json",
     report_only: bool = False,
-) -> dict[str, Any]:
-    """Write the three files into a run's folder; what evaluation_results.json says. Raises Infrastructure and OSError."""
+) -> str:
+    """Write the three files into a run's folder; one line on them. Raises Infrastructure and OSError."""
     asked = evaluation.read(instance)
     results = test_results(asked, read_results(noted))
     scores, total = rubrics(asked, results)
@@ -206,7 +206,7 @@ def write(
         disk.write_json(out / "evaluation_results.json", data)
         disk.write_text(out / "scoring_results.md", markdown(data, said))
     disk.write_json(out / report_name, told)
-    return data
+    return said
 
 
 def parser() -> argparse.ArgumentParser:
@@ -231,17 +231,19 @@ def main(argv: list[str] | None = None) -> int:
     """0, or 3 with one line on stderr."""
     asked = parser().parse_args(argv)
     return steps.launch(
-        lambda: write(
-            asked.instance,
-            asked.results,
-            asked.diff,
-            asked.out,
-            asked.task_id,
-            asked.run_id,
-            asked.network,
-            (asked.started, asked.ended),
-            asked.report,
-            asked.report_only,
+        lambda: print(
+            write(
+                asked.instance,
+                asked.results,
+                asked.diff,
+                asked.out,
+                asked.task_id,
+                asked.run_id,
+                asked.network,
+                (asked.started, asked.ended),
+                asked.report,
+                asked.report_only,
+            )
         )
     )
 

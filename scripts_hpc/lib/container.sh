@@ -178,21 +178,36 @@ container::_is_offline() { # container::_is_offline IMAGE
     </dev/null >"$JOB_TMP/no_net" 2>&1 &
   pid=$!
   set +m
-  while kill -0 "$pid" 2>/dev/null && ((SECONDS - began < NO_NET_SECONDS)); do common::pause 10 "$pid"; done
+  while kill -0 "$pid" 2>/dev/null && ((SECONDS - began < NO_NET_SECONDS)); do container::moment "$pid"; done
   if kill -0 "$pid" 2>/dev/null; then code=124; else wait "$pid" || code=$?; fi
   common::end_group "$pid" 5
   return "$code"
 }
 
+# Waits for a second, or until PID ends. (common::pause kills its timer then: one that is so young that it isn't `sleep` yet is a copy of
+# this shell, and runs the hooks of this shell's end.)
+container::moment() { # container::moment PID
+  sleep 1 >/dev/null 2>&1 &
+  wait -n "$1" "$!" 2>/dev/null || true
+}
+
 container::_hold_net() { # starts the process whose network namespace --no-net enters; code 1 where there can't be one
-  local python output
+  local python said=$JOB_TMP/net output
   command -v nsenter >/dev/null || return
   for python in "${VENV:-}/bin/python" python3; do
     command -v "$python" >/dev/null || continue
-    exec {output}< <(container::_close_files && exec "$python" -I -S "$ROOT/helpers/lib/offline.py" </dev/null 2>/dev/null)
+    rm -f "$said"
+    mkfifo -m 0600 "$said" || return
+    set -m
+    # no <(…): bash may wait at its own end for such a process, which ends only with the job
+    (exec >"$said" && container::_close_files && exec "$python" -I -S "$ROOT/helpers/lib/offline.py" </dev/null 2>/dev/null) &
+    on_exit "kill -KILL $! 2>/dev/null"
+    set +m
+    exec {output}<"$said"
     IFS= read -r -t 30 -u "$output" NET_HOLDER || NET_HOLDER=''
     exec {output}<&-
-    [[ -z $NET_HOLDER ]] || { on_exit "kill -KILL $NET_HOLDER 2>/dev/null" && return; }
+    rm -f "$said"
+    [[ -z $NET_HOLDER ]] || return 0
   done
   return 1
 }

@@ -15,7 +15,7 @@ DIFF_MB=100           # that a diff may have
 REPOSITORY_NOTES=''   # a file in which the agent may have left notes, where not in notes.md at the top of its folder
 REPOSITORY_SAID=''    # one line on how it ended
 REPOSITORY_NETWORK='' # of the test scripts: blocked or unblocked
-REPOSITORY_SERVER='' REPOSITORY_SERVES='' REPOSITORY_ASK='' REPOSITORY_ANSWER=''
+REPOSITORY_SERVER='' REPOSITORY_SERVES='' REPOSITORY_ASK='' REPOSITORY_ANSWER='' REPOSITORY_SLOTS='' REPOSITORY_DIFF=''
 
 # Makes the folder that an agent begins with. Codes as below.
 repository::lay_out() { # repository::lay_out INSTANCE FOLDER IMAGE
@@ -36,7 +36,8 @@ repository::_stop_serving() {
 repository::diff() { # repository::diff INSTANCE WORK IMAGE
   local instance=$1 image=$3
   repository::_step diff --base "$instance/public/base.git" --work "$2" --out "$RUN/artifacts" --limit-mb "$DIFF_MB" \
-    --scratch "$JOB_TMP" ${REPOSITORY_NOTES:+--notes "$REPOSITORY_NOTES"}
+    --scratch "$JOB_TMP" ${REPOSITORY_NOTES:+--notes "$REPOSITORY_NOTES"} || return
+  REPOSITORY_DIFF=$REPOSITORY_SAID
 }
 
 # Grades what lies in an agent's folder. INSTANCE holds public/ and private/ (helpers/repositories/instance.py). Codes, with one line in
@@ -48,7 +49,7 @@ repository::grade() { # repository::grade INSTANCE WORK IMAGE [DIFF]
   # shellcheck disable=SC2034
   local AGENT_PID='' AGENT_LOGGER='' AGENT_LOG_BYTES=$((TEST_OUTPUT_KB << 10)) code=0
   REPOSITORY_SAID=''
-  container::_remove "$checkout" "$JOB_TMP/outputs"
+  [[ ! -e $checkout && ! -e $JOB_TMP/outputs ]] || container::_remove "$checkout" "$JOB_TMP/outputs"
   if mkdir -p "$JOB_TMP/outputs" 2>/dev/null && : >"$log" && : >"$results"; then
     repository::_grade || code=$?
   else
@@ -57,12 +58,11 @@ repository::grade() { # repository::grade INSTANCE WORK IMAGE [DIFF]
   repository::_note "$REPOSITORY_SAID"
   repository::_keep_log || log "can't write $RUN/logs/eval.log: $(common::lacking "$RUN")"
   container::_remove "$checkout" "$JOB_TMP/outputs" "$JOB_TMP/tests"
-  container::empty_tmp
   return "$code"
 }
 
 repository::_grade() {
-  local diff=$given info=$RUN/artifacts/repo_info.json make=()
+  local diff=$given info make=()
   if [[ -z $given ]]; then
     diff=$RUN/artifacts/diff.patch
     repository::diff "$instance" "$work" "$image" || return
@@ -70,7 +70,7 @@ repository::_grade() {
   info=${diff%/*}/repo_info.json
   if [[ -f $info ]]; then
     set -- --info "$info"
-    repository::_note "the diff has $(repository::_count diff_lines "$info") lines: $(repository::_count added "$info") files are new, $(repository::_count modified "$info") changed, $(repository::_count deleted "$info") gone"
+    [[ -z $REPOSITORY_DIFF ]] || repository::_note "$REPOSITORY_DIFF"
   fi
   make=(checkout --base "$instance/public/base.git" --diff "$diff" --out "$checkout" --scratch "$JOB_TMP" "$@")
   repository::_step "${make[@]}" || return
@@ -81,7 +81,6 @@ repository::_grade() {
     --run-id "$(run::public_id)" --out "$RUN" --network "$REPOSITORY_NETWORK" --report "$REPORT" \
     ${EARLIER_GRADES:+--report-only} \
     ${AGENT_STARTED:+--started "$AGENT_STARTED"} ${AGENT_ENDED:+--ended "$AGENT_ENDED"} || return
-  REPOSITORY_SAID=$(json::text note <"$RUN/$REPORT")
   # shellcheck disable=SC2034 # run::finish writes no other one
   EVALUATED=1
 }
@@ -92,15 +91,13 @@ repository::_note() { # repository::_note LINE: for eval.log
   printf '%(%H:%M:%S)T %s\n' -1 "$1" >>"$log" || true
 }
 
-repository::_count() { # repository::_count KEY FILE: the number that JSON has under it
-  grep -oE "\"$1\": *[0-9]+" "$2" 2>/dev/null | grep -oE '[0-9]+$' || printf '?'
-}
-
 # ---- the steps that read and write repositories: Python and git, on this node or, where it hasn't both, in the image
 
-# Does a step of helpers/repositories/serve.py. Codes: 0; 4 where the agent's doing is why it can't be done, else 3; REPOSITORY_SAID says why.
+# Does a step of helpers/repositories/serve.py. Codes: 0; 4 where the agent's doing is why it can't be done, else 3. REPOSITORY_SAID is the
+# line that it says.
 repository::_step() { # repository::_step NAME ARGUMENTS…
   local code='' said=''
+  REPOSITORY_SAID=''
   [[ $REPOSITORY_SERVES == all || $REPOSITORY_SERVES == "$instance" ]] && kill -0 "$REPOSITORY_SERVER" 2>/dev/null || repository::_serve || return
   # a trapped signal ends a `read`, and not the step
   { printf '%s\0' "$@" '' >&"$REPOSITORY_ASK"; } 2>/dev/null || true
@@ -108,8 +105,7 @@ repository::_step() { # repository::_step NAME ARGUMENTS…
     IFS=' ' read -r -t 5 -u "$REPOSITORY_ANSWER" code said || code=''
   done
   case $code in
-    0) ;;
-    4) REPOSITORY_SAID=$said && return 4 ;;
+    0 | 4) REPOSITORY_SAID=$said && return "$code" ;;
     *) repository::_ours "${said:-the step $1 of grading ended without a word (code ${code:-unknown})}" ;;
   esac
 }
@@ -137,7 +133,8 @@ repository::_serve() { # starts the process that does them; it ends with its inp
   REPOSITORY_SERVER=$!
   set +m
   exec {from}<&- {to}>&-
-  on_exit "common::end_group $REPOSITORY_SERVER 2"
+  # a worker of repository::grade_each ends it itself
+  [[ $REPOSITORY_SLOTS ]] || on_exit "common::end_group $REPOSITORY_SERVER 2"
 }
 
 repository::_be_served() { # repository::_be_served PYTHON
@@ -168,8 +165,8 @@ repository::_python() { # prints a Python of this node that does, where there is
 # ---- the test scripts
 
 repository::_find_network() { # sets REPOSITORY_NETWORK
-  local problem
-  container::empty_tmp
+  local problem log=${log:-/dev/null}
+  [[ -n $CONTAINER_NO_NET ]] || container::empty_tmp
   container::find_no_net "$image" || {
     problem=$(container::fault "$JOB_TMP/no_net") || problem=$(head -c 300 "$JOB_TMP/no_net")
     repository::_ours "no container can be made on ${HOSTNAME:-this node} to grade in: ${problem#: }"
@@ -195,27 +192,29 @@ repository::_run_scripts() { # those that $JOB_TMP/scripts lists
 
 # Runs one to its end, or to what it may take; a line of results for score.py.
 repository::_run_script() { # repository::_run_script NUMBER PATH WORDS…
-  local path=$2 output=$JOB_TMP/outputs/$1 began ended room=$JOB_TMP/room watcher code=0 state why=''
+  local path=$2 output=$JOB_TMP/outputs/$1 began milliseconds code=0 state why=''
   shift
+  # what the agent, or another script, left in /tmp and so in its home is nothing to this one
   container::empty_tmp
   repository::_lay_tests || return
-  : >"$room"
-  began=$(date +%s%N)
+  [[ -z $REPOSITORY_SLOTS ]] || read -r -N 1 -u "$REPOSITORY_SLOTS" _ || true
+  began=$(repository::_milliseconds)
   agent::start "$output" repository::_exec "${@:2}"
-  set -m
-  # what is over at once isn't looked at: no single file can be too large
-  # shellcheck disable=SC2034 # agent::watch's
-  (container::_close_files && sleep 2 && PACE=1 && agent::watch "$TEST_GB" "$TEST_FILES" "$checkout" "$JOB_TMP/tmp" "$JOB_TMP/shm" >"$room") </dev/null 2>/dev/null &
-  watcher=$!
-  set +m
   repository::_await_script
-  ended=$(date +%s%N)
-  kill -TERM -- "-$watcher" 2>/dev/null || true
+  milliseconds=$(($(repository::_milliseconds) - began))
+  [[ -z $REPOSITORY_SLOTS ]] || printf . >&"$REPOSITORY_SLOTS"
   agent::end_log
-  json::object path "$path" state "$state" exit_code: "$code" seconds: "$(repository::_seconds $(((ended - began) / 1000000)))" \
+  json::object path "$path" state "$state" exit_code: "$code" seconds: "$((milliseconds / 1000)).$(printf %03d $((milliseconds % 1000)))" \
     limit: "$TEST_SECONDS" why "$why" output "$output" >>"$results"
   repository::_note "$path: $state${why:+ ($why)}, exit code $code"
   case $state in timed_out | killed | too_much) repository::_renew ;; esac
+}
+
+repository::_milliseconds() {
+  local now=${EPOCHREALTIME:-} # bash 5
+  [[ -n $now ]] || now=$(date +%s.%6N)
+  now=${now//[!0-9]/}
+  printf '%d' $((now / 1000))
 }
 
 repository::_renew() { # who comes next doesn't find what one left that was ended on its way
@@ -224,18 +223,29 @@ repository::_renew() { # who comes next doesn't find what one left that was ende
 }
 
 repository::_await_script() { # sets state, code and why
-  local deadline=$((SECONDS + TEST_SECONDS)) left
+  local began=$SECONDS room=$JOB_TMP/room watcher=''
   state=''
+  : >"$room"
   while kill -0 "$AGENT_PID" 2>/dev/null; do
+    # what is over at once isn't looked at: no single file can be too large
+    [[ -n $watcher ]] || ((SECONDS - began < 2)) || repository::_watch_room
     why=$(<"$room")
-    left=$((deadline - SECONDS))
-    if [[ -n $why ]]; then state=too_much; elif ((left <= 0)); then state=timed_out; fi
-    [[ -z $state ]] || { common::end_group "$AGENT_PID" 5 && code=137 && break; }
-    common::pause "$((left < 10 ? left : 10))" "$AGENT_PID" "$watcher"
+    if [[ -n $why ]]; then state=too_much; elif ((SECONDS - began >= TEST_SECONDS)); then state=timed_out; fi
+    [[ -z $state ]] || break
+    container::moment "$AGENT_PID"
   done
-  [[ -n $state ]] || wait "$AGENT_PID" 2>/dev/null || code=$?
-  repository::_end_script
+  if [[ -n $state ]]; then common::end_group "$AGENT_PID" 5 && code=137; else wait "$AGENT_PID" 2>/dev/null || code=$?; fi
+  [[ -z $watcher ]] || kill -TERM -- "-$watcher" 2>/dev/null || true
+  repository::_end_rest
   [[ -n $state ]] || repository::_judge
+}
+
+repository::_watch_room() { # sets watcher
+  set -m
+  # shellcheck disable=SC2034 # agent::watch's
+  (container::_close_files && PACE=1 && agent::watch "$TEST_GB" "$TEST_FILES" "$checkout" "$JOB_TMP/tmp" "$JOB_TMP/shm" >"$room") </dev/null 2>/dev/null &
+  watcher=$!
+  set +m
 }
 
 repository::_judge() { # by its exit code
@@ -248,9 +258,9 @@ repository::_judge() { # by its exit code
 }
 
 # Nothing of it runs on: not what left its process group either, which without a container nothing else ends.
-repository::_end_script() {
+repository::_end_rest() {
   local file try
-  common::end_group "$AGENT_PID" 5
+  kill -KILL -- "-$AGENT_PID" 2>/dev/null || true
   container::isolated || for ((try = 0; try < 50; try++)); do
     file=$(grep -lzsxF "HAB_TEST_SCRIPT=$AGENT_PID.$JOB_TMP" /proc/[0-9]*/environ) || true
     [[ -n $file ]] || break
@@ -259,14 +269,16 @@ repository::_end_script() {
   done
 }
 
-repository::_seconds() { printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)); } # repository::_seconds MILLISECONDS
-
 # Without a container a script could write to the tests: it has a copy, each time anew.
 repository::_lay_tests() {
   container::isolated && return
   container::_remove "$JOB_TMP/tests"
   { cp -R "$instance/private/tests" "$JOB_TMP/tests" && chmod -R a-w "$JOB_TMP/tests"; } 2>/dev/null ||
     repository::_ours "can't copy $instance/private/tests to $JOB_TMP: $(common::lacking "$JOB_TMP")"
+}
+
+repository::_kilobytes() { # of TEST_GB, which may be a part of one
+  if [[ $TEST_GB =~ ^[0-9]+$ ]]; then printf '%d' $((TEST_GB << 20)); else LC_ALL=C awk -v gb="$TEST_GB" 'BEGIN {printf "%d", gb * 1048576}'; fi
 }
 
 repository::_exec() { # repository::_exec WORDS…: the script's; of what there is, it sees the checkout and this task's tests
@@ -280,9 +292,57 @@ repository::_exec() { # repository::_exec WORDS…: the script's; of what there 
   # where memory runs out, the job is not what is ended
   { printf 800 >/proc/self/oom_score_adj; } 2>/dev/null || true
   ulimit -c 0
-  ulimit -f "$(LC_ALL=C awk -v gb="$TEST_GB" 'BEGIN {printf "%d", gb * 1048576}')" 2>/dev/null || true
+  ulimit -f "$(repository::_kilobytes)" 2>/dev/null || true
   container::exec "$image" --contained --no-net --bind "$checkout:/home/repo" --bind "$instance/private/tests:/home/tests:ro" \
     --pwd "$(container::inside "$checkout" /home/repo)" -- "$@" "$tests/$path"
+}
+
+# ---- many runs in one job
+
+# Grades many, with at most SLOTS test scripts at a time: what comes before and after a script is done while others run. For each line of
+# stdin `COMMAND… LINE` is called, in one of a few processes that have each a JOB_TMP of its own: it sets RUN, RUN_NAME, COMPETITION and
+# what else is the run's own, and calls repository::grade. IMAGE is one of theirs.
+repository::grade_each() { # repository::grade_each SLOTS IMAGE COMMAND…
+  local slots=$1 image=$2 number worker workers=() turn lines
+  shift 2
+  # found out once for all of them
+  repository::_find_network || { log "$REPOSITORY_SAID" && return 3; }
+  mkfifo -m 0600 "$JOB_TMP/slots" "$JOB_TMP/turn" || return 3
+  exec {REPOSITORY_SLOTS}<>"$JOB_TMP/slots" {turn}<>"$JOB_TMP/turn" {lines}<&0
+  rm -f "$JOB_TMP/slots" "$JOB_TMP/turn"
+  printf "%${slots}s" '' >&"$REPOSITORY_SLOTS"
+  printf . >&"$turn"
+  set -m
+  for ((number = 0; number < 3 * slots; number++)); do
+    repository::_grade_in_turn "$JOB_TMP/grading.$number" "$@" </dev/null &
+    workers+=("$!")
+  done
+  set +m
+  for worker in "${workers[@]}"; do
+    while kill -0 "$worker" 2>/dev/null; do container::moment "$worker"; done
+    common::end_group "$worker" 5
+  done
+  exec {REPOSITORY_SLOTS}>&- {turn}>&- {lines}<&-
+  REPOSITORY_SLOTS=''
+}
+
+repository::_grade_in_turn() { # repository::_grade_in_turn JOB_TMP COMMAND…
+  local line taken
+  set +m # a worker's children are of its group, but for those that are to end alone
+  JOB_TMP=$1
+  shift
+  container::_guard "$$" &
+  mkdir -p "$JOB_TMP/tmp" "$JOB_TMP/shm"
+  for (( ; ; )); do
+    read -r -N 1 -u "$turn" _
+    taken=0
+    IFS= read -r -u "$lines" line || taken=$?
+    printf . >&"$turn"
+    ((taken == 0)) || break
+    "$@" "$line" || log "$line: $REPOSITORY_SAID"
+  done
+  [[ -z $REPOSITORY_SERVER ]] || common::end_group "$REPOSITORY_SERVER" 2
+  container::_remove "$JOB_TMP"
 }
 
 # ---- eval.log
