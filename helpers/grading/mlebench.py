@@ -42,6 +42,7 @@ class MleBench:
         data_dir = data_dir.resolve()
         with _scratch_folder():
             self._utils, self._competition = self._import(data_dir)
+        _keep_strings()
         answers = self._competition.answers
         if not answers.is_file():
             raise GradingError(not_prepared(competition, data_dir) + f" ({answers} is missing)")
@@ -183,6 +184,14 @@ def _score_in(judged: Any) -> Any:
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Turn numpy's numbers and booleans into Python's."""
     return {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
+
+
+def _keep_strings() -> None:
+    """Have pandas keep strings as mle-bench's own environment does, which has no pyarrow: as Python's."""
+    import pandas as pd
+
+    with contextlib.suppress(KeyError, ValueError):  # an older pandas
+        pd.set_option("mode.string_storage", "python")
 
 
 @contextlib.contextmanager

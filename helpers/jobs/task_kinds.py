@@ -1,6 +1,6 @@
 """Kinds of tasks: what is made of a prepared task for its runs, which images they need, and who judges what an agent leaves.
 
-What the job does of it is in scripts_hpc/lib/task_<kind>.sh. A kind is registered in KINDS.
+What the job does of it is in scripts_hpc/lib/task_competition.sh, task_repository.sh. A kind is registered in KINDS.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_a_new_cluster_lacks_images_and_nothing_else(here: Here) -> None:
     told = found(here)
     assert {name for name, one in told.items() if one.state == FAILURE} == {"image mlebench-env", "image aide"}
     assert told["image aide"].advice == "containers/build_all_containers.sh --site here --only aide"
-    assert told["other images"].measured == "not built: experiment, prepare, vllm"
+    assert told["other images"].measured == "not built: experiment, mini-swe, prepare, repository, vllm"
     assert told["containers"].measured == "apptainer version 1.4.5"
     assert told["cpu partition"].measured == "cpu: 4 node(s), up"
     assert "grading_server" in told["jobs"].measured and told["data"].state == OK

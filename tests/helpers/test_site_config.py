@@ -237,7 +237,7 @@ def test_unknown_model_and_agent_list_the_known_ones() -> None:
     assert problems_of(entries.model, "31b")[0].startswith(
         "model '31b': not in site-config/models.yaml. Known models: 30b, 80b"
     )
-    assert "Known agents: aide, baseline" in problems_of(entries.agent, "aidee")[0]
+    assert "Known agents: aide, mini-swe, baseline" in problems_of(entries.agent, "aidee")[0]
 
 
 def test_an_external_model_needs_its_variables(monkeypatch) -> None:

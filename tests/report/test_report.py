@@ -13,8 +13,8 @@ from typing import Any
 
 import bench_rounds
 import pytest
-from conftest import Page, report
 from made_reports import BEGUN, journal
+from report_support import Page, report
 from test_export_results import at, make_run, put
 
 from helpers.benchmarks.rounds import Round

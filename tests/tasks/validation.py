@@ -99,7 +99,8 @@ class Place:
         """Write the hidden labels, or others, of which the first `wrong` ones are changed."""
         answers = self.answers
         answers["target"] = answers["target"] if target is None else target
-        answers.loc[: wrong - 1, "target"] = (answers.loc[: wrong - 1, "target"] + 1) % 3
+        if wrong:
+            answers.loc[: wrong - 1, "target"] = (answers.loc[: wrong - 1, "target"] + 1) % 3
         answers.to_csv(self.results / "submission.csv", index=False)
 
     def judge(self, task: Task, seconds: float | None = None) -> dict[str, Any]:
