@@ -109,18 +109,11 @@ def load(folder: Path, task: str) -> Source:
         files = set(found)
     if meta:
         problems += schema.problems_of(meta.evaluation, files, f"{name}: evaluation")
-        problems += _wrong_with_image(folder, meta)
     if problems or meta is None:
         raise ConfigError(problems)
     source = Source(task, folder, meta, overrides, files, notes)
     source.notes += _notes(source)
     return source
-
-
-def _wrong_with_image(folder: Path, meta: schema.Meta) -> list[str]:
-    if meta.image and (folder / "Dockerfile").is_file():
-        return [f"{shown(folder)}: has a Dockerfile, and tb_meta.json names an image: delete one of them."]
-    return []
 
 
 def _notes(source: Source) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from helpers.lib.errors import ConfigError
 from helpers.repositories import schema
-from helpers.repositories.own_git import Repository
-from helpers.repositories.paths import Pattern
+from helpers.repositories.own_git import GitError, Repository
+from helpers.repositories.paths import Pattern, is_git
 from helpers.repositories.source import NOT_FOR_AGENTS, NOT_OF_USE, OVERLAYS, files_below
 
 FILE, PROGRAM, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
@@ -73,7 +73,11 @@ class Tree:
         return None
 
     def write(self) -> str:
-        """The commit of these files. Raises GitError."""
+        """The commit of these files. Raises GitError, also for paths that no git would check out."""
+        if bad := [path for path in self.files if "\\" in path or any(map(_leads_elsewhere, path.split("/")))]:
+            raise GitError(
+                f"the repository has invalid paths, which git checks out nowhere: {_some(sorted(map(repr, bad)))}"
+            )
         entries = ((mode, name, path) for path, (mode, name) in self.files.items())
         return self.repository.commit_of(self.repository.tree_of(entries))
 
@@ -102,6 +106,10 @@ class Tree:
                 found.append(blobs[name])
             at = start + size + 1
         return sorted(found)
+
+
+def _leads_elsewhere(part: str) -> bool:
+    return part in ("", ".", "..") or is_git(part)
 
 
 def _above(path: str) -> list[str]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,69 @@ def test_an_example_is_prepared_and_solved(tmp_path: Path, name: str) -> None:
     assert passed(made, tmp_path / "work") == rubrics
     weights = [one["weight"] for one in json.loads((made / "private/evaluation.json").read_text())["rubrics"]]
     assert sum(weights) == pytest.approx(1)
+
+
+def test_jobs_take_it_for_prepared(tmp_path: Path) -> None:
+    name = "repository_service"
+    script = (
+        f'source "{ROOT}/scripts_hpc/lib/common.sh"; DATA=$1 SITE=local; common::check_prepared {name} public private'
+    )
+    command = ["bash", "-euo", "pipefail", "-c", script, "-", str(tmp_path / "data")]
+    missing = subprocess.run(command, capture_output=True, text=True)
+    assert missing.returncode == 2 and f"Use scripts_hpc/prepare_tasks.sh {name}" in missing.stderr
+    assert prepare(tmp_path, name).returncode == 0
+    there = subprocess.run(command, capture_output=True, text=True)
+    assert (there.returncode, there.stdout, there.stderr) == (0, "", "")
+
+
+def slow_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git that waits before it makes a repository's packs; the file that then tells its process."""
+    folder, told = tmp_path / "bin", tmp_path / "waiting"
+    folder.mkdir()
+    git_itself = shutil.which("git")
+    text = f'#!/bin/bash\nif [[ " $* " == *" pack-objects "* ]]; then echo $$ >>{told}; sleep 2; fi\nexec {git_itself} "$@"\n'
+    (folder / "git").write_text(text)
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return told
+
+
+def begin(tmp_path: Path, name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "helpers.prepare_all_tasks", name, "--data-dir", str(tmp_path / "data")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HPC_SITE": "local"}
+    where = Path(tempfile.mkdtemp(dir=tmp_path))
+    return subprocess.Popen(
+        command, cwd=where, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_two_at_once_prepare_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = slow_git(tmp_path, monkeypatch)
+    said = [one.communicate(timeout=120)[0] for one in [begin(tmp_path, "repository_script") for _ in range(2)]]
+    assert len(told.read_text().split()) == 1
+    assert sum("✓ Successfully prepared repository_script" in text for text in said) == 1
+    assert sum("it is already prepared" in text or "Already prepared: 1" in text for text in said) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_in_the_middle_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    told = slow_git(tmp_path, monkeypatch)
+    running = begin(tmp_path, "repository_script")
+    limit = time.monotonic() + 60
+    while not told.exists() or not told.read_text().strip():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    running.send_signal(number)
+    running.communicate(timeout=30)
+    process = Path("/proc", told.read_text().strip())
+    while process.exists() and process.joinpath("cmdline").read_bytes():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert not (tmp_path / "data/repository_script").exists()
+    assert prepare(tmp_path, "repository_script").returncode == 0
+    assert not list((tmp_path / "data/.preparing").glob("*@*"))
 
 
 def test_what_is_prepared_is_left_alone_and_force_makes_it_anew(tmp_path: Path) -> None:

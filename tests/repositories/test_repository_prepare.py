@@ -251,6 +251,35 @@ def test_what_git_says_is_told_in_one_line(tmp_path: Path, upstream: Upstream, r
     assert said in no_task(tmp_path, {**meta("x"), "repo": filled})
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_repository_of_another_user_is_told(tmp_path: Path, upstream: Upstream) -> None:
+    commit = upstream.commit({"a": "1"})
+    os.chown(upstream.folder, 12345, 12345)
+    os.chown(upstream.folder / ".git", 12345, 12345)
+    assert "belongs to another user" in no_task(tmp_path, meta(upstream.folder, commit))
+
+
+def test_a_tree_that_leads_out_of_its_folder_is_refused(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.commit({"a": "1"})
+    for name in (b"..", b".git", b".GIT", b"a\\b"):
+        blob = bytes.fromhex(git(upstream.folder, "rev-parse", "HEAD:a"))
+        folder = subprocess.run(
+            ["git", "-C", upstream.folder, "hash-object", "-w", "-t", "tree", "--literally", "--stdin"],
+            input=b"100644 x\0" + blob,
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        tree = subprocess.run(
+            ["git", "-C", upstream.folder, "hash-object", "-w", "-t", "tree", "--literally", "--stdin"],
+            input=b"40000 " + name + b"\0" + bytes.fromhex(folder.decode().strip()),
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        commit = git(upstream.folder, "commit-tree", "-m", "evil", tree.decode().strip())
+        git(upstream.folder, "update-ref", "refs/heads/evil", commit)
+        assert "has invalid paths" in no_task(tmp_path, meta(upstream.folder, commit))
+
+
 def test_a_fault_of_the_network_is_tried_again() -> None:
     for words in (
         "error: https://example.org/x: unable to access 'https://example.org/x/': Could not resolve host: example.org",
