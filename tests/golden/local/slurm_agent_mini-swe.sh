@@ -90,8 +90,9 @@ source "$ROOT/scripts_hpc/lib/endpoint.sh"
 (($# >= 2)) || die 2 "usage: sbatch slurm_agent_$AGENT.sh COMPETITION auto:GRADING_JOB|URL [MODEL …]"
 COMPETITION=$1 GRADING=$2 MODEL=${3:-auto} FEEDBACK=${4:-} SEED=${5:-0} ROLLOUT=${6:-0}
 [[ -n $FEEDBACK ]] || FEEDBACK=$MODEL
-PUBLIC=$DATA/$COMPETITION/prepared/public
-common::check_prepared "$COMPETITION" public
+# shellcheck source=scripts_hpc/lib/task_competition.sh
+source "$ROOT/scripts_hpc/lib/task_$TASK_KIND.sh"
+task::find
 container::check "$IMAGE"
 run::create
 on_exit 'run::close'
@@ -101,6 +102,7 @@ container::scratch "$SCRATCH"
 run::find_servers
 run::enlist
 run::record waiting
+task::lay_out
 
 # shellcheck disable=SC2329 # agent::start calls it
 start_agent() {
