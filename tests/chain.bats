@@ -42,6 +42,7 @@ element() {
     export ADDED=1
     source "$0.part"
     log "the rollout begins"
+    eval "${DOES:-}"
     [[ -z ${DIES:-} ]] || { until eval "$DIES"; do sleep 0.05; done; pkill -KILL -s $$; }
     ' "$GROUP/jobs/agent.sh" "${words[@]}" </dev/null >>"$BATS_TEST_TMPDIR/log" 2>&1 || true
 }
@@ -101,6 +102,38 @@ scored() {
   [[ $(grep -c 'the rollout begins' log) == 1 && $(next) == 'next.0.0 next.0.3 next.0.6' ]]
   element 103 2
   [[ $(agents | tail -n +2) == '105_[0-2] '* ]]
+}
+
+@test "an array's last job keeps its servers until what follows is known to them" {
+  run_many
+  exec {lock}>>"$GROUP/jobs/.resume"
+  flock "$lock"
+  # shellcheck disable=SC2016
+  (exec {lock}>&- 3>&- 4>&- && element 'DOES=run::find_servers; run::enlist; run::leave; log left' 103 1) &
+  local pid=$! users=$BATS_TEST_TMPDIR/addresses/vllm_replay_101.consumers
+  rm "$users/103"
+  wait_for 20 grep -q left log
+  [[ $(ls "$users") == 103_1 ]]
+  flock --unlock "$lock"
+  wait "$pid"
+  [[ $(ls "$users") == 104 ]]
+  expect_in 'submitted what follows' "$(logged)"
+}
+
+@test "Ctrl-C ends the chain too" {
+  run_many
+  element 103 2
+  set -m
+  "$ROOT/scripts_hpc/run_benchmark.sh" attach "$GROUP" >out 2>err 3>&- 4>&- &
+  local pid=$!
+  set +m
+  wait_for 30 grep -q 'Starting 12 tasks' err
+  sleep 2
+  kill -INT -- "-$pid"
+  status=0
+  wait "$pid" || status=$?
+  expect_status 130
+  [[ $(readlink "$GROUP/jobs/next.0.6.taken") == stop && $(grep -c '"state": "cancelled"' "$GROUP/manifest.json") == 12 ]]
 }
 
 @test "a scheduler that doesn't answer is tried for a while; what it may have taken all the same isn't submitted again" {

@@ -61,7 +61,10 @@ chain::_undo() {
   log "what follows array ${JOB_ID%_*} isn't submitted by this job; where no other does, scripts_hpc/run_benchmark.sh resume $RUN_GROUP goes on"
 }
 
-chain::_await() { # a hook: the scheduler ends all processes of a job that has ended
+# A hook: the scheduler ends all processes of a job that has ended. Until it is submitted, what follows has only this job to keep its servers.
+chain::_await() {
   local until=$((SECONDS + CHAIN_END[$ASKED_TO_END]))
   while kill -0 "$CHAIN_PID" 2>/dev/null && ((SECONDS < until)); do common::pause 1 "$CHAIN_PID"; done
+  CHAIN_PID=''
+  run::leave
 }

@@ -155,6 +155,8 @@ RELEASED=0
 # An array is noted as a user of its servers from its submission on; the last of its elements to go takes that back.
 run::_release() { # run::_release WHAT SERVICE_JOB…
   local server array=''
+  # what is being submitted needs them too, and no user of theirs yet: chain::_await does this then
+  [[ -z ${CHAIN_PID:-} ]] || ! kill -0 "$CHAIN_PID" 2>/dev/null || return 0
   if run::_is_last "$1"; then array=${JOB_ID%_*}; fi
   for server in "${@:2}"; do
     [[ -z $array ]] || service::dismiss "$server" "$array"

@@ -97,7 +97,8 @@ submit::open() { # submit::open FOLDER|SCRIPT: the folder of the jobs, whose scr
   # shellcheck disable=SC2034 # for the local twin
   LOCAL_JOBS=$ADDRESS_DIR/local_jobs SCHEDULER_FRESH=1
   submit::check
-  [[ $SCHEDULER == local ]] || submit::_tell_inputs
+  # (a job that submits another tells nobody again)
+  [[ $SCHEDULER == local || -n ${SCHED_AS_BEGUN:-} ]] || submit::_tell_inputs
 }
 
 submit::_tell_inputs() { # which of the person's variables don't count; those of a job that this runs in are not theirs
