@@ -261,7 +261,7 @@ def _estimated(rows: list[dict[str, Any]]) -> str:
 
 def _busy(one: Round) -> str:
     told = busy({column: one.used[column].sum for column in ("rate_limited", "server_errors")})
-    return f"Of the requests {told}." if told else ""
+    return f"Requests {told}." if told else ""
 
 
 def _reported(cells: list[Cell]) -> tuple[list[str], str]:

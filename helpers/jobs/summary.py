@@ -156,8 +156,8 @@ class Summary:
 def busy(row: Mapping[str, Any]) -> str:
     """What a row, or a sum of rows, tells of models' endpoints that were busy; empty where they weren't."""
     told = (("rate_limited", "429"), ("server_errors", "5xx"))
-    parts = [f"{int(count):,} with {status}" for column, status in told if (count := row.get(column))]
-    return f"{' and '.join(parts)} were answered, and asked again later" if parts else ""
+    parts = [f"{int(count):,} after {status}" for column, status in told if (count := row.get(column))]
+    return f"asked again later: {' and '.join(parts)}" if parts else ""
 
 
 def summaries(results: Iterable[Result]) -> list[Summary]:

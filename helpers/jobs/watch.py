@@ -230,7 +230,7 @@ def _together(rows: list[dict[str, Any]]) -> str:
         tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in rows)
         parts.append(f"{requests} requests, {tokens} tokens")
         told = busy({key: sum(row[key] or 0 for row in rows) for key in ("rate_limited", "server_errors")})
-        parts += [f"of the requests {told}"] if told else []
+        parts += [told] if told else []
     return f"all together: {'; '.join(parts)}"
 
 
@@ -249,7 +249,7 @@ def _sentence(row: dict[str, Any]) -> str:
         parts.append(
             f"{row['requests']} requests, {int(row['prompt_tokens'] or 0) + int(row['completion_tokens'] or 0)} tokens"
         )
-        parts += [f"of the requests {told}"] if (told := busy(row)) else []
+        parts += [told] if (told := busy(row)) else []
     return "; ".join(parts)
 
 

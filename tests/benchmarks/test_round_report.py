@@ -185,7 +185,7 @@ def test_estimated_hours_say_so():
 
 
 def test_requests_that_busy_endpoints_put_off_are_told():
-    told = "Of the requests 5 with 429 and 1 with 5xx were answered, and asked again later."
+    told = "Requests asked again later: 5 after 429 and 1 after 5xx."
     busy = [*scored(0.5, rate_limited=2, server_errors=0), asked(state="timed_out", rate_limited=3, server_errors=1)]
     one = round_of(busy)
     assert told in report.markdown(one) and one.data()["used"]["rate_limited"]["sum"] == 5

@@ -84,7 +84,7 @@ def test_requests_that_a_busy_endpoint_put_off_are_told(tmp_path: Path) -> None:
     run = make_run(group)
     used = {"requests": 9, "rate_limited": 3, "server_errors": 1200}
     (run / "logs" / "usage.json").write_text(json.dumps(used))
-    assert "; of the requests 3 with 429 and 1,200 with 5xx were answered, and asked again later" in _say(group)
+    assert "; asked again later: 3 after 429 and 1,200 after 5xx" in _say(group)
     (run / "logs" / "usage.json").write_text(json.dumps(used | {"rate_limited": 0, "server_errors": 0}))
     assert "asked again" not in _say(group)
 
