@@ -5,9 +5,8 @@ only. Each RUN is a shell of its own. COPY takes its files from a folder that th
 so that they arrive between the RUNs where they stand, and nothing else of the context does. What has no meaning here is left out and
 noted; what can't be done is refused, with the line and what to do.
 
-Unlike Docker: whoever runs an image isn't root in it. So what is copied can be read by everybody, and so can root's home; the folders
-of WORKDIR can be written too, where whoever runs the image gives it something to write to (--writable-tmpfs). A tag that has moved is
-not looked for again.
+Unlike Docker: whoever runs an image isn't root in it, and can't write to it, unless it is run with --fakeroot --writable-tmpfs. So what
+is copied can be read by everybody, and so can root's home. A tag that has moved is not looked for again.
 """
 
 from __future__ import annotations
@@ -28,11 +27,6 @@ from helpers.rendering.render import environment
 
 SHOWN = 16  # letters of a digest in names
 MOST_BYTES = 2**20
-# WORKDIRs that nobody but root writes to, whatever the image is for
-SYSTEM_FOLDERS = (
-    "/",
-    *(f"/{name}" for name in "bin boot dev etc lib lib64 proc run sbin sys usr usr/bin usr/lib usr/local var".split()),
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ def read(dockerfile: Path, folder: Path | None = None, arguments: Mapping[str, s
     """
     folder = folder or dockerfile.parent
     try:
-        text = dockerfile.read_bytes()[:MOST_BYTES].decode()
+        text = _text(dockerfile)
         files = context.Context(folder, ignore.Ignored.of(dockerfile, folder))
         translation = Translation(syntax.parse(text), files, arguments or {})
     except syntax.Fault as fault:
@@ -71,6 +65,12 @@ def read(dockerfile: Path, folder: Path | None = None, arguments: Mapping[str, s
         raise _refusal(dockerfile, translation.faults)
     digest = hashlib.sha256("\n".join(["1", *recipe.identity]).encode("utf-8", "surrogateescape")).hexdigest()
     return Environment(dockerfile, folder, digest, recipe)
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > MOST_BYTES:
+        raise ConfigError([f"{path}: has more than {MOST_BYTES // 2**20} MB: it is no Dockerfile."])
+    return path.read_bytes().decode()
 
 
 def _refusal(dockerfile: Path, faults: list[syntax.Fault]) -> ConfigError:
@@ -113,5 +113,4 @@ def definition(made: Environment, site: Site) -> str:
         image=made.name.rpartition("/")[2],
         base=base(made.recipe.base, site),
         recipe=made.recipe,
-        system_folders=SYSTEM_FOLDERS,
     )

@@ -290,6 +290,9 @@ def test_no_text(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_bytes(b"FROM x\n\xff\xfe")
     with pytest.raises(ConfigError, match="is no text in UTF-8"):
         dockerfile.read(tmp_path / "Dockerfile")
+    (tmp_path / "Dockerfile").write_text("#" * 2**21)
+    with pytest.raises(ConfigError, match="has more than 1 MB"):
+        dockerfile.read(tmp_path / "Dockerfile")
 
 
 def test_what_does_no_harm_is_noted(write, site) -> None:

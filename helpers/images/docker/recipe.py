@@ -38,7 +38,6 @@ class Recipe:
     base: str = ""
     lines: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
     workdir: str = "/"
     command: str | None = None
     copies: list[Copy] = field(default_factory=list)

@@ -185,8 +185,6 @@ class Translation:
         if not path:
             raise Fault(one.line, "WORKDIR wants a folder")
         self.recipe.workdir = self._absolute(one, path)
-        if self.recipe.workdir not in self.recipe.folders:
-            self.recipe.folders.append(self.recipe.workdir)
         self.recipe.lines.append(f"enter {quoted(self.recipe.workdir)}")
 
     def _absolute(self, one: Instruction, path: str) -> str:
