@@ -267,6 +267,35 @@ socket.create_connection(server.getsockname())'
   [[ $(ls "$WORK/other") == private && -f $WORK/run/logs/eval.log && ! -L $WORK/run/logs ]]
 }
 
+@test "many in one job: each has its own result, one that can't be graded stops no other, and few scripts run at a time" {
+  script good.sh <<<'echo . >>"$REPO_DIR/../../../at_once/$$"; ls "$REPO_DIR/../../../at_once" | wc -l; sleep 0.3; rm "$REPO_DIR/../../../at_once/$$"; grep -q "run_[0-4]" code.py'
+  mkdir -p "$WORK/agents" "$WORK/tmp" "$WORK/at_once"
+  for n in 0 1 2 3 4 5; do
+    cp -R "$WORK/repo" "$WORK/agents/run_$n"
+    echo "run_$n" >>"$WORK/agents/run_$n/code.py"
+  done
+  rm -rf "$WORK/agents/run_2"
+  sed -i '/^repository::grade /,$d' "$WORK/job"
+  cat >>"$WORK/job" <<'JOB'
+grade() { RUN=$WORK/runs/$1 RUN_NAME=$1 && mkdir -p "$RUN/logs" && repository::grade "$WORK/instance" "$WORK/agents/$1" tests; }
+repository::grade_each 2 tests grade < <(printf '%s\n' run_{0..5})
+ls "$JOB_TMP"
+JOB
+  grade
+  expect_status 0
+  refuse grep -q grading <<<"$output"
+  expect_in 'run_2: the repository was removed' "$error"
+  for n in 0 1 3 4 5; do
+    python - "$WORK/runs/run_$n/evaluation_results.json" "$n" <<'P'
+import json, sys
+found = json.load(open(sys.argv[1]))
+one = found["test_results"]["good.sh"]
+assert found["run_id"] == f"run_{sys.argv[2]}" and one["success"] == (sys.argv[2] != "5"), found
+assert int(one["output"]) <= 2, one
+P
+  done
+}
+
 @test "the evaluation of a scored run is not written over, and a second grade leaves it as it was" {
   script good.sh <<<true
   sed -i 's|^printf .*|run::finish scored "$REPOSITORY_SAID"|' "$WORK/job"

@@ -192,7 +192,7 @@ repository::_run_scripts() { # those that $JOB_TMP/scripts lists
 
 # Runs one to its end, or to what it may take; a line of results for score.py.
 repository::_run_script() { # repository::_run_script NUMBER PATH WORDS…
-  local path=$2 output=$JOB_TMP/outputs/$1 began milliseconds code=0 state why=''
+  local path=$2 output=$JOB_TMP/outputs/$1 began ended milliseconds code=0 state why=''
   shift
   # what the agent, or another script, left in /tmp and so in its home is nothing to this one
   container::empty_tmp
@@ -201,8 +201,7 @@ repository::_run_script() { # repository::_run_script NUMBER PATH WORDS…
   began=$(repository::_milliseconds)
   agent::start "$output" repository::_exec "${@:2}"
   repository::_await_script
-  milliseconds=$(($(repository::_milliseconds) - began))
-  [[ -z $REPOSITORY_SLOTS ]] || printf . >&"$REPOSITORY_SLOTS"
+  milliseconds=$((ended - began))
   agent::end_log
   json::object path "$path" state "$state" exit_code: "$code" seconds: "$((milliseconds / 1000)).$(printf %03d $((milliseconds % 1000)))" \
     limit: "$TEST_SECONDS" why "$why" output "$output" >>"$results"
@@ -222,7 +221,7 @@ repository::_renew() { # who comes next doesn't find what one left that was ende
   repository::_step "${make[@]}"
 }
 
-repository::_await_script() { # sets state, code and why
+repository::_await_script() { # sets state, code, why and ended
   local began=$SECONDS room=$JOB_TMP/room watcher=''
   state=''
   : >"$room"
@@ -235,6 +234,8 @@ repository::_await_script() { # sets state, code and why
     container::moment "$AGENT_PID"
   done
   if [[ -n $state ]]; then common::end_group "$AGENT_PID" 5 && code=137; else wait "$AGENT_PID" 2>/dev/null || code=$?; fi
+  ended=$(repository::_milliseconds)
+  [[ -z $REPOSITORY_SLOTS ]] || printf . >&"$REPOSITORY_SLOTS"
   [[ -z $watcher ]] || kill -TERM -- "-$watcher" 2>/dev/null || true
   repository::_end_rest
   [[ -n $state ]] || repository::_judge
