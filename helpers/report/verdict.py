@@ -118,7 +118,7 @@ def _best(one: Round, groups: list[Group], of: str) -> Verdict:
     what = _what(groups[0].measures[0].metric, lower) if of == "score" else f"rate of {report.RATES[of]}"
     place = one.groups.index(first)
     if not told:
-        claim = f"{name_of(first)} has the best {what}, but no task is shared with the others: nothing can be compared."
+        claim = f"No task with a result is common to {name_of(first)} and any other: nothing can be compared."
         return Verdict(claim, _cost([first, *others]), of=what, best=place)
     if told[0].compared.difference is None or not any(line.difference for line in told[0].compared.lines):
         claim = f"{name_of(first)} and {name_of(told[0].other)} came to the same {what} on every task."
@@ -154,7 +154,8 @@ def _dealt(a: Group, b: Group, tasks: Sequence[str], of: str) -> float | None:
 
 def _what(metric: str | None, lower: bool) -> str:
     """A score, in a sentence."""
-    return f"{plain(report.measure(metric, None))} ({'lower' if lower else 'higher'} is better)"
+    name = plain(report.measure(metric, None)) if metric else "the competition's score"
+    return f"{name} ({'lower' if lower else 'higher'} is better)"
 
 
 def _value(estimate: Estimate, of: str) -> str:

@@ -131,3 +131,12 @@ def test_intervals_over_tasks_hold_the_truth_as_often_as_they_say():
         found = statistics.over_tasks({str(i): draw.normal(task, 0.3, 5) for i, task in enumerate(tasks)})
         held.append(found.low <= 0 <= found.high)
     assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("n", [2, 5, 9, 12])
+def test_all_signs_at_once_are_scipys_one_by_one(n):
+    differences = [round(one, 1) for one in np.random.default_rng(n).normal(0.3, 1, n)]  # with ties, and a 0 among them
+    test = stats.permutation_test(
+        (np.asarray(differences),), np.mean, permutation_type="samples", vectorized=False, n_resamples=np.inf
+    )
+    assert statistics.paired(differences).p == pytest.approx(test.pvalue, abs=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import tracemalloc
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -262,3 +263,29 @@ def test_a_rounds_summary_tells_how_busy_its_servers_were(tmp_path: Path) -> Non
         ("30b", 2, 1800.0),
         ("replay", 1, 900.0),
     ]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 1200), st.sampled_from([0, 2]), st.sampled_from([0, 1])), min_size=1, max_size=40
+    ),
+    st.integers(1, 50),
+)
+def test_a_strip_has_in_all_parts_together_what_the_whole_has(steps: list[tuple[int, int, int]], bins: int) -> None:
+    rows, now = [], 0
+    for step, running, waiting in steps:
+        rows.append((now, running, waiting, 1, 1, 50.0))
+        now += step
+    with tempfile.TemporaryDirectory() as name:
+        whole = of(Path(name), samples(*rows, (now, 0, 0, 1, 1, 0.0)))
+        parts = load.strip(f"{name}/x", START.timestamp() - 30, START.timestamp() + now + 50, bins)
+    assert len(parts) == bins
+    for key in ("seconds", "busy_seconds", "idle_seconds", "waiting_only_seconds", "gpu_seconds", "gpu_busy_seconds"):
+        assert sum(getattr(part, key) for part in parts) == pytest.approx(getattr(whole, key), abs=1e-3), key
+    assert all(part.seconds <= (now + 80) / bins + 1e-6 for part in parts)
+
+
+def test_a_strip_of_nothing(tmp_path: Path) -> None:
+    assert load.strip(str(tmp_path / "none"), 0, 10, 5) == []
+    (tmp_path / "x").write_text(samples((0, 1, 1)))
+    assert load.strip(str(tmp_path / "x"), 10, 10, 5) == []

@@ -11,6 +11,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "performance"))
 sys.path.insert(0, str(HERE.parent / "helpers"))
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 import bench_rounds  # noqa: E402
 
