@@ -124,7 +124,7 @@ nothing_left() { # no temporary files, whatever happened
 @test "all images: table, hashes, no temporary files" {
   build < <(yes)
   expect_status 0
-  [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 7 ]]
+  [[ $(head -n 1 <<<"$output" | tr -s ' ') == 'IMAGE RESULT SIZE SECONDS' && $(wc -l <<<"$output") == 8 ]]
   [[ $(row aide) =~ ^aide\ built\ [0-9]+\ [0-9]+\ *$ ]]
   [[ $(cat "$FAKE/calls") == *'build --fakeroot aide'* ]]
   [[ $(calls) == 'aide experiment mini-swe mlebench-env prepare repository vllm' ]]
