@@ -17,6 +17,10 @@ setup() {
   : >"$FAKE_SLURM/jobs"
 }
 
+teardown() {
+  [[ -z ${WATCHER:-} ]] || kill -KILL -- "-$WATCHER" 2>/dev/null || true
+}
+
 benchmark() { try "$ROOT/scripts_hpc/run_benchmark.sh" "$@"; }
 run_many() { # run_many [OPTIONS]: sets GROUP; jobs 101 and 102 are the servers, 103 the first array
   benchmark run many.toml --set limits.max_submit=8 --detach "$@"
@@ -47,6 +51,13 @@ element() {
     ' "$GROUP/jobs/agent.sh" "${words[@]}" </dev/null >>"$BATS_TEST_TMPDIR/log" 2>&1 || true
 }
 logged() { cat "$BATS_TEST_TMPDIR/log"; }
+
+watch_it() { # sets WATCHER
+  set -m
+  "$ROOT/scripts_hpc/run_benchmark.sh" attach "$GROUP" >out 2>err 3>&- 4>&- &
+  WATCHER=$!
+  set +m
+}
 
 # These rollouts have been graded: ARRAY INDEX…
 scored() {
@@ -123,15 +134,12 @@ scored() {
 @test "Ctrl-C ends the chain too" {
   run_many
   element 103 2
-  set -m
-  "$ROOT/scripts_hpc/run_benchmark.sh" attach "$GROUP" >out 2>err 3>&- 4>&- &
-  local pid=$!
-  set +m
-  wait_for 30 grep -q 'Starting 12 tasks' err
-  sleep 2
-  kill -INT -- "-$pid"
+  watch_it
+  # it has looked
+  wait_for 100 grep -q '"status": "launched"' "$GROUP/manifest.json"
+  kill -INT -- "-$WATCHER"
   status=0
-  wait "$pid" || status=$?
+  wait "$WATCHER" || status=$?
   expect_status 130
   [[ $(readlink "$GROUP/jobs/next.0.6.taken") == stop && $(grep -c '"state": "cancelled"' "$GROUP/manifest.json") == 12 ]]
 }
@@ -201,8 +209,8 @@ agent=107_[0-2] agent.sh 0 6 3 auto:106 auto:104 ''" ]]
   benchmark summarize many
   expect_in '- 9 rollouts are not submitted yet' "$output"
   [[ $(grep -c '"status": "launched"' "$GROUP/manifest.json") == 0 && $(grep -c '"state": "waiting"' "$GROUP/manifest.json") == 12 ]]
-  "$ROOT/scripts_hpc/run_benchmark.sh" attach "$GROUP" >out 2>err &
-  local pid=$! array
+  watch_it
+  local pid=$WATCHER array
   for array in 103 104 105; do
     element "$array" 2
     scored "$array" 0 1 2
