@@ -45,6 +45,9 @@ in_background() { # in_background ARGS…: a workflow in a process group of its 
   expect_in "is not a language model" "$output"
   expect_in "ran without a container" "$output"
   [[ -s $(run_of)/logs/journal.json && -s $(run_of)/submission/submission.csv ]]
+  # what the agent did, in one format
+  grep -q '"schema_version": "ATIF-v1.7".*replay is not a language model' "$(run_of)/logs/trajectory.json"
+  grep -q "\"session_id\": \"$(basename "$(run_of)")\"" "$(run_of)/logs/trajectory.json"
   grep -q '"total_score"' "$(run_of)/grading_report.json"
   # how loaded its model was
   grep -qE 'Z,[01],0,[0-9]+,[0-9]+,$' "$BATS_TEST_TMPDIR"/runs/*/services/vllm_replay_*.load.csv

@@ -74,7 +74,7 @@ def _trajectory(run: Path, name: str, data: dict[str, Any]) -> Trajectory:
         made = aide.trajectory(data, usage, agent, _version(agent))
     else:
         made = mini_swe.trajectory(data, agent)
-    made.run_id = run.name
+    made.run_id = values.text(told.get("run_id")) or run.name
     made.model = values.text(told.get("model")) or made.model
     if made.model == REPLAY or workflow.get("language_model") is False:
         made.notes.append(f"{made.model or 'The model'} is not a language model: its answers were prepared.")

@@ -146,6 +146,31 @@ agent::_join() { # agent::_join FILE BYTES_LEFT_OUT
   rm -f "$file.previous" "$file.last"
 }
 
+# ---- what it did
+
+# Writes logs/trajectory.json, what the agent did in one format, beside what it left itself (`results.sh trajectory` does the same later).
+# In a container of the agent's image, as nodes may have no Python; it sees the logs and the run's record alone, and nothing of the agent's
+# that Python would take for a module. Where that fails or takes too long there is none.
+agent::write_trajectory() {
+  local scratch=$JOB_TMP/trajectory pid
+  [[ -d $RUN/logs && ! -L $RUN/logs && (-f $RUN/logs/journal.json || -f $RUN/logs/mini-swe.traj.json) ]] || return 0
+  mkdir -p "$scratch"/{tmp,shm} 2>/dev/null || return 0
+  set -m
+  (
+    JOB_TMP=$scratch
+    # shellcheck disable=SC2034 # container::exec reads it
+    CONTAINER_ENV=([PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
+    container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$RUN/logs:/home/run/logs" \
+      --bind "$RUN/run_metadata.json:/home/run/run_metadata.json:ro" --pwd "$(container::inside "$ROOT" /opt/hab)" -- \
+      python3 -m helpers.trajectories.write "$(container::inside "$RUN" /home/run)"
+  ) </dev/null >/dev/null 2>"$scratch/problem" &
+  pid=$!
+  set +m
+  agent::_has_ended "$pid" "$TRAJECTORY_SECONDS" || log "the agent's steps couldn't be read in $TRAJECTORY_SECONDS s: scripts_hpc/results.sh trajectory reads them"
+  common::end_group "$pid" 1
+}
+TRAJECTORY_SECONDS=30
+
 # ---- the room that it takes
 
 # Bytes on disk and number of names in folders; no link is followed, no other file system entered, and after two minutes what was seen

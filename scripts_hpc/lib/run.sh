@@ -633,6 +633,12 @@ run::_remarks() {
 
 run::conclude() { # run::conclude STATE REASON: a verdict on what the agent did; ends the job
   run::finish "$1" "$2$(run::_remarks)"
+  if [[ -n $AGENT_STARTED ]] && ((JOB_IS_OVER == 0)); then
+    # the result stands; who wants this job to end needn't wait for what comes now
+    trap 'exit 130' TERM INT
+    run::leave
+    agent::write_trajectory
+  fi
   [[ $1 == scored ]] || exit 4
   exit 0
 }
