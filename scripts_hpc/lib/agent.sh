@@ -156,18 +156,19 @@ agent::write_trajectory() {
   [[ -d $RUN/logs && ! -L $RUN/logs && (-f $RUN/logs/journal.json || -f $RUN/logs/mini-swe.traj.json) ]] || return 0
   mkdir -p "$scratch"/{tmp,shm} 2>/dev/null || return 0
   set -m
-  (
-    JOB_TMP=$scratch
-    # shellcheck disable=SC2034 # container::exec reads it
-    CONTAINER_ENV=([PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
-    container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$RUN/logs:/home/run/logs" \
-      --bind "$RUN/run_metadata.json:/home/run/run_metadata.json:ro" --pwd "$(container::inside "$ROOT" /opt/hab)" -- \
-      python3 -m helpers.trajectories.write "$(container::inside "$RUN" /home/run)"
-  ) </dev/null >/dev/null 2>"$scratch/problem" &
+  agent::_trajectory </dev/null >/dev/null 2>"$scratch/problem" &
   pid=$!
   set +m
   agent::_has_ended "$pid" "$TRAJECTORY_SECONDS" || log "the agent's steps couldn't be read in $TRAJECTORY_SECONDS s: scripts_hpc/results.sh trajectory reads them"
   common::end_group "$pid" 1
+}
+
+agent::_trajectory() { # in a subshell
+  JOB_TMP=$scratch
+  CONTAINER_ENV=([PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
+  container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$RUN/logs:/home/run/logs" \
+    --bind "$RUN/run_metadata.json:/home/run/run_metadata.json:ro" --pwd "$(container::inside "$ROOT" /opt/hab)" -- \
+    python3 -m helpers.trajectories.write "$(container::inside "$RUN" /home/run)"
 }
 TRAJECTORY_SECONDS=30
 

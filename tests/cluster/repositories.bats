@@ -38,5 +38,5 @@ TOML
   # who looked around found the public half alone, and no test of its task
   run=$(grep -l '"agent": "prober"' "$round"/repository_script_*/run_metadata.json)
   grep -q '^+/home/data/description.md' "${run%/*}/artifacts/diff.patch"
-  refuse grep -qE 'evaluation.json|/private|instances' "${run%/*}/artifacts/diff.patch"
+  refuse grep -qE '^\+.*(evaluation\.json|/private/|/instances/|/tests/)' "${run%/*}/artifacts/diff.patch"
 }
