@@ -165,6 +165,7 @@ agent::write_trajectory() {
 
 agent::_trajectory() { # in a subshell
   JOB_TMP=$scratch
+  # shellcheck disable=SC2034 # container::exec's
   CONTAINER_ENV=([PYTHONPATH]=$(container::inside "$ROOT" /opt/hab) [PYTHONDONTWRITEBYTECODE]=1)
   container::exec "$IMAGE" --contained --bind "$ROOT/helpers:/opt/hab/helpers:ro" --bind "$RUN/logs:/home/run/logs" \
     --bind "$RUN/run_metadata.json:/home/run/run_metadata.json:ro" --pwd "$(container::inside "$ROOT" /opt/hab)" -- \
