@@ -31,8 +31,8 @@ DEFINE = ("option", "add", "add_argument")
 # (`--option` stands for any)
 OF_OTHERS = set(
     "--account --bind --constraint --exclude --gpus-per-node --gpus-per-task --gres --licenses --me --mem --partition --qos --reservation "
-    "--disable-access-log-for-endpoints "
-    "--chmod --chown --mount --writable-tmpfs --cacert --fail --fakeroot --filesystem --host --lora-modules --no-tokenizer --nv --rocm --port --log --option".split()
+    "--disable-access-log-for-endpoints --chmod --chown --mount --writable-tmpfs "
+    "--cacert --fail --fakeroot --filesystem --host --lora-modules --no-tokenizer --nv --rocm --port --log --option".split()
 )
 
 
