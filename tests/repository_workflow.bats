@@ -46,6 +46,17 @@ run_of() { printf '%s\n' "$BATS_TEST_TMPDIR"/runs/*/"$1"_*; }
   refuse grep -q grading_server= "$(dirname "$run")/jobs/submitted"
   try "$COPY/scripts_hpc/results.sh" export runs
   expect_in 'repository_library,,solver,0,scored,1.0,rubrics,false' "$output"
+  try "$COPY/scripts_hpc/results.sh" explain "$run"
+  expect_status 0
+  expect_in 'evaluation_results.json: the scripts that passed on' "$output"
+  refuse grep -q differs <<<"$output"
+  # another score than the scripts give is found out
+  sed -i 's/"success": true/"success": false/' "$run/evaluation_results.json"
+  try "$COPY/scripts_hpc/results.sh" explain "$run"
+  expect_status 3
+  try "$COPY/scripts_hpc/results.sh" regrade "$run"
+  expect_status 2
+  expect_in "its task is a repository, whose tests run in the run's own job alone" "$error"
 }
 
 @test "an agent that changes nothing, one that destroys its copy, and one that works on after its time" {
@@ -102,6 +113,10 @@ TOML
   # nothing of the private half, and no way to it
   grep -A9 'b/seen' "$other" | grep -q '^+base.git'
   refuse grep -rqE 'rubrics|test_scripts|evaluation.json' "$round"/repository_script_*/artifacts/diff.patch
+  for run in "$round"/repository_script_*; do
+    try "$COPY/scripts_hpc/results.sh" explain "$run"
+    expect_status 0
+  done
   # as the specification's troubleshooting has it
   for run in data/runs/*; do [[ $run == *-0 || -s $run/logs/eval.log ]]; done
   try "$COPY/scripts_hpc/run_benchmark.sh" summarize mixed

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from helpers.lib import bounded, disk, values
+from helpers.lib.errors import Infrastructure
 from helpers.lib.private import MASK
 from helpers.lib.values import seconds_of, section
 from helpers.rendering import sealing
+from helpers.repositories import evaluation, score, source
 from helpers.runs import load, metadata
 
+REPOSITORY = ("artifacts/diff.patch", "kept_diff.patch")  # what is graded of a task that is a repository
+EVALUATION = "evaluation_results.json"
 META, REPORT, WORKFLOW = "run_metadata.json", "grading_report.json", "../workflow.json"
 SAME, FITS, DIFFERS, UNKNOWN = "same", "fits", "differs", "not derived"
 ASKED = b"/v1/chat/completions"  # in a line of vLLM's log, and of the replay server's
@@ -56,6 +60,7 @@ class Files:
             "graded_submission.csv" if name == "graded_submission.csv" else metadata.SUBMISSION,
             "kept_submission.csv",
         ]
+        names = list(REPOSITORY) if self._is_repository else names
         limit = (values.count(section(self.config, "limits").get("upload_mb")) or 1024) * 2**20
         found = ""
         for name in names:
@@ -82,6 +87,8 @@ class Files:
         data, said = self._submission
         if data is None:
             self.why_not_again = said
+        elif self._is_repository:
+            return self._added_up(said)
         else:
             try:
                 return Again(self._graded(data), f"{said}, graded here by the answers in {self._prepared / 'private'}")
@@ -96,6 +103,22 @@ class Files:
             if report:
                 return Again(report, f"{name}: by job {grade.get('job')}, at {grade.get('at')}")
         return None
+
+    @property
+    def _is_repository(self) -> bool:
+        return self.workflow.get("kind") == source.KIND
+
+    def _added_up(self, diff: str) -> Again | None:
+        """The score of a repository's diff from what its scripts came to, which aren't run again."""
+        instance = Path(values.text(self.workflow.get("instance")) or "", "private")
+        told = disk.read_json(self.folder / EVALUATION) or {}
+        try:
+            total = score.rubrics(evaluation.read(instance), section(told, "test_results"))[1]
+        except (Infrastructure, OSError, KeyError, TypeError) as error:
+            self.why_not_again = f"can't be added up here: {error}"
+            return None
+        how = f"{EVALUATION}: the scripts that passed on {diff}, by the weights in {instance}; they aren't run again"
+        return Again({**self.run.report, "total_score": total}, how)
 
     @property
     def _prepared(self) -> Path:
@@ -188,6 +211,8 @@ class Files:
                 chosen["rollout_variables"] = variables
             if tokens := self.workflow.get("tokens"):
                 chosen["tokens"] = tokens
+            if instance := values.text(self.workflow.get("instance")):
+                chosen["instance"] = Path(instance).name
             value = config_hash(chosen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             return source, UNKNOWN, f"can't be made of what {WORKFLOW} and jobs/ hold: {error}", None

@@ -106,7 +106,7 @@ class Cell:
             "rollouts": len(self.seeds),
             "seed": self.seeds[0],
             "seeds": list(self.seeds),
-            "variables": dict(self.variables) | (self.overrides.label(self.instance) if self.instance else {}),
+            "variables": self._told_variables,
             **({"tokens": self.tokens} if self.tokens else {}),
             **({"kind": self.task.kind.name, "instance": str(self.instance)} if self.instance else {}),
             **({"prices": self.prices} if exact else {}),
@@ -119,6 +119,12 @@ class Cell:
             "agent_limits": {key: chosen["agent"][key] for key in ("steps", "time_limit")},
             "images": {role: {"path": str(path), "sha256": digests[role]} for role, path in images.items()},
         }
+
+    @property
+    def _told_variables(self) -> dict[str, str]:
+        """Its variables, and which overrides it has where they aren't its task's own: what tells it from other cells."""
+        label = self.overrides.label(self.instance) if self.instance else {}
+        return label | dict(self.variables)
 
     def _chosen(self, digests: dict[str, Any]) -> dict[str, Any]:
         """All that can change a result, of which the configuration's hash is made."""
@@ -134,7 +140,7 @@ class Cell:
             "images": digests,
         }
         # a hash of before had no such key
-        chosen |= {"rollout_variables": dict(self.variables)} if self.variables else {}
+        chosen |= {"rollout_variables": told} if (told := self._told_variables) else {}
         chosen |= {"tokens": self.tokens} if self.tokens else {}
         return chosen | ({"instance": self.instance.name} if self.instance else {})
 

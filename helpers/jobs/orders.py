@@ -59,10 +59,21 @@ class Order:
         return assignments(variables)
 
 
+DIFFS = ("artifacts/diff.patch", "kept_diff.patch")  # of a run whose task is a repository
+
+
+def _refuse_repository(run: Run) -> None:
+    if any((run.directory / name).is_file() for name in DIFFS):
+        raise Refused(
+            f"its task is a repository, whose tests run in the run's own job alone; its diff is {run.directory}/{DIFFS[0]}"
+        )
+
+
 def order(run: Run, most: int) -> Order:
     """What is graded of a run that ended without; most: bytes of a submission. Raises Refused with the reason why nothing is."""
     if run.is_open:
         raise Refused(f"it is still {run.state}: it is graded when its agent ends")
+    _refuse_repository(run)
     if run.state in GRADED:
         raise Refused(f"it was graded already: {run.state}")
     by_itself = run.state == "timed_out" and run.metadata.get("agent_exit_code") is not None
@@ -84,6 +95,7 @@ def order_again(run: Run, most: int, states: tuple[str, ...] = ("scored",)) -> O
         raise Refused(f"job {run.job} grades it again just now")
     if run.is_open:
         raise Refused(f"it is still {run.state}: it is graded when its agent ends")
+    _refuse_repository(run)
     if run.state not in states:
         raise Refused(f"it is {run.state} ({run.reason}): only what was scored is graded again")
     moved = Path(values.text(run.report.get("submission_path")) or "").name == GRADED_COPY

@@ -5,6 +5,7 @@ What the job does of it is in scripts_hpc/lib/task_competition.sh, task_reposito
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ class Repository(Competition):
 
     @staticmethod
     def fits(folder: Path) -> bool:
-        return (folder / "public" / REPOSITORY).is_dir()
+        # (a folder that can't be looked at is another check's concern)
+        return os.path.isdir(folder / "public" / REPOSITORY)
 
     @staticmethod
     def problems(folder: Path, overrides: Overrides) -> list[str]:

@@ -198,7 +198,9 @@ run::_put_by() {
 
 run::_kept() { # what is to be said of a submission that isn't graded; helpers/runs/metadata.py says it the same way
   [[ -z $EARLIER_GRADES && -n $AGENT_STARTED$EARLIER_RECORD ]] || return 0
-  if [[ -n $SUBMISSION_SHA256 ]] || task::is_there; then
+  if ((TASK_SERVER == 0)); then
+    [[ -z $SUBMISSION_SHA256 ]] || printf '; what it had changed is kept: %s' "$RUN/$TASK_KEPT"
+  elif [[ -n $SUBMISSION_SHA256 ]] || task::is_there; then
     printf '; the submission is kept: scripts_hpc/jobs.sh grade %s' "$RUN"
   fi
 }

@@ -12,8 +12,8 @@ from typing import Any
 
 import browser
 import pytest
-from conftest import report
 from made_reports import journal
+from report_support import report
 from test_export_results import make_run, put
 
 from helpers.report import details
