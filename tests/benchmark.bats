@@ -1,6 +1,8 @@
 # run_benchmark.sh on one machine: a round of several tasks and agents, what it leaves, and what is refused before anything starts.
 bats_require_minimum_version 1.5.0
 
+setup_file() { export BATS_TEST_TIMEOUT=300; } # some run several rounds
+
 setup() {
   load common.bash
   make_site local none

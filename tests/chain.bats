@@ -2,6 +2,8 @@
 # Against a fake Slurm, whose jobs do nothing: the elements are run here, as far as they submit.
 bats_require_minimum_version 1.5.0
 
+setup_file() { export BATS_TEST_TIMEOUT=240; }
+
 setup() {
   load common.bash
   export FAKE_SLURM=$BATS_TEST_TMPDIR/slurm HAB_SUBMIT_PAUSE=0 SCHEDULER_DOUBT=0

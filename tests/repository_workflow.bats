@@ -2,6 +2,7 @@
 bats_require_minimum_version 1.5.0
 
 setup_file() {
+  export BATS_TEST_TIMEOUT=300 # six runs, one after the other where the machine is busy
   export DATA=$BATS_FILE_TMPDIR/data COPY=$BATS_FILE_TMPDIR/checkout
   mkdir "$COPY"
   (cd "$BATS_TEST_DIRNAME/.." && git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create) | tar -x -C "$COPY"
