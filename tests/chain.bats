@@ -138,7 +138,8 @@ scored() {
   element 103 2
   watch_it
   # it has looked
-  wait_for 100 grep -q '"status": "launched"' "$GROUP/manifest.json"
+  wait_for 100 grep -q '6/12\|Starting 12 tasks' err
+  wait_for 100 eval '[[ $(grep -c "\"status\": \"launched\"" "$GROUP/manifest.json") == 6 ]]'
   kill -INT -- "-$WATCHER"
   status=0
   wait "$WATCHER" || status=$?
@@ -210,7 +211,7 @@ agent=107_[0-2] agent.sh 0 6 3 auto:106 auto:104 ''" ]]
   expect_in '9 rollouts are not submitted yet: the last jobs of the arrays before them submit them.' "$output"
   benchmark summarize many
   expect_in '- 9 rollouts are not submitted yet' "$output"
-  [[ $(grep -c '"status": "launched"' "$GROUP/manifest.json") == 0 && $(grep -c '"state": "waiting"' "$GROUP/manifest.json") == 12 ]]
+  [[ $(grep -c '"status": "launched"' "$GROUP/manifest.json") == 3 && $(grep -c '"state": "waiting"' "$GROUP/manifest.json") == 12 ]]
   watch_it
   local pid=$WATCHER array
   for array in 103 104 105; do

@@ -5,7 +5,7 @@ setup() {
   load common.bash
   RUN_GROUP=$BATS_TEST_TMPDIR/group JOB_ID=7_2 SITE=here ADDRESS_DIR=$BATS_TEST_TMPDIR/addresses SCHEDULER=local LOCAL_JOBS=$BATS_TEST_TMPDIR/jobs
   mkdir -p "$RUN_GROUP"/{parts,claims,left} "$ADDRESS_DIR" "$LOCAL_JOBS"
-  for lib in common container scheduler service run agent part bounds; do source "$ROOT/scripts_hpc/lib/$lib.sh"; done
+  for lib in common container scheduler service run agent part bounds task_competition; do source "$ROOT/scripts_hpc/lib/$lib.sh"; done
   declare -gA CONTAINER_ENV=()
   NEEDS_MODEL=1 GRADING=auto:1 MODEL=auto:2 FEEDBACK=auto:2
 }

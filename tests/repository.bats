@@ -164,7 +164,7 @@ import code; print("by its first line")'
 }
 
 @test "a script sees a loopback device, where this machine lets it, and no network" {
-  python -m http.server --bind 127.0.0.1 0 >"$WORK/port" 2>&1 3>&- &
+  python -u -m http.server --bind 127.0.0.1 0 >"$WORK/port" 2>&1 3>&- &
   server=$!
   wait_for 10 grep -q port "$WORK/port"
   port=$(sed -nE 's/.* port ([0-9]+).*/\1/p' "$WORK/port")

@@ -7,6 +7,7 @@ nothing of one reaches the next; Python is started once. Ends at the end of its 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ def do(step: Callable[[list[str]], int], arguments: list[str]) -> tuple[int, str
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
         finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
     os.close(writable)
