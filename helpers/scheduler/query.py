@@ -102,6 +102,13 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
+def _lines_of(answer: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines of an answer. Raises SchedulerUnavailable where it is none."""
+    if answer.returncode:
+        raise SchedulerUnavailable(answer.stderr.strip())
+    return answer.stdout.splitlines()
+
+
 @dataclass(frozen=True)
 class Job:
     """What the scheduler says of a job. state: Slurm's long word, or GONE. elapsed: as squeue prints it, or seconds."""
@@ -154,10 +161,7 @@ class Scheduler:
     def _lines(self, verb: str, ids: list[str], fresh: int = 0) -> Iterator[str]:
         if ids:
             # not as arguments: they may be more than those can hold
-            answer = self._call(verb, "-", fresh=fresh, said="".join(f"{one}\n" for one in ids))
-            if answer.returncode:
-                raise SchedulerUnavailable(answer.stderr.strip())
-            yield from answer.stdout.splitlines()
+            yield from _lines_of(self._call(verb, "-", fresh=fresh, said="".join(f"{one}\n" for one in ids)))
 
     def accounting(self, ids: list[str]) -> dict[str, Allocation]:
         """What the jobs were allocated, of those that the accounting knows, asked for all at once.
@@ -174,7 +178,7 @@ class Scheduler:
 
     def jobs_of(self, prefix: str) -> list[str]:
         """The user's jobs that the scheduler knows and whose command begins so, an array by its own number. Raises SchedulerUnavailable."""
-        return [line.partition("|")[0] for line in self._lines("jobs_of", [prefix])]
+        return [line.partition("|")[0] for line in _lines_of(self._call("jobs_of", prefix))]
 
     def cancel(self, ids: list[str]) -> None:
         """Ends the jobs; those that have ended already are no error. Raises SchedulerUnavailable."""
