@@ -261,6 +261,8 @@ def server(role: str) -> Column:
         source, short = f"{META}: {column}", role.partition("_")[0]
         if not case.workflow or section(case.workflow, "reused").get(short) is True:
             return Derived(source, UNKNOWN, BY_HAND if not case.workflow else "a server that was there before")
+        if short == "grading" and case.files.is_repository:
+            return compared(case, column, source, None, "its task is a repository, which no server grades")
         job = values.text(section(case.workflow, "jobs").get(role))
         return compared(case, column, source, job, f"{WORKFLOW}: jobs.{role}")
 

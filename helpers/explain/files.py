@@ -60,7 +60,7 @@ class Files:
             "graded_submission.csv" if name == "graded_submission.csv" else metadata.SUBMISSION,
             "kept_submission.csv",
         ]
-        names = list(REPOSITORY) if self._is_repository else names
+        names = list(REPOSITORY) if self.is_repository else names
         limit = (values.count(section(self.config, "limits").get("upload_mb")) or 1024) * 2**20
         found = ""
         for name in names:
@@ -87,7 +87,7 @@ class Files:
         data, said = self._submission
         if data is None:
             self.why_not_again = said
-        elif self._is_repository:
+        elif self.is_repository:
             return self._added_up(said)
         else:
             try:
@@ -105,7 +105,8 @@ class Files:
         return None
 
     @property
-    def _is_repository(self) -> bool:
+    def is_repository(self) -> bool:
+        """Whether its task is a repository."""
         return self.workflow.get("kind") == source.KIND
 
     def _added_up(self, diff: str) -> Again | None:
