@@ -78,6 +78,25 @@ S
   [[ $output == $'second\nfirst' ]]
 }
 
+@test "exit hooks run in the shell that has them: not in a child that is ended before it is a program of its own" {
+  cat >"$BATS_TEST_TMPDIR/s" <<'S'
+source "$ROOT/scripts_hpc/lib/common.sh"
+on_exit 'echo "hook of $BASHPID"'
+trap 'exit 143' TERM
+for ((i = 0; i < 400; i++)); do
+  sleep 1 & # some never hear it
+  kill "$!"
+  true &
+  common::pause 60 "$!"
+done
+wait
+echo "all of $BASHPID"
+S
+  try bash "$BATS_TEST_TMPDIR/s"
+  expect_status 0
+  [[ $output == "all of ${output##* }"$'\n'"hook of ${output##* }" ]]
+}
+
 @test "an address is read by key, and never from another server's file" {
   printf '%s\n' http://node:1 token=abc served_name=a=b epoch=2 >"$ADDRESS_DIR/vllm_x_12"
   [[ $(service::lookup vllm_x_12 url) == http://node:1 ]]

@@ -105,12 +105,15 @@ common::check_prepared() { # common::check_prepared TASK public|private…
 # One EXIT trap a process: hooks are added to it, last in first out, and it keeps the exit code.
 EXIT_HOOKS=()
 on_exit() { # on_exit 'command line'
-  EXIT_HOOKS+=("$1")
+  EXIT_HOOKS+=("$1") EXIT_OWNER=$BASHPID
   trap common::run_exit_hooks EXIT
 }
 common::run_exit_hooks() {
   # for the hooks: what ended the process
   EXIT_CODE=$? EXIT_COMMAND=$BASH_COMMAND
+  # A child that is ended before it is the program that it was forked for is a copy of this shell, with its trap: its end isn't ours.
+  # (`exit` doesn't end it there.)
+  [[ $BASHPID == "$EXIT_OWNER" ]] || kill -KILL "$BASHPID"
   local i
   trap - EXIT
   trap '' TERM INT HUP USR1
@@ -215,7 +218,9 @@ common::pause() { # common::pause SECONDS [PID…]
   sleep "$1" &
   timer=$!
   if (($# > 1)); then wait -n "${@:2}" "$timer" 2>/dev/null || true; else wait "$timer" 2>/dev/null || true; fi
-  kill "$timer" 2>/dev/null || true
+  # by KILL: one that isn't `sleep` yet would run this shell's traps; without the shell's word on it
+  disown "$timer" 2>/dev/null || true
+  kill -KILL "$timer" 2>/dev/null || true
 }
 
 # The start time tells a process from a later one with the same number (field 22 of /proc/PID/stat; the name may hold blanks).

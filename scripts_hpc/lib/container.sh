@@ -178,17 +178,10 @@ container::_is_offline() { # container::_is_offline IMAGE
     </dev/null >"$JOB_TMP/no_net" 2>&1 &
   pid=$!
   set +m
-  while kill -0 "$pid" 2>/dev/null && ((SECONDS - began < NO_NET_SECONDS)); do container::moment "$pid"; done
+  while kill -0 "$pid" 2>/dev/null && ((SECONDS - began < NO_NET_SECONDS)); do common::pause 1 "$pid"; done
   if kill -0 "$pid" 2>/dev/null; then code=124; else wait "$pid" || code=$?; fi
   common::end_group "$pid" 5
   return "$code"
-}
-
-# Waits for a second, or until PID ends. (common::pause kills its timer then: one that is so young that it isn't `sleep` yet is a copy of
-# this shell, and runs the hooks of this shell's end.)
-container::moment() { # container::moment PID
-  sleep 1 >/dev/null 2>&1 &
-  wait -n "$1" "$!" 2>/dev/null || true
 }
 
 container::_hold_net() { # starts the process whose network namespace --no-net enters; code 1 where there can't be one

@@ -231,7 +231,7 @@ repository::_await_script() { # sets state, code, why and ended
     why=$(<"$room")
     if [[ -n $why ]]; then state=too_much; elif ((SECONDS - began >= TEST_SECONDS)); then state=timed_out; fi
     [[ -z $state ]] || break
-    container::moment "$AGENT_PID"
+    common::pause 1 "$AGENT_PID"
   done
   if [[ -n $state ]]; then common::end_group "$AGENT_PID" 5 && code=137; else wait "$AGENT_PID" 2>/dev/null || code=$?; fi
   ended=$(repository::_milliseconds)
@@ -320,7 +320,7 @@ repository::grade_each() { # repository::grade_each SLOTS IMAGE COMMAND…
   done
   set +m
   for worker in "${workers[@]}"; do
-    while kill -0 "$worker" 2>/dev/null; do container::moment "$worker"; done
+    while kill -0 "$worker" 2>/dev/null; do common::pause 1 "$worker"; done
     common::end_group "$worker" 5
   done
   exec {REPOSITORY_SLOTS}>&- {turn}>&- {lines}<&-
