@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from helpers.lib.errors import ConfigError, Infrastructure
 
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 WORKERS = 4  # files at once; those that aren't complete when a download breaks off start again
+MOST_OPEN = 4096  # files: numbers are given out from below
 STALE_SECONDS = 3600
 
 
@@ -182,9 +184,11 @@ def remove_stale(blobs: Path) -> None:
 
 def stop(*_: Any) -> NoReturn:
     """End at once, and leave no partial files: huggingface_hub would first wait for its threads, gigabytes later."""
-    for link in Path("/proc/self/fd").iterdir():
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # the threads go on: from here on they open no other file
+    for number in (*range(min(most, MOST_OPEN)),) * 2:  # one that was just being opened is there the second time
         try:
-            target = os.readlink(link)
+            target = os.readlink(f"/proc/self/fd/{number}")
             if target.endswith(".incomplete"):
                 os.unlink(target)
         except OSError:
