@@ -347,10 +347,13 @@ service::lookup() { # service::lookup SERVICE_JOB KEY: url, token, admin_token, 
 }
 
 service::enlist() { # service::enlist SERVICE_JOB CONSUMER_JOB RUN_DIRECTORY: keeps the server alive as long as this job lives
-  local folder=$ADDRESS_DIR/$1.consumers
-  [[ -d $folder ]] || (umask 077 && mkdir -p "$folder")
-  # the workflow and the job itself may both do it just now
-  printf '%s\n' "$3" | common::write_atomic "$folder/$2"
+  local folder=$ADDRESS_DIR/$1.consumers try
+  for try in 1 2; do
+    [[ -d $folder ]] || (umask 077 && mkdir -p "$folder" 2>/dev/null) || true
+    # The workflow and the job itself may both do it just now. A server that ends takes the folder away: the job will say so
+    ! printf '%s\n' "$3" | common::write_atomic "$folder/$2" 2>/dev/null || return 0
+  done
+  die 3 "can't write to $folder (paths.address_dir of site $SITE): $(common::lacking "$ADDRESS_DIR")"
 }
 
 service::forget() { rm -rf "${ADDRESS_DIR:?}/$1" "$ADDRESS_DIR/$1.consumers"; } # service::forget SERVICE_JOB: of a job that was taken back
