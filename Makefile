@@ -2,13 +2,16 @@
 SHELL := bash
 TESTS ?=
 
-.PHONY: setup test test-vllm test-experiment test-mini-swe test-chaos lint fmt golden bench docs lock clean
+.PHONY: setup test test-all test-vllm test-experiment test-mini-swe test-chaos lint fmt golden bench docs lock clean
 
 setup: ## the virtual environments of the commands, of AIDE and of the tests
 	@tests/run.sh --setup
 
-test: ## all tests; TESTS="tests/helpers/test_jobs.py tests/jobs.bats" for some
+test: ## the everyday tests; TESTS="tests/helpers/test_jobs.py tests/jobs.bats" for some
 	@tests/run.sh $(TESTS)
+
+test-all: ## the slow ones too, and both sites of the test cluster in full: before a release
+	@tests/run.sh --all
 
 test-vllm: ## real vLLM (CPU build, a tiny random model) behind the real job script on the test cluster; needs root, 10 GB, minutes
 	@tests/run.sh --vllm

@@ -397,30 +397,29 @@ SH
 [[tasks]]
 tasks = ["classification_basic", "regression_basic"]
 agent = "baseline"
-rollouts = 2
 TOML
   benchmark run mixed.toml --detach
   expect_status 0
   local round=$output stamp=${output##*/} runs=$BATS_TEST_TMPDIR/data/runs first sum
   benchmark eval mixed
   expect_status 2
-  expect_in "4 rollouts of $round still have a job: wait until they have ended (scripts_hpc/run_benchmark.sh attach $round)" "$error"
+  expect_in "2 rollouts of $round still have a job: wait until they have ended (scripts_hpc/run_benchmark.sh attach $round)" "$error"
   benchmark attach "$round"
   expect_status 0
   try python -m helpers.eval_rollouts eval mixed --dry-run
   expect_status 0
-  [[ $output == "$round: 4 are graded anew; tasks: classification_basic, regression_basic; nothing is submitted" && ! -e $round/eval_manifest.json ]]
+  [[ $output == "$round: 2 are graded anew; tasks: classification_basic, regression_basic; nothing is submitted" && ! -e $round/eval_manifest.json ]]
   # a grader that was wrong at first
   first=$runs/$stamp-0
   sed -i 's/"total_score": 0\.[0-9]*/"total_score": 0.99/' "$first/grading_report.json"
   sum=$(sha256sum <"$first/evaluation_results.json")
   benchmark eval mixed --latest
   expect_status 0
-  expect_in "4 of 4 graded anew, 3 with the same score
+  expect_in "2 of 2 graded anew, 1 with the same score
 $stamp-0: score 0." "$output"
   expect_in ", before 0.99" "$output"
-  expect_in "4 asked for: 4 graded" "$output"
-  expect_in "[rollouts] graded anew: run_id=$stamp-3 status=ok (scored, score 0." "$error"
+  expect_in "2 asked for: 2 graded" "$output"
+  expect_in "[rollouts] graded anew: run_id=$stamp-1 status=ok (scored, score 0." "$error"
   [[ $(sha256sum <"$first/evaluation_results.1.json") == "$sum" && ! -e $first/evaluation_results.2.json ]]
   refuse grep -q '0\.99' "$round/manifest.json"
   check_evaluation() { # check_evaluation STATUS…: of each run
@@ -441,7 +440,7 @@ for one, result in zip(told["results"], results, strict=True):
     assert len({grade["report"] for grade in record["grades"]}) == len(record["grades"]) > 1
 PY
   }
-  check_evaluation ok ok ok ok
+  check_evaluation ok ok
   # left alone, and ended by whoever attaches
   benchmark eval mixed --detach
   expect_status 0
@@ -449,8 +448,8 @@ PY
   [[ -f $jobs/evaluation.json ]]
   try "$ROOT/scripts_hpc/jobs.sh" attach "$jobs"
   expect_status 0
-  expect_in "4 of 4 graded anew, 4 with the same score" "$output"
-  check_evaluation ok ok ok ok
+  expect_in "2 of 2 graded anew, 2 with the same score" "$output"
+  check_evaluation ok ok
   [[ $(cat "$first"/grading_report_*.json | grep -c '"total_score": 0\.99') == 1 && -e $first/evaluation_results.2.json ]]
   try "$ROOT/scripts_hpc/results.sh" explain "$first"
   expect_status 0
@@ -460,14 +459,14 @@ PY
   expect_status 3
   expect_in "$stamp-1 can't be graded anew: " "$error"
   expect_in '"exit_code": 3' "$output"
-  check_evaluation ok eval_failed ok ok
+  check_evaluation ok eval_failed
   [[ -e $first/evaluation_results.3.json && ! -e $runs/$stamp-1/evaluation_results.3.json ]]
   # jobs that come to nothing take nothing from the runs
   benchmark eval mixed --rollout "$stamp" --set paths.scratch=/proc/nowhere
   expect_status 3
-  expect_in "0 of 4 graded anew" "$output"
-  expect_in "$stamp-2: its result stays, it was not graded anew: not graded again, by job " "$output"
-  expect_in "4 asked for: 4 graded" "$output"
+  expect_in "0 of 2 graded anew" "$output"
+  expect_in "$stamp-0: its result stays, it was not graded anew: not graded again, by job " "$output"
+  expect_in "2 asked for: 2 graded" "$output"
   [[ ! -e $first/evaluation_results.4.json ]]
   benchmark eval mixed --rollout 1999
   expect_status 2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Usage: tests/run.sh [FILE…]      all tests, or some files; ends with what failed, and one line "N passed, N failed"
+# Usage: tests/run.sh [FILE…]      the everyday tests, or all of some files; ends with what failed, and one line "N passed, N failed"
+#        tests/run.sh --all        the tests tagged `slow` too, and on both sites of the test cluster whatever can run on both
 #        tests/run.sh --setup | --golden | --docs | --bench | --bench-quick | --vllm | --experiment | --mini-swe | --chaos [TIMES [SEED]]
 #
 # The tests on a real Slurm and Apptainer (tests/cluster/) need root and Debian; elsewhere they say so and are left out.
@@ -40,7 +41,11 @@ case ${1:-} in
     exec env HAB_MINI_SWE_PYTHON="$PYTHON" "$TESTS" -m pytest -q tests/agents/test_mini_swe_agent.py tests/trajectories/test_harbor.py
     ;;
   --chaos) exec bash tests/cluster/chaos.sh "${@:2}" ;;
+  --all) export HAB_TESTS=all && shift ;;
 esac
+if (($#)); then export HAB_TESTS=${HAB_TESTS:-all}; else export HAB_TESTS=${HAB_TESTS:-everyday}; fi
+SLOW=() SITES=(--filter-tags site:any) MARKED=()
+[[ $HAB_TESTS == all ]] || SLOW=(--filter-tags '!slow') SITES=(--filter-tags 'site:both,!slow') MARKED=(-m 'not slow')
 
 PASSED=0 FAILED=0
 FAILURES=$(mktemp) # said again at the end: of CI's output often only that is seen
@@ -53,7 +58,8 @@ add() { # add PASSED FAILED
 run_pytest() { # run_pytest FILE…
   local report code=0 counts
   report=$(mktemp)
-  ${LEAVING[@]+"${LEAVING[@]}"} "$PYTHON" -m pytest -q --no-header -n 2 --dist loadfile --durations=12 --junitxml="$report" "$@" ||
+  ${LEAVING[@]+"${LEAVING[@]}"} "$PYTHON" -m pytest -q --no-header -n 2 --dist loadfile --durations=12 ${MARKED[@]+"${MARKED[@]}"} \
+    --junitxml="$report" "$@" ||
     code=$?
   counts=$("$PYTHON" -c '
 import sys, xml.etree.ElementTree
@@ -108,7 +114,10 @@ longest_first() { # longest_first FILE…: of bats; the others after them, by si
 two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file
   # shellcheck disable=SC2016 # for the inner shell
   longest_first "$@" | tr '\n' '\0' |
-    BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 ${LEAVING[@]+"${LEAVING[@]}"} bash -c 'set -o pipefail; bats --tap "$0" 2>&1 | sed -u "s|^|${0##*/}: |"'
+    BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 ${LEAVING[@]+"${LEAVING[@]}"} bash -c '
+      set -o pipefail
+      file=${!#}
+      "$@" 2>&1 | sed -u "s|^|${file##*/}: |"' two_at_a_time bats --tap --timing ${SLOW[@]+"${SLOW[@]}"}
 }
 
 # The cluster's tests mostly wait, one after the other, and take longest: they run beside the others, which are to leave them the
@@ -135,7 +144,7 @@ run_cluster() { # run_cluster SITE OPTIONS OF bats, FILE…: on the cluster as o
   local site=$1
   shift
   (($(bats --count "$@") == 0)) ||
-    HAB_CLUSTER_SITE=$site BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-150} run_bats bats --tap "$@"
+    HAB_CLUSTER_SITE=$site BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-150} run_bats bats --tap --timing "$@"
 }
 
 FILES=("$@")
@@ -167,8 +176,8 @@ elif ((${#CLUSTER_FILES[@]})); then
   # packages and images, which take the whole processor for minutes; what fails is told by the tests
   nice -n 5 bash tests/cluster/with.sh true >/dev/null 2>&1 || true
   # tests without a tag are for the first site alone
-  run_cluster loopback --filter-tags '!site:hosts' "${CLUSTER_FILES[@]}"
-  run_cluster hosts --filter-tags site:both --filter-tags site:hosts "${CLUSTER_FILES[@]}"
+  run_cluster loopback --filter-tags "!site:hosts${SLOW:+,!slow}" "${CLUSTER_FILES[@]}"
+  run_cluster hosts "${SITES[@]}" --filter-tags "site:hosts${SLOW:+,!slow}" "${CLUSTER_FILES[@]}"
 fi
 cat "$FAILURES"
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"

@@ -29,6 +29,7 @@ scored() { # scored TASK: waits for its workflow, and shows what it said when it
   }
 }
 
+# bats test_tags=slow
 @test "every template runs with the baseline to a graded result that beats its sample submission" {
   mapfile -t tasks < <(cd "$ROOT/templates/tasks" && printf '%s\n' *.json)
   ((${#tasks[@]} == 10))

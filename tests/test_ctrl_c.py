@@ -114,7 +114,7 @@ def left(world: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("python", ["usual", "slow"])
+@pytest.mark.parametrize("python", ["usual", pytest.param("slow", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ctrl_c_at_any_moment(world: Path, name: str, python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "HAB_CORE_PYTHON" not in os.environ:

@@ -437,6 +437,7 @@ def test_what_an_endpoint_did_to_a_run_is_written_down(
     assert world.submission.exists() == bool(steps)
 
 
+@pytest.mark.slow
 def test_a_busy_endpoint_is_waited_for_as_long_as_there_is_time(make_world, make_model, grading):
     """Whatever the patience with one that is away; and it is asked no sooner than it says, in seconds or by a date."""
     soon = formatdate(time.time() + 60, usegmt=True)

@@ -1,4 +1,4 @@
-# bats file_tags=site:both
+# bats file_tags=site:any
 # Benchmarks on a real Slurm: rollouts as elements of arrays, which share what runs at once.
 
 setup() {

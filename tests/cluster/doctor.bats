@@ -1,5 +1,5 @@
 # `site.sh doctor` on a real Slurm: a healthy site passes, and what is broken on purpose is found, with the key that mends it.
-# bats file_tags=site:both
+# bats file_tags=site:any
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -46,6 +46,7 @@ alone() { # alone NODE FOLDER: the node sees an empty folder of its own there
   )
 }
 
+# bats test_tags=site:both
 @test "a healthy site passes; its GPUs, which are none, are seen not to be there" {
   try scripts_hpc/site.sh doctor --gpu
   expect_status 3

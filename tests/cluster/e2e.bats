@@ -1,4 +1,4 @@
-# bats file_tags=site:both
+# bats file_tags=site:any
 # The whole way on a real Slurm, with a real Apptainer: from one command to a graded score, and everything that a person can ask for.
 
 setup() {
@@ -17,6 +17,7 @@ cell() { # cell ROW COLUMN: of results.csv; rows count from 0
   python3 -c 'import csv, sys; print(list(csv.DictReader(open(sys.argv[1])))[int(sys.argv[2])][sys.argv[3]])' "$WORK/results.csv" "$1" "$2"
 }
 
+# bats test_tags=site:both
 @test "one command: AIDE in its container, to a graded score and a row of results" {
   start whole classification_basic replay --steps 2
   finish whole 120

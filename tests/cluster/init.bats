@@ -1,5 +1,5 @@
 # `site.sh init` on a real Slurm: what it writes from the cluster's own words is enough for a run, on both sites.
-# bats file_tags=site:both
+# bats file_tags=site:any
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -13,6 +13,7 @@ teardown() {
   cluster_teardown
 }
 
+# bats test_tags=site:both
 @test "a site file that nobody has touched: valid, and a run on it is scored" {
   local folders=(HPC_PATHS__DATA="$STATE/shared/data" HPC_PATHS__CONTAINERS="$STATE/shared/containers" HPC_PATHS__ADDRESS_DIR="$ADDRESSES")
   USER_VARIABLES+=(SCRATCH="$WORK")

@@ -1,4 +1,4 @@
-# bats file_tags=site:both
+# bats file_tags=site:any
 # Servers that several runs share, that fail their users, and what is left of jobs that die.
 
 setup() {
@@ -9,6 +9,7 @@ setup() {
 
 teardown() { cluster_teardown; }
 
+# bats test_tags=site:both
 @test "a server ends with its last user, whoever started it; one that is kept stays, whoever it was lent to" {
   local model grading
   start first classification_basic replay --agent caller

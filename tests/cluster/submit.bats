@@ -1,5 +1,5 @@
 # What a site's sbatch and a person's environment may say, and folders with odd names, on a real Slurm.
-# bats file_tags=site:both
+# bats file_tags=site:any
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -13,6 +13,7 @@ teardown() {
   cluster_teardown
 }
 
+# bats test_tags=site:both
 @test "banners, an answer that comes too late, variables of the environment, and a folder with a blank and '%'" {
   as_owner tee "$WORK/bin/sbatch" >/dev/null <<SH
 #!/usr/bin/env bash

@@ -34,6 +34,7 @@ FEWER_ROWS = {
     "multi_modal_classification": 900,
 }
 IDS = sorted(path.stem for path in TEMPLATES.glob("*.json"))
+SLOWEST = ("data_analysis_exploratory", "deep_learning_image_classification")
 SECONDS = 100
 
 
@@ -64,7 +65,9 @@ class World:
         return verdict
 
 
-@pytest.fixture(scope="module", params=IDS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(one, marks=[pytest.mark.slow] if one in SLOWEST else []) for one in IDS]
+)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     task = open_registry().find(request.param)
     rows = FEWER_ROWS.get(task.id)
