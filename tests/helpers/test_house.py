@@ -27,6 +27,7 @@ PACKAGES = (
     "trajectories",
     "benchmarks",
     "report",
+    "datagen",
     "",
 )
 MOST_LINES = 360
