@@ -1,7 +1,7 @@
 """The answers that were got already, in a file that is only added to: who goes on after a kill asks nothing twice.
 
-A line of JSON for each: `digest` (of the request, see digest_of), `text`, `prompt_tokens`, `completion_tokens`. In memory is only where each
-lies in the file, some hundred bytes.
+A line of JSON for each: `digest` (of the request, see digest_of), `text`, `prompt_tokens`, `completion_tokens`. In memory is only
+where each lies in the file, some hundred bytes.
 """
 
 from __future__ import annotations
