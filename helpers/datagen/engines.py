@@ -5,6 +5,7 @@ Keys come from the environment or .env by the name of their variable, and stand 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,12 +194,30 @@ def from_model(
     return GenericOpenAIEngine(**more)
 
 
-def _entry(name: str, site: Site | str | None) -> Model:
-    from helpers.config import entries, sites
+def is_known(name: str | None, site: Site | str | None = None) -> bool:
+    """Whether models.yaml has a model of this name."""
+    from helpers.config import entries
 
+    with _told_as_wrong_input():
+        return name is not None and name in entries.models(_site(site))
+
+
+def _entry(name: str, site: Site | str | None) -> Model:
+    from helpers.config import entries
+
+    with _told_as_wrong_input():
+        return entries.model(name, _site(site))
+
+
+def _site(site: Site | str | None) -> Site | None:
+    from helpers.config import sites
+
+    return sites.load_site(site) if isinstance(site, str) else site
+
+
+@contextlib.contextmanager
+def _told_as_wrong_input() -> Iterator[None]:
     try:
-        if isinstance(site, str):
-            site = sites.load_site(sites.pick_site(site))
-        return entries.model(name, site)
+        yield
     except ConfigError as error:
         raise InputValidationError(" ".join(error.problems), error) from error

@@ -71,7 +71,7 @@ class InferenceEngine:
         self.prices, self.about, self.options = prices, about or {}, options
         self.usage = Usage()
         self._client: Client | None = None
-        self._last_good = 0.0
+        self._is_closed, self._last_good = False, 0.0
         self._lock = threading.Lock()
 
     def __enter__(self) -> InferenceEngine:
@@ -81,9 +81,9 @@ class InferenceEngine:
         self.close()
 
     def close(self) -> None:
-        """End what is under way by `generate`, and all connections."""
+        """End what is under way by `generate`, and all connections; nothing is asked any more."""
         with self._lock:
-            client, self._client = self._client, None
+            client, self._client, self._is_closed = self._client, None, True
         if client is not None:
             client.close()
 
@@ -163,6 +163,8 @@ class InferenceEngine:
             raise InferenceFailure(str(error)) from None
 
     def _new_client(self, most: int) -> Client:
+        if self._is_closed:
+            raise InferenceFailure(f"{self.type_name}: the engine was closed, and asks nothing any more")
         client = Client(self.timeout, self.request_timeout, most)
         client.usage = self.usage  # together
         return client
