@@ -7,10 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from helpers.datagen.engines import InferenceEngine
+from typing import Any
 
 ASKED_WRONGLY, BROKE = 2, 3  # exit codes: of what a person can mend in the command, and of what it met
 
@@ -60,11 +57,12 @@ class GenerationResult:
 
 @dataclass
 class GenerationContext:
-    """What the hooks of a generator work with. engine: None where the stage needs none; temp_dir: removed when the run ends."""
+    """What the hooks of a generator work with. engine: an InferenceEngine, None where no model was asked for; temp_dir: removed in the
+    end."""
 
     args: argparse.Namespace
     request: GenerationRequest
-    engine: InferenceEngine | None
+    engine: Any
     temp_dir: Path
     logger: logging.Logger
     services: dict[str, Any] = field(default_factory=dict)

@@ -39,6 +39,13 @@ def add_generation_args(
     )
     add("--no-upload", action="store_true", help="upload nothing")
     add("--disable-verification", action="store_true", help="don't try tasks with their own solutions")
+    _add_model_args(parser, default_engine)
+    _add_trace_args(parser)
+    _add_sandbox_args(parser)
+    return spell_both(parser)
+
+
+def _add_model_args(parser: argparse.ArgumentParser, default_engine: str | None) -> None:
     add = parser.add_argument_group("model").add_argument
     add(
         "--engine",
@@ -62,7 +69,9 @@ def add_generation_args(
         metavar="FILE",
         help="where a running server answers: an endpoint JSON, or an address file of ours",
     )
-    _add_trace_args(parser)
+
+
+def _add_sandbox_args(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("sandboxes of tasks").add_argument
     for name, metavar, words in (
         ("cpu", "N", "CPU cores"),
@@ -73,7 +82,6 @@ def add_generation_args(
         add(
             f"--sandbox-{name}", type=positive, metavar=metavar, help=f"{words} of each, in place of what the task says"
         )
-    return spell_both(parser)
 
 
 def _add_trace_args(parser: argparse.ArgumentParser) -> None:
