@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 import time
@@ -61,6 +62,13 @@ def trickle(handler: Handler, _: Any) -> None:
     handler.end_headers()
     while not handler.server.over.wait(0.05):
         handler.wfile.write(b" ")
+
+
+def free_port() -> int:
+    """A port on which nobody listens just now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 Manner = Callable[["Handler", Any], None]

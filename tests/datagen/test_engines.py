@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from model_servers import Server, chat, cut, echo, stall, status
-from test_http_client import free_port
+from model_servers import Server, chat, cut, echo, free_port, stall, status
 
 from helpers.config import layers
 from helpers.datagen import InferenceFailure, InputValidationError, create_inference_engine, forms, from_model
 from helpers.datagen.engines import ENGINES, GenericOpenAIEngine, OpenAIEngine, register
 
+ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "One?"},
@@ -231,6 +233,29 @@ def test_the_address_file_of_our_own_server(tmp_path: Path, certificate: tuple[P
             with pytest.raises(InferenceFailure, match="whoever answers there can't prove to be it"):
                 model.generate("a")
             assert model.state().state == "dead" and not stranger.requests
+
+
+def test_the_replay_model_answers_plain_requests(tmp_path: Path) -> None:
+    ready, address = tmp_path / "port", tmp_path / "vllm_replay_7"
+    command = [sys.executable, "-m", "helpers.serving.replay_server", "--ready-file", ready, "--log", tmp_path / "log"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "MODEL_TOKEN": KEY}, stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            while not ready.exists():
+                assert server.poll() is None
+                time.sleep(0.02)
+            lines = [f"http://127.0.0.1:{ready.read_text().strip()}", f"token={KEY}", "served_name=replay", "epoch=1"]
+            address.write_text("\n".join(lines))
+            with from_model("replay", endpoint=address) as model:
+                assert model.healthcheck() and "not a language model" in model.generate("hello", max_tokens=50)
+                found = dict(model.generate_many(["a", "b"], concurrency=2))
+                assert len(found) == 2 and model.usage.completion_tokens > 0
+            address.write_text("\n".join(lines).replace(KEY, "other"))
+            with from_model("replay", endpoint=address) as model:
+                assert model.state().state == "dead" and "refuses: HTTP 401" in model.state().words
+        finally:
+            server.terminate()
 
 
 def test_a_stranger_who_refuses_at_the_old_address_ends_nothing(tmp_path: Path) -> None:

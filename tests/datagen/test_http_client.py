@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from model_servers import Server, chat, cut, echo, half, stall, status, trickle
+from model_servers import Server, chat, cut, echo, free_port, half, stall, status, trickle
 
 from helpers.datagen import InferenceFailure
 from helpers.datagen.engines import GenericOpenAIEngine
@@ -22,12 +21,6 @@ def engine(server: Server | str, **options: object) -> GenericOpenAIEngine:
     url = server if isinstance(server, str) else server.url
     options.setdefault("timeout", 10.0)
     return GenericOpenAIEngine(base_url=url, model_name="m", api_key=KEY, **options)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def test_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +41,20 @@ def test_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         assert model.usage.counts() == {
             "requests": 2, "answers": 2, "rate_limited": 0, "server_errors": 0, "prompt_tokens": 10, "completion_tokens": 4,
         }  # fmt: skip
+
+
+def test_somebody_elses_model_is_reached_through_the_proxy_and_netrc_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine model.example login me password stolen\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Server() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with engine("http://model.example/v1") as model:
+            assert model.generate("a") == "A"
+        path, headers, _ = proxy.requests[0]
+        assert path == "http://model.example/v1/chat/completions" and headers["Authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.parametrize(
