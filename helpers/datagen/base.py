@@ -223,6 +223,7 @@ class BaseDataGenerator(ABC):
                 f"{type(self).__name__} makes its tasks with a model: name one with --model or --engine"
             )
         engine = utils.create_engine_from_args(args) if asked else None
+        request.engine_type = engine.type_name if engine is not None else request.engine_type
         if engine is None or not engine.requires_initial_healthcheck:
             return engine
         try:

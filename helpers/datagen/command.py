@@ -14,14 +14,14 @@ from helpers.lib.errors import ConfigError, Infrastructure, Refused, fault_code
 from helpers.lib.signals import catch_signals
 from helpers.lib.text import clean
 
-FAILED, BROKEN, INTERRUPTED = 1, 70, 130  # 70: an error in a program itself (EX_SOFTWARE of sysexits.h)
+FAILED, INTERRUPTED = 1, 130
 
 
 def run(
     function: Callable[[Sequence[str] | None], GenerationResult], logger: logging.Logger, argv: Sequence[str] | None
 ) -> int:
-    """Call a generator's `run`: 0 done, or done in part; 1 failed by its own account; 2 asked wrongly; 3 what it met; 70 an error of
-    the generator's own code; 130 ended by a signal."""
+    """Call a generator's `run`: 0 done, or done in part; 1 failed by its own account, or by an error in its code; 2 asked wrongly; 3 what
+    it met (a model, a disk, a service); 130 ended by a signal."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
@@ -47,7 +47,7 @@ def run(
     except MemoryError:
         return _failed(3, "this machine hasn't enough memory for it")
     except Exception as error:  # of a generator's own code: its author wants the line
-        return _failed(BROKEN, _where(error))
+        return _failed(FAILED, _where(error))
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -14,6 +14,14 @@ from typing import Any
 
 from requests.adapters import HTTPAdapter
 
+# a node that died says no word: after a minute its kernel is asked whether it is there, 4 times in another (tcp(7))
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+
 
 class Call:
     """A call that is under way: until when (time.monotonic), over which socket, and whether it was cut."""
@@ -97,6 +105,8 @@ class Watched:
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
+        for level, option, value in KEEPALIVE:
+            self.sock.setsockopt(level, option, value)
         self.watch.using(self.sock)
 
     def request(self, *arguments: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from helpers.datagen.schemas import InputValidationError
 from helpers.lib import disk
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -36,10 +37,14 @@ class Endpoint:
 
 
 class Fixed:
-    """An address that stays."""
+    """An address that stays. Raises InputValidationError where it is none."""
 
     def __init__(self, url: str, model: str, key: str | None = None):
-        self.last = Endpoint(url, model, key, is_ours=urlsplit(url).hostname in LOOPBACK)
+        try:
+            host = _host(url)
+        except ValueError as error:
+            raise InputValidationError(f"base_url: {error}") from None
+        self.last = Endpoint(url, model, key, is_ours=host in LOOPBACK)
 
     def read(self) -> Endpoint:
         return self.last
@@ -59,20 +64,32 @@ class Written:
         """What it says now. Raises NoEndpoint."""
         try:
             url, model, key, certificate = _parsed(disk.decoded(self.path.read_bytes())[0], self.path)
+            _host(url)
         except OSError as error:
             raise NoEndpoint(
-                f"{self.path} can't be read ({error.strerror}): its server is gone, or not ready yet"
+                f"{self.path}: can't be read ({error.strerror}): its server is gone, or not ready yet"
             ) from None
         except ValueError as error:
-            raise NoEndpoint(f"{self.path} {error}") from None
+            raise NoEndpoint(f"{self.path}: {error}") from None
         if not (self.model or model):
-            raise NoEndpoint(f"{self.path} names no model")
+            raise NoEndpoint(f"{self.path}: it names no model")
         self.last = Endpoint(url, self.model or model, self.key or key or None, certificate, is_ours=True)
         return self.last
 
 
+def _host(url: str) -> str:
+    """The host of an address. Raises ValueError."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port or True):
+            return parts.hostname
+    except ValueError:
+        pass
+    raise ValueError(f"{url!r} is no address: it would be http://HOST:PORT or https://HOST")
+
+
 def _parsed(text: str, path: Path) -> tuple[str, str, str, str | None]:
-    """Address, model, key and certificate. Raises ValueError, whose message goes on from the file's name."""
+    """Address, model, key and certificate. Raises ValueError."""
     if text.lstrip().startswith("{"):
         return _from_json(text)
     lines = text.splitlines()
@@ -85,7 +102,7 @@ def _parsed(text: str, path: Path) -> tuple[str, str, str, str | None]:
         told.get(f"AGENT_CODE_{name}", "") for name in ("BASE_URL", "MODEL", "API_KEY", "CA_FILE")
     )
     if not url:
-        raise ValueError("names no address: neither an endpoint JSON, nor an address file, nor a file of endpoints")
+        raise ValueError("it names no address: neither an endpoint JSON, nor an address file, nor a file of endpoints")
     return url, model, key, certificate or None
 
 
@@ -93,5 +110,5 @@ def _from_json(text: str) -> tuple[str, str, str, str | None]:
     data = json.loads(text)  # what it says of broken JSON is a ValueError
     url, model, path, key = (data.get(name) or "" for name in ("endpoint_url", "model_name", "api_path", "api_key"))
     if not all(isinstance(one, str) for one in (url, model, path, key)) or not url:
-        raise ValueError("has no endpoint_url, or it is no text")
+        raise ValueError("it has no endpoint_url, or that is no text")
     return url.rstrip("/") + (f"/{path.strip('/')}" if path else ""), model, key, None

@@ -37,11 +37,18 @@ TRY_AGAIN = (408, 409, 425, 429)
 QUOTA = re.compile(
     r"insufficient.?(quota|balance|credits|funds)|credit balance is too low|billing_|budget.{0,20}exceeded", re.I
 )
+UNSENT = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+    UnicodeError,
+)
 Said = TypeVar("Said")
 
 
 class Away(Exception):
-    """No answer this time. kind: refused, cut, slow, busy or strange; asked: seconds that the server wants us to wait."""
+    """No answer this time. kind: away, slow, busy or strange; asked: seconds that the server wants us to wait."""
 
     def __init__(self, problem: str, kind: str, asked: float | None = None):
         super().__init__(problem)
@@ -126,7 +133,7 @@ class Client:
                 tries += 1
                 return read(self.send(request, deadline))
             except NoEndpoint as error:
-                away = Away(str(error), "refused")
+                away = Away(str(error), "away")
             except Away as error:
                 away = error
             except Final as error:
@@ -170,11 +177,14 @@ class Client:
                 status, headers, data = self._exchange(request, seconds)
             if call.is_cut:
                 raise requests.Timeout
+        except UNSENT:  # their words may hold the key
+            raise Final(f"{request.key_name} holds what no header of a request may, or an address is none") from None
         except (requests.RequestException, OSError) as error:
             if self._adapter.watch.over.is_set():
                 raise Final(ENDED) from None
-            late = call.is_cut or isinstance(error, requests.ReadTimeout) or type(error) is requests.Timeout
-            raise (Away(f"no answer within {durations.words(seconds)}", "slow") if late else _away(error)) from None
+            if call.is_cut and not isinstance(error, requests.ConnectTimeout):
+                raise Away(f"no answer within {durations.words(seconds)}", "slow") from None
+            raise _away(error) from None
         if status != 200:
             self._refused(request, status, headers, data)
         try:
@@ -197,7 +207,7 @@ class Client:
             request.url,
             data=data,
             headers={"Content-Type": "application/json", "Accept": "application/json", **request.headers},
-            timeout=(min(CONNECT_SECONDS, seconds), seconds),
+            timeout=(min(CONNECT_SECONDS, seconds), seconds + 5),  # the watch comes first
             proxies=proxies,
             verify=trusted,
             allow_redirects=False,
@@ -248,18 +258,15 @@ def _away(error: BaseException) -> Away:
     causes = list(_causes(error))
     for one in causes:
         if isinstance(one, socket.gaierror):
-            return Away("the name of its host is not known", "refused")
-        if isinstance(one, ConnectionRefusedError):
-            return Away("connection refused", "refused")
-        if "CERTIFICATE_VERIFY_FAILED" in str(one) or "doesn't match" in str(one):
-            return Away("whoever answers there can't prove to be it (its certificate is another)", "refused")
+            return Away("the name of its host is not known", "away")
+        if "CERTIFICATE_VERIFY_FAILED" in str(one):
+            return Away("whoever answers there can't prove to be it (its certificate is another)", "away")
     for one in causes:
         if isinstance(one, TimeoutError):
-            return Away("no connection in time", "refused")
+            return Away("no connection in time", "away")
         if isinstance(one, OSError) and one.errno and one.strerror and not isinstance(one, ConnectionResetError):
-            kind = "refused" if isinstance(error, requests.ConnectionError) else "cut"
-            return Away(text.clean(one.strerror).lower(), kind)
-    return Away("the connection was cut", "cut")
+            return Away(text.clean(one.strerror).lower(), "away")
+    return Away("the connection was cut", "away")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -22,6 +22,7 @@ from helpers.datagen.schemas import InferenceFailure, InputValidationError
 from helpers.lib import private
 
 CONCURRENCY = 64
+MOST_CALLERS = 1000  # threads that may call `generate` of one engine without new connections
 QUESTION: list[Message] = [{"role": "user", "content": "Say yes."}]
 OTHER_LIMIT = re.compile(r"max_(completion_|output_)?tokens", re.I)
 PROBE_SECONDS, LISTING_SECONDS = (
@@ -90,7 +91,7 @@ class InferenceEngine:
     def generate(self, prompt: Prompt, **options: Any) -> str:
         """The answer to a text, or to messages. Raises InferenceFailure, InputValidationError."""
         with self._lock:
-            self._client = client = self._client or self._new_client(8)
+            self._client = client = self._client or self._new_client(MOST_CALLERS)
         return self._ask(client, self._body(forms.messages_of(prompt), options))[0]
 
     def generate_many(

@@ -197,8 +197,12 @@ def create_engine_from_args(args: argparse.Namespace) -> InferenceEngine:
 
 
 def shown(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments as they may be noted: those that are set, and JSON."""
-    return {name: value for name, value in vars(args).items() if value not in (None, False) and _is_json(value)}
+    """The arguments as they may be noted: those that are set, and JSON, without secrets."""
+    from helpers.lib import private
+
+    given = {name: value for name, value in vars(args).items() if value not in (None, False) and _is_json(value)}
+    masked: dict[str, Any] = private.masked(given)
+    return masked
 
 
 def _is_json(value: Any) -> bool:

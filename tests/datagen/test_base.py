@@ -88,6 +88,12 @@ def test_tasks_are_made_moved_and_told(calls: list[Any], capsys: pytest.CaptureF
     assert capsys.readouterr() == ("out\n", "")
     assert sorted(os.listdir("out")) == ["t-0000", "t-0001"] and calls == [("finalize", "made", "out")]
     assert not generator.seen.temp_dir.exists() and generator.seen.engine is None
+    secret = Plain()
+    secret.add_arguments = lambda parser: parser.add_argument("--hub-token")  # type: ignore[method-assign]
+    secret.run_task_generation = lambda request, context: "x"  # type: ignore[method-assign]
+    secret._build_request_metadata = lambda args: {}  # type: ignore[method-assign]
+    told = secret.run(["--hub-token", "hf_" + "a" * 34])
+    assert told.metadata["request"]["arguments"]["hub_token"] == "***"
     result = Plain().run(["--output-dir", "out2"])
     assert result.metadata["request"] == {
         "count": 3,
@@ -223,7 +229,7 @@ def test_a_model_is_waited_for_and_noted(capsys: pytest.CaptureFixture[str]) -> 
         assert publisher.wait() == 0
     said = capsys.readouterr().err
     assert (
-        "endpoint.json can't be read (No such file or directory): its server is gone, or not ready yet; trying again in 0.2 s"
+        "endpoint.json: can't be read (No such file or directory): its server is gone, or not ready yet; trying again in 0.2 s"
         in said
     )
 
@@ -276,7 +282,7 @@ def test_a_generators_own_error_names_its_line(capsys: pytest.CaptureFixture[str
         def run_task_generation(self, request: GenerationRequest, context: GenerationContext) -> Any:
             return json.loads("{")
 
-    assert Wrong().main([]) == 70
+    assert Wrong().main([]) == 1
     said = capsys.readouterr().err
     assert (
         said.startswith("error: JSONDecodeError: ")

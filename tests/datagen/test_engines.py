@@ -273,9 +273,9 @@ def test_a_stranger_who_refuses_at_the_old_address_ends_nothing(tmp_path: Path) 
     [
         (None, r"can't be read \(No such file or directory\): its server is gone, or not ready yet"),
         ("{", "Expecting property name"),
-        ('{"model_name": "m"}', "has no endpoint_url, or it is no text"),
-        ('{"endpoint_url": "http://localhost:1"}', "names no model"),
-        ("hello", "names no address: neither an endpoint JSON, nor an address file, nor a file of endpoints"),
+        ('{"model_name": "m"}', "it has no endpoint_url, or that is no text"),
+        ('{"endpoint_url": "http://localhost:1"}', "it names no model"),
+        ("hello", "it names no address: neither an endpoint JSON, nor an address file, nor a file of endpoints"),
         ("it's", "No closing quotation"),
     ],
 )

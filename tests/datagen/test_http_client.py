@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
 import threading
 import time
 from email.utils import formatdate
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 from model_servers import Server, chat, cut, echo, free_port, half, stall, status, trickle
 
-from helpers.datagen import InferenceFailure
+from helpers.datagen import InferenceFailure, InputValidationError
 from helpers.datagen.engines import GenericOpenAIEngine
 from helpers.datagen.http_client import seconds_asked
 
@@ -174,6 +177,51 @@ def test_nobody_there() -> None:
         pytest.raises(InferenceFailure, match="the name of its host is not known"),
     ):
         model.generate("a")
+
+
+def test_nobody_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helpers.datagen.http_client.CONNECT_SECONDS", 0.2)
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # its queue is full after the first
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        with engine(f"http://127.0.0.1:{full.getsockname()[1]}", timeout=1.0) as model:
+            with pytest.raises(InferenceFailure, match="no connection in time; tried [23] times"):
+                model.generate("a")
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "http://[", "http://", "http://localhost:x", ""])
+def test_what_is_no_address(url: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputValidationError,
+        match="^(base_url: .* is no address: it would be http://HOST:PORT|engine vllm_local: needs )",
+    ):
+        engine(url)
+    (tmp_path / "e.json").write_text(json.dumps({"endpoint_url": url, "model_name": "m"}))
+    with GenericOpenAIEngine(tmp_path / "e.json", timeout=0.1) as model:
+        with pytest.raises(InferenceFailure, match="e.json: (.* is no address|it has no endpoint_url)"):
+            model.generate("a")
+
+
+@pytest.mark.parametrize("key", [f"k\n{KEY}", f"ключ{KEY}"])
+def test_a_key_that_no_header_may_hold_is_not_shown(key: str) -> None:
+    with Server() as server, GenericOpenAIEngine(base_url=server.url, model_name="m", api_key=key) as model:
+        with pytest.raises(InferenceFailure) as caught:
+            model.generate("a")
+        words = "its key holds what no header of a request may, or an address is none"
+        assert str(caught.value) == f"vllm_local model 'm' at {server.url}: {words}" and not server.requests
+
+
+def test_a_dead_node_is_noticed() -> None:
+    with Server() as server, engine(server) as model:
+        model.generate("a")
+        pool = next(iter(model._client._adapter.poolmanager.pools._container.values()))
+        connection = pool.pool.queue[-1]
+        assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
 def test_a_password_in_the_address_is_not_shown() -> None:
