@@ -1,6 +1,6 @@
 """Data generation: pipelines that make tasks of an upstream source, and traces of what agents did on them.
 
-Runs where a person types, and in the jobs of helpers/launch.py. Whatever a generator needs is importable from here
+Runs where a person types, and in the jobs of the launcher. Whatever a generator needs is importable from here
 (`from helpers.datagen import BaseDataGenerator`); nothing is imported before it is used, so that `--help` comes at once.
 """
 

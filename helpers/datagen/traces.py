@@ -27,7 +27,7 @@ SETTINGS = {
 def run_traces(
     request: GenerationRequest, context: GenerationContext, tasks: GenerationResult | None
 ) -> GenerationResult | str:
-    """Run agents over tasks as --trace-* say. Raises TraceFailure, and InputValidationError where there are no tasks."""
+    """Run agents over tasks as the flags of traces say. Raises TraceFailure, and InputValidationError where there are no tasks."""
     from helpers.datagen.commons import run_dataset_to_traces
 
     path = tasks.dataset_path if tasks is not None else request.tasks_input
