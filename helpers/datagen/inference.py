@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,8 @@ class InferenceEngine:
         self.timeout, self.request_timeout, self.healthcheck_interval = timeout, request_timeout, healthcheck_interval
         self.prices, self.about, self.options = prices, about or {}, options
         self.usage = Usage()
-        self._client: Client | None = None
+        self._client: Client | None = None  # of `generate`
+        self._open: set[Client] = set()
         self._is_closed, self._last_good = False, 0.0
         self._lock = threading.Lock()
 
@@ -82,16 +83,17 @@ class InferenceEngine:
         self.close()
 
     def close(self) -> None:
-        """End what is under way by `generate`, and all connections; nothing is asked any more."""
+        """End what is under way, in whatever thread, and all connections; nothing is asked any more."""
         with self._lock:
-            client, self._client, self._is_closed = self._client, None, True
-        if client is not None:
+            clients, self._open, self._client, self._is_closed = self._open, set(), None, True
+        for client in clients:
             client.close()
 
     def generate(self, prompt: Prompt, **options: Any) -> str:
         """The answer to a text, or to messages. Raises InferenceFailure, InputValidationError."""
         with self._lock:
             self._client = client = self._client or self._new_client(MOST_CALLERS)
+            self._open.add(client)
         return self._ask(client, self._body(forms.messages_of(prompt), options))[0]
 
     def generate_many(
@@ -114,8 +116,7 @@ class InferenceEngine:
             raise InputValidationError(f"concurrency: must be at least 1, not {concurrency}")
         with ExitStack() as stack:
             book = stack.enter_context(AnswerFile(answers)) if answers is not None else None
-            client = self._new_client(concurrency)
-            stack.callback(client.close)
+            client = stack.enter_context(self._client_of_its_own(concurrency))
 
             def ask(item: tuple[str, Any]) -> str:
                 digest, body = item
@@ -128,7 +129,8 @@ class InferenceEngine:
                 return failed is None or not isinstance(error, InferenceFailure)
 
             requests = self._requests(prompts, options, book)
-            for number, text, error in as_they_come(ask, requests, concurrency, client.close, is_fatal):
+            found = as_they_come(ask, requests, concurrency, client.close, is_fatal)
+            for number, text, error in stack.enter_context(closing(found)):
                 if isinstance(error, InferenceFailure) and failed is not None:
                     failed(number, error)
                 else:
@@ -162,6 +164,18 @@ class InferenceEngine:
             return self.where.last or self.where.read()
         except NoEndpoint as error:
             raise InferenceFailure(str(error)) from None
+
+    @contextmanager
+    def _client_of_its_own(self, most: int) -> Iterator[Client]:
+        with self._lock:
+            client = self._new_client(most)
+            self._open.add(client)
+        try:
+            yield client
+        finally:
+            with self._lock:
+                self._open.discard(client)
+            client.close()
 
     def _new_client(self, most: int) -> Client:
         if self._is_closed:

@@ -216,3 +216,26 @@ def test_no_thread_stays(tmp_path: Path) -> None:
         del answers
         names = [one.name for one in threading.enumerate()]
         assert not [name for name in names if name.startswith(("generate", "deadlines"))]
+
+
+def test_an_engine_that_is_closed_ends_what_other_threads_ask_of_it() -> None:
+    found: list[str] = []
+
+    def ask(model: GenericOpenAIEngine) -> None:
+        try:
+            list(model.generate_many(map(str, range(9)), concurrency=3))
+        except InferenceFailure as error:
+            found.append(str(error))
+
+    with Server(lambda handler, _: handler.server.over.wait(30)) as server:
+        with engine(server) as model:
+            thread = threading.Thread(target=ask, args=(model,))
+            thread.start()
+            while len(server.requests) < 3:
+                time.sleep(0.01)
+        thread.join(5)
+        assert len(found) == 1 and found[0].endswith("its answer is not waited for: the generation was ended")
+        with pytest.raises(InferenceFailure, match="vllm_local: the engine was closed, and asks nothing any more"):
+            model.generate("a")
+        with pytest.raises(InferenceFailure, match="the engine was closed"):
+            next(model.generate_many("a"))
