@@ -108,11 +108,11 @@ def _add_trace_args(parser: argparse.ArgumentParser) -> None:
 
 def spell_both(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Let each long option of a parser be written with `-` as well as with `_`; its help shows the one that it was added with."""
-    known = parser._option_string_actions
-    for name, action in list(known.items()):
-        if name.startswith("--"):
-            for other in (name.replace("_", "-"), "--" + name[2:].replace("-", "_")):
-                known.setdefault(other, action)
+    own = {name: action for action in parser._actions for name in action.option_strings if name.startswith("--")}
+    for name, action in own.items():
+        for other in ("--" + name[2:].replace("_", "-"), "--" + name[2:].replace("-", "_")):
+            if other not in own:
+                parser._option_string_actions[other] = action
     return parser
 
 

@@ -49,6 +49,20 @@ def test_a_torn_line_is_dropped_and_a_broken_one_does_no_harm(tmp_path: Path) ->
         assert (file.get(ONE), file.get(TWO)) == ("kept", "new")
 
 
+def test_cut_anywhere_it_keeps_all_whole_answers(tmp_path: Path) -> None:
+    path, digests = tmp_path / "answers.jsonl", [digest_of(number) for number in range(3)]
+    with AnswerFile(path) as file:
+        for digest in digests:
+            file.add(digest, "ä", (0, 0))
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with AnswerFile(path) as file:
+            kept = whole[:length].count(b"\n")
+            assert [file.get(digest) for digest in digests] == ["ä"] * kept + [None] * (3 - kept)
+        assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:kept])
+
+
 def test_two_processes_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     program = (

@@ -56,6 +56,16 @@ def test_help_shows_one_spelling_and_own_options_have_both(capsys: pytest.Captur
     assert "--input-dir" in text and "--input_dir" not in text and "--top_k" in text and "harbor" not in text
 
 
+def test_an_option_that_a_generator_replaces_is_replaced_in_both_spellings() -> None:
+    parser = argparse.ArgumentParser(conflict_handler="resolve")
+    add_generation_args(parser)
+    parser.add_argument("--output-dir", type=int)
+    spell_both(parser)
+    assert (
+        parser.parse_args(["--output_dir", "3"]).output_dir == parser.parse_args(["--output-dir", "3"]).output_dir == 3
+    )
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
