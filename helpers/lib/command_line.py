@@ -42,6 +42,8 @@ def launch(command: click.Command, name: str, argv: list[str] | None = None) -> 
         return _failed(error.exit_code, f"{typed}: {error.format_message().rstrip('.')} (--help tells more)")
     except ConfigError as error:
         return _failed(2, *(f"error: {problem}" for problem in error.problems))
+    except errors.Refused as error:
+        return _failed(error.code, f"error: {error}")
     except (Infrastructure, errors.Busy) as error:
         return _failed(3, f"error: {str(error) or 'somebody else prepares this task just now; try again later'}")
     except MemoryError:
