@@ -8,9 +8,9 @@ for whole archives it takes quadratic time with some (CVE-2024-6232) and no end 
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
+import mmap
 import os
 import re
 import stat
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from helpers.lib import folders
 from helpers.lib.errors import Refused
@@ -173,29 +173,42 @@ def unpack_into(data: bytes, folder: Path, limits: Limits = LIMITS) -> None:
     `limits` allows, and for what is no archive; and OSError.
     """
     os.mkdir(folder)
-    with contextlib.closing(_unzipped(data, folder.parent, limits)) as file:
-        made: dict[str, str] = {"": IMPLIED}
+    file = _unzipped(data, folder.parent, limits)
+    made: dict[str, str] = {"": IMPLIED}
+    try:
         for member in _members(file, limits):
             _write(member, file, str(folder), made)
+    finally:
+        if isinstance(file, mmap.mmap):
+            file.close()
 
 
-def _unzipped(data: bytes, near: Path, limits: Limits) -> IO[bytes]:
+def _unzipped(data: bytes, near: Path, limits: Limits) -> bytes | mmap.mmap:
     """The tar file in an archive, which is plain, or packed by gzip."""
-    file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=near, prefix=".unpacked.")
-    source = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
+    if data[:2] != b"\x1f\x8b":
+        _allow(len(data), len(data), limits)
+        return data
     try:
-        total = 0
+        unpacker = zlib.decompressobj(GZIP)
+        small = unpacker.decompress(data, IN_MEMORY)
+        if unpacker.eof and not unpacker.unused_data:
+            _allow(len(small), len(data), limits)
+            return small
+        del small
+        return _unzipped_file(data, near, limits)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _broken(str(error)) from None
+
+
+def _unzipped_file(data: bytes, near: Path, limits: Limits) -> bytes | mmap.mmap:
+    """The same by way of a file, which has no name and is gone with the map of it."""
+    total = 0
+    with tempfile.TemporaryFile(dir=near, buffering=0) as file, gzip.GzipFile(fileobj=io.BytesIO(data)) as source:
         while piece := source.read(CHUNK):
             total += len(piece)
             _allow(total, len(data), limits)
             file.write(piece)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        file.close()
-        raise _broken(str(error)) from None
-    except BaseException:
-        file.close()
-        raise
-    return file
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if total else b""
 
 
 def _allow(size: int, packed: int, limits: Limits) -> None:
@@ -217,14 +230,13 @@ class _Member(NamedTuple):
     size: int
 
 
-def _members(file: IO[bytes], limits: Limits) -> Iterator[_Member]:
+def _members(file: bytes | mmap.mmap, limits: Limits) -> Iterator[_Member]:
     """The files and folders in a tar file, in its order. Raises Refused for all else."""
-    at, end, count = 0, file.seek(0, os.SEEK_END), 0
+    at, end, count = 0, len(file), 0
     told: dict[str, str] = {}  # by the header before, of the next
     while at < end:
-        file.seek(at)
         try:
-            about = _parsed(file.read(tarfile.BLOCKSIZE))
+            about = _parsed(file[at : at + tarfile.BLOCKSIZE])
         except tarfile.EOFHeaderError:
             return
         except tarfile.HeaderError as error:
@@ -235,7 +247,9 @@ def _members(file: IO[bytes], limits: Limits) -> Iterator[_Member]:
         at += tarfile.BLOCKSIZE
         size = _size(about, told, end - at)
         if about.type in HEADERS:
-            told |= _told(about.type, _header_text(file, size))
+            if size > LARGEST_HEADER:
+                raise _broken(f"it has a header of {size:,} bytes")
+            told |= _told(about.type, file[at : at + size])
         else:
             yield _member(about, told, at, size)
             told = {}
@@ -256,12 +270,6 @@ def _size(about: tarfile.TarInfo, told: dict[str, str], left: int) -> int:
     if not 0 <= size <= left:
         raise _broken(f"{about.name or 'a member'} is cut")
     return size
-
-
-def _header_text(file: IO[bytes], size: int) -> bytes:
-    if size > LARGEST_HEADER:
-        raise _broken(f"it has a header of {size:,} bytes")
-    return file.read(size)
 
 
 def _told(kind: bytes, text: bytes) -> dict[str, str]:
@@ -300,7 +308,7 @@ def _member(about: tarfile.TarInfo, told: dict[str, str], start: int, size: int)
     return _Member(plain, is_folder, about.mode, start, size)
 
 
-def _write(member: _Member, file: IO[bytes], folder: str, made: dict[str, str]) -> None:
+def _write(member: _Member, file: bytes | mmap.mmap, folder: str, made: dict[str, str]) -> None:
     """Write a member. made: the names so far, and what each is."""
     _make_folder(member.name.rpartition("/")[0], folder, made)
     known = made.get(member.name)
@@ -315,13 +323,13 @@ def _write(member: _Member, file: IO[bytes], folder: str, made: dict[str, str]) 
     descriptor = os.open(
         f"{folder}/{member.name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
     )
-    with open(descriptor, "wb", buffering=0) as target:
-        file.seek(member.start)
-        left = member.size
-        while left:
-            piece = file.read(min(left, CHUNK))
-            target.write(piece)
-            left -= len(piece)
+    try:
+        for at in range(member.start, member.start + member.size, CHUNK):
+            piece = file[at : min(at + CHUNK, member.start + member.size)]
+            while piece:
+                piece = piece[os.write(descriptor, piece) :]
+    finally:
+        os.close(descriptor)
 
 
 def _make_folder(name: str, folder: str, made: dict[str, str]) -> None:

@@ -245,8 +245,8 @@ def _workplace(folder: Path) -> Iterator[Path]:
 
 def _place(made: Path, target: Path, old: Path, overwrite: bool) -> bool:
     """Move a task to its place; whether it was there already, the same."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
         made.rename(target)
         return False
     if target.is_dir() and not target.is_symlink() and harbor_task.digest(target) == harbor_task.digest(made):

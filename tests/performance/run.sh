@@ -33,7 +33,7 @@ done
 # The shortest form of each; what isn't here is short already.
 declare -A SHORT=([export]='--runs 100' [generate]='--rows 20000' [generation]='--generations 256' [grading]='--requests 200' [idle]='--rollouts 8'
   [prepare]='--repeats 1' [report]='--runs 100 --many 200' [repositories]='--diffs 8' [rounds]='--status 100 --runs 100' [scheduler]='--seconds 12'
-  [start]='--repeats 1 --only start'
+  [snapshots]='--tasks 400 --many 400' [start]='--repeats 1 --only start'
   [submission]='--rollouts 100 --repeats 1')
 
 parallel_from_apt() { # to compare with; not ours, so that a machine without it is no failure
