@@ -173,7 +173,7 @@ def unpack_into(data: bytes, folder: Path, limits: Limits = LIMITS) -> None:
     `limits` allows, and for what is no archive; and OSError.
     """
     os.mkdir(folder)
-    file = _unzipped(data, folder.parent, limits)
+    file = _unzipped(data, folder, limits)
     made: dict[str, str] = {"": IMPLIED}
     try:
         for member in _members(file, limits):
@@ -183,7 +183,7 @@ def unpack_into(data: bytes, folder: Path, limits: Limits = LIMITS) -> None:
             file.close()
 
 
-def _unzipped(data: bytes, near: Path, limits: Limits) -> bytes | mmap.mmap:
+def _unzipped(data: bytes, folder: Path, limits: Limits) -> bytes | mmap.mmap:
     """The tar file in an archive, which is plain, or packed by gzip."""
     if data[:2] != b"\x1f\x8b":
         _allow(len(data), len(data), limits)
@@ -195,7 +195,7 @@ def _unzipped(data: bytes, near: Path, limits: Limits) -> bytes | mmap.mmap:
             _allow(len(small), len(data), limits)
             return small
         del small
-        return _unzipped_file(data, near, limits)
+        return _unzipped_file(data, folder.parent, limits)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _broken(str(error)) from None
 
@@ -295,9 +295,10 @@ def _member(about: tarfile.TarInfo, told: dict[str, str], start: int, size: int)
     is_folder = about.type == tarfile.DIRTYPE
     # the folder itself is `.`, and the names of all in it may begin with that
     plain = name.rstrip("/").removeprefix("./") if name != "." else ""
+    problem: str | None
     if about.type in LINKS:
-        problem: str | None = "is a link: an archive may hold files and folders alone"
-    elif not (is_folder or about.type in FILES) or any(key.startswith("GNU.sparse") for key in told):
+        problem = "is a link: an archive may hold files and folders alone"
+    elif not (is_folder or about.type in FILES) or (told and any(key.startswith("GNU.sparse") for key in told)):
         problem = "is no ordinary file: an archive may hold files and folders alone"
     elif plain:
         problem = (found := unfit(plain)) and f"has a name that {found}"

@@ -193,15 +193,15 @@ def extract(file: Path, folder: Path, *, overwrite: bool = False) -> Counted:
     tasks = size = kept = 0
     places = _Places()
     with _workplace(folder) as work:
+        made, old = work / "task", work / "old"
         for path, data in read(file):
             tasks, size = tasks + 1, size + len(data)
-            made = work / "task"
             try:
                 places.take(path)
                 archives.unpack_into(data, made)
             except Refused as error:
                 raise Refused(f"{file}: row {tasks} ({clean(path)[:200]}): {error}") from None
-            kept += _place(made, folder / path, work / "old", overwrite)
+            kept += _place(made, folder / path, old, overwrite)
     return Counted(tasks, size, kept)
 
 
@@ -246,8 +246,11 @@ def _workplace(folder: Path) -> Iterator[Path]:
 def _place(made: Path, target: Path, old: Path, overwrite: bool) -> bool:
     """Move a task to its place; whether it was there already, the same."""
     if not os.path.lexists(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made.rename(target)
+        try:
+            os.rename(made, target)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(made, target)
         return False
     if target.is_dir() and not target.is_symlink() and harbor_task.digest(target) == harbor_task.digest(made):
         folders.remove(made)

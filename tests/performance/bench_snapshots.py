@@ -136,7 +136,6 @@ def turn(work: Path, first: int, count: int) -> dict[str, float]:
     packed = [data for _, data in snapshots.read(work / "first.parquet")]
     tars = [zlib.decompress(data, wbits=31) for data in packed]
     tasks = held(source)
-    os.sync()
     took = {}
     sides = [
         ("bare there", lambda: bare_there(source, tars, work / "bare.bin")),
@@ -145,6 +144,7 @@ def turn(work: Path, first: int, count: int) -> dict[str, float]:
         ("ours back", lambda: ours_back(work / "ours.parquet", work / "ours")),
     ]
     for name, side in sides if first // ROUND % 2 else [sides[1], sides[0], sides[3], sides[2]]:
+        os.sync()  # what others wrote before is not for this side to wait for
         took[name] = side()
     assert held(work / "ours") == tasks == held(work / "bare")
     for path in work.iterdir():
