@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -312,3 +313,32 @@ def test_nothing_is_unpacked_over_what_is_there(task: Path, tmp_path: Path) -> N
             there.symlink_to("nowhere")
         with pytest.raises(Refused, match="is there already: nothing is unpacked over it"):
             archives.unpack(archives.pack(task), there)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 6143), st.integers(0, 255)), min_size=1, max_size=6),
+    kind=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+    mended=st.booleans(),
+)
+def test_a_damaged_archive_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], kind: int, mended: bool
+) -> None:
+    """And whatever comes of it lies in its folder. mended: with right checksums of headers, as one who means harm would make them."""
+    long = member("long" * 40, pax_headers={"comment": "x"}, size=3)
+    whole = bytearray(
+        tar(("a/b", b"content"), long, member("folder", tarfile.DIRTYPE), ("c", b""), form=kind, packed=False)[:6144]
+    )
+    for at, value in changes:
+        whole[at % len(whole)] = value
+    if mended:
+        for start in range(0, len(whole), 512):
+            header = whole[start : start + 512]
+            if header[257:262] == b"ustar":
+                header[148:156] = b" " * 8
+                whole[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+    base = tmp_path_factory.mktemp("damaged")
+    with contextlib.suppress(Refused):
+        archives.unpack(bytes(whole), base / "inner")
+    assert [path.name for path in base.iterdir()] in ([], ["inner"])
+    assert not any(path.is_symlink() for path in base.rglob("*"))
