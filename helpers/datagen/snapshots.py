@@ -31,6 +31,7 @@ GROUP_BYTES = 32 * 2**20  # of archives in a row group, about
 BATCH_BYTES = 8 * 2**20  # of archives that are read at a time, about
 PART_BYTES = 512 * 2**20  # of a part: what a broken upload has to send again, at most
 MOST_ROWS = 10_000  # of a group
+SHOWN = 10  # files that are named; more are only said to be there
 WORK = ".extracting"
 
 
@@ -55,6 +56,18 @@ def tasks_in(folder: Path) -> list[Path]:
                 Path(entry.path) for entry in inner if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."
             ]
     return sorted(found)
+
+
+def find(folder: Path, name: str | None = None) -> Path:
+    """The snapshot in a folder: the one of this name, which may be a path from there, else the first *.parquet. Raises Refused."""
+    found = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
+    wanted = [path for path in found if name in (None, path.relative_to(folder).as_posix(), path.name)]
+    if not wanted:
+        there = ", ".join(path.relative_to(folder).as_posix() for path in found[:SHOWN]) + (
+            ", …" if found[SHOWN:] else ""
+        )
+        raise Refused(f"{folder} holds no {name or '*.parquet'}; there is: {clean(there) or 'no *.parquet at all'}")
+    return wanted[0]
 
 
 def write(tasks: Iterable[Path], file: Path, base: Path | None = None) -> Counted:
@@ -161,7 +174,7 @@ def read(file: Path) -> Iterator[tuple[str, bytes]]:
             number += 1
             try:
                 row = next(rows, None)
-            except (arrow.ArrowException, OSError) as error:
+            except (arrow.ArrowException, ValueError, KeyError, OSError) as error:
                 raise Refused(f"{file}: can't be read as parquet: {clean(error)[:300]}") from None
             if row is None:
                 return

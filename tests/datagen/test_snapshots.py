@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -193,6 +194,34 @@ def test_a_cut_snapshot_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.parquet").write_bytes(whole[:-100])
     with pytest.raises(Refused, match="can't be read as parquet"):
         list(snapshots.read(tmp_path / "cut.parquet"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_snapshot_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
+    base = tmp_path_factory.mktemp("damaged")
+    snapshots.write(make_many(base / "tasks", 2), base / "a.parquet")
+    damaged = bytearray((base / "a.parquet").read_bytes())
+    for at, value in changes:
+        damaged[-1 - at % len(damaged)] = value
+    (base / "a.parquet").write_bytes(damaged)
+    with contextlib.suppress(Refused):
+        list(snapshots.read(base / "a.parquet"))
+
+
+def test_the_snapshot_in_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="holds no .*parquet; there is: no .*parquet at all"):
+        snapshots.find(tmp_path)
+    for name in ("tasks/train-00001-of-00002.parquet", "tasks/train-00000-of-00002.parquet", "z.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert snapshots.find(tmp_path) == tmp_path / "tasks" / "train-00000-of-00002.parquet"
+    for name in ("tasks/train-00001-of-00002.parquet", "train-00001-of-00002.parquet"):
+        assert snapshots.find(tmp_path, name) == tmp_path / "tasks" / "train-00001-of-00002.parquet"
+    with pytest.raises(Refused, match="holds no x.parquet; there is: tasks/train-00000-of-00002.parquet, "):
+        snapshots.find(tmp_path, "x.parquet")
 
 
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
