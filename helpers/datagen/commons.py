@@ -50,6 +50,8 @@ def create_task_directory_unified(
     A task may have no tests, and is then of use without verification alone. files: more of them, by their names in the folder.
     The same task again changes nothing. Raises InputValidationError, also where another task lies there, and OSError.
     """
+    if not isinstance(task_id, int) or task_id < 0:
+        raise InputValidationError(f"task_id: {task_id!r}: wants a whole number, which tells a task from the others")
     name = f"{_prefix(dataset_prefix)}-{task_id:04d}"
     texts: dict[str, str | bytes] = {
         harbor_task.INSTRUCTION: instruction,
@@ -129,7 +131,7 @@ def _check(folder: Path, name: str) -> None:
 def _publish(made: Path, target: Path) -> Path:
     """Move a folder to its place, where nothing lies, or the same; across file systems too."""
     if not _is_free(target):
-        if target.is_dir() and harbor_task.digest(target) == harbor_task.digest(made):
+        if _is_same(made, target):
             folders.remove(made)
             return target
         raise InputValidationError(
@@ -149,6 +151,13 @@ def _publish(made: Path, target: Path) -> Path:
             folders.remove(copy)
         folders.remove(made)
     return target
+
+
+def _is_same(made: Path, target: Path) -> bool:
+    try:
+        return target.is_dir() and harbor_task.digest(target) == harbor_task.digest(made)
+    except Refused:  # one holds links
+        return False
 
 
 def _is_free(target: Path) -> bool:
@@ -251,10 +260,7 @@ def finalize_dataset_output(folder: str | Path, output_dir: str | Path | None) -
         return Path(folder)
     if not Path(folder).is_dir():
         raise InputValidationError(f"{folder}: there is no such folder")
-    try:
-        return _publish(Path(folder), Path(output_dir))
-    except Refused as error:
-        raise InputValidationError(str(error)) from None
+    return _publish(Path(folder), Path(output_dir))
 
 
 def upload_tasks_to_hf(
@@ -267,7 +273,7 @@ def upload_tasks_to_hf(
 ) -> hub.Upload:
     """Upload a folder of tasks to a dataset on the Hub as a parquet snapshot, tasks/<name>-00000-of-00001.parquet and so on.
 
-    name: of the parts, which a job that uploads a share of the tasks has its own of. options: of hub.upload (public, dry_run, revision).
+    name: of the parts; each of the jobs that upload a share of the tasks has its own. options: of hub.upload.
     Raises InputValidationError, UploadFailure and OSError.
     """
     made = provenance or Provenance.here("tasks")

@@ -63,19 +63,23 @@ def upload(
     *,
     public: bool = False,
     dry_run: bool = False,
+    with_card: bool = True,
     revision: str = "main",
 ) -> Upload:
     """Upload files to a dataset in one commit, by their names there, with a card. The dataset is made, private, where it isn't there.
 
-    public: what is uploaded may be seen by everybody. dry_run: say what would go, without network or token. A card that isn't ours stays,
-    and ours is then provenance.md. Raises InputValidationError for what a person must change, and UploadFailure.
+    public: what is uploaded may be seen by everybody. dry_run: say what would go, without network or token. with_card: of jobs that each
+    upload their share, one alone is to write it. A card that isn't ours stays, and ours is then provenance.md.
+    Raises InputValidationError for what a person must change, and UploadFailure.
     """
     if not REPO.fullmatch(repo):
         raise InputValidationError(f"{repo!r} is no name of a dataset on the Hub: owner/name")
+    if not files:
+        raise InputValidationError(f"there is nothing to upload to {repo}")
     if missing := [path for path in files.values() if not path.is_file()]:
         raise InputValidationError(f"{missing[0]}: there is no such file to upload")
-    written = dataset_card.render(repo, provenance, sorted(files)).encode()
-    planned = Upload(repo, f"{_endpoint()}/datasets/{repo}", _sizes(files, {CARD: written}), public)
+    card = dataset_card.render(repo, provenance, sorted(files)).encode() if with_card else None
+    planned = Upload(repo, f"{_endpoint()}/datasets/{repo}", _sizes(files, {CARD: card} if card else {}), public)
     if dry_run:
         return planned
     _check_environment()
@@ -83,7 +87,7 @@ def upload(
     while True:
         try:
             with _quiet():
-                return _upload(files, written, planned, revision)
+                return _upload(files, card, planned, revision)
         except GenerationError:
             raise
         except Exception as error:
@@ -94,13 +98,13 @@ def upload(
         time.sleep(pause)
 
 
-def _upload(files: Mapping[str, Path], written: bytes, planned: Upload, revision: str) -> Upload:
+def _upload(files: Mapping[str, Path], card: bytes | None, planned: Upload, revision: str) -> Upload:
     from huggingface_hub import CommitOperationAdd
 
     api = _api()
     there = _there(api, planned, revision)
     _check_parts(sorted(files), there, planned.repo)
-    cards = {_card_name(api, planned.repo, revision, there): written}
+    cards = {_card_name(api, planned.repo, revision, there): card} if card else {}
     content: dict[str, Path | bytes] = {**files, **cards}
     # anew for each try: what the Hub has by now is asked again, and isn't sent again
     operations = [CommitOperationAdd(name, value) for name, value in content.items()]

@@ -116,6 +116,8 @@ def test_the_same_task_again_changes_nothing_and_another_is_refused(tmp_path: Pa
     [
         ({"dataset_prefix": "../x"}, "dataset_prefix: '../x': wants letters"),
         ({"dataset_prefix": "a..b"}, "dataset_prefix: 'a..b': wants letters"),
+        ({"task_id": -1}, "task_id: -1: wants a whole number"),
+        ({"task_id": "x"}, "task_id: 'x': wants a whole number"),
         ({"instruction": " \n"}, "task shell-0007: its instruction is empty"),
         ({"instruction": 3}, "task shell-0007: instruction.md: wants a text that UTF-8 can hold, not 3"),
         ({"solution": "\udcff"}, r"task shell-0007: solution/solve.sh: wants a text that UTF-8 can hold, not '\udcff'"),
@@ -260,6 +262,13 @@ def test_it_is_never_moved_over_something_else(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "made", tmp_path / "there")
     assert commons.finalize_dataset_output(tmp_path / "made", tmp_path / "there") == tmp_path / "there"
     assert not (tmp_path / "made").exists()
+
+
+def test_folders_with_links_are_told_apart(tmp_path: Path) -> None:
+    for name in ("made", "there"):
+        (make_many(tmp_path / name, 1)[0] / "link").symlink_to("x")
+    with pytest.raises(InputValidationError, match="there is there already, with other content"):
+        commons.finalize_dataset_output(tmp_path / "made", tmp_path / "there")
 
 
 def test_it_is_moved_to_another_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,8 @@ def test_parts_of_another_upload_would_be_read_together_with_these(server: Hub, 
 def test_a_file_that_is_not_there(server: Hub, tmp_path: Path) -> None:
     with pytest.raises(InputValidationError, match="nothing: there is no such file to upload"):
         hub.upload({"tasks/a.parquet": tmp_path / "nothing"}, "me/made", TASKS)
+    with pytest.raises(InputValidationError, match="there is nothing to upload to me/made"):
+        hub.upload({}, "me/made", TASKS)
 
 
 def test_a_folder_of_tasks_there_and_back(server: Hub, tmp_path: Path) -> None:
@@ -223,7 +225,10 @@ def test_a_folder_of_tasks_there_and_back(server: Hub, tmp_path: Path) -> None:
 def test_jobs_that_each_upload_their_share(server: Hub, tmp_path: Path) -> None:
     for chunk in ("chunk-0000", "chunk-0001"):
         make_many(tmp_path / chunk, 2)
-        commons.upload_tasks_to_hf(tmp_path / chunk, "me/made", provenance=TASKS, name=chunk)
+        commons.upload_tasks_to_hf(
+            tmp_path / chunk, "me/made", provenance=TASKS, name=chunk, with_card=chunk == "chunk-0000"
+        )
+    assert [len(one["paths"]) for one in server.repositories["me/made"].commits] == [2, 1]
     names = [name for name in sorted(server.repositories["me/made"].files) if name.startswith("tasks/")]
     assert names == [f"tasks/chunk-000{number}-00000-of-00001.parquet" for number in (0, 1)]
 
