@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from helpers.datagen import snapshots  # noqa: E402
 
 GOAL, MEGABYTES = 0.7, 1000.0
-ROUND = 2000  # tasks of a turn
+ROUND = 500  # tasks of a turn
 JUDGED = 5000  # with fewer, the disk's cache says more than the disk
 WORDS = 3000
 TOML = """schema_version = "1.4"
