@@ -210,7 +210,7 @@ class BaseDataGenerator(ABC):
         from helpers.datagen.commons import upload_tasks_to_hf, upload_traces_to_hf
 
         upload = upload_tasks_to_hf if context.stage == "tasks" else upload_traces_to_hf
-        upload(result.dataset_path, repo)
+        upload(result.dataset_path, repo, public=context.args.public)
         result.uploaded_repo = repo
 
     def _initialise_engine(self, args: argparse.Namespace, request: GenerationRequest) -> InferenceEngine | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from helpers.datagen import archives, harbor_task, hub, snapshots
 from helpers.datagen.dataset_card import Provenance
-from helpers.datagen.schemas import InputValidationError
+from helpers.datagen.schemas import InputValidationError, TraceFailure
 from helpers.lib import folders
 from helpers.lib.errors import ConfigError, Refused
 from helpers.lib.text import clean
@@ -261,6 +261,14 @@ def finalize_dataset_output(folder: str | Path, output_dir: str | Path | None) -
     if not Path(folder).is_dir():
         raise InputValidationError(f"{folder}: there is no such folder")
     return _publish(Path(folder), Path(output_dir))
+
+
+def run_dataset_to_traces(dataset_path: str | Path, **options: Any) -> Path:
+    """Run an agent over a folder of tasks. Raises TraceFailure: tasks in Harbor's form are no kind of task of the benchmark runner yet."""
+    raise TraceFailure(
+        f"{dataset_path}: no traces can be made of it yet, for the benchmark runner can't run tasks in Harbor's form; "
+        "the tasks themselves are done: --stage tasks"
+    )
 
 
 def upload_tasks_to_hf(

@@ -38,6 +38,7 @@ def add_generation_args(
         help="the Hugging Face repository to upload to",
     )
     add("--no-upload", action="store_true", help="upload nothing")
+    add("--public", action="store_true", help="what is uploaded may be seen by everybody")
     add("--disable-verification", action="store_true", help="don't try tasks with their own solutions")
     _add_model_args(parser, default_engine)
     _add_trace_args(parser)

@@ -53,7 +53,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ..
         setattr(
             commons,
             f"upload_{kind}_to_hf",
-            lambda path, repo, kind=kind: made.append((f"upload {kind}", str(path), repo)),
+            lambda path, repo, *, public, kind=kind: made.append((f"upload {kind}", str(path), repo, public)),
         )
     monkeypatch.setitem(sys.modules, "helpers.datagen.commons", commons)
     monkeypatch.delenv("DATAGEN_CONFIG_PATH", raising=False)
@@ -136,7 +136,7 @@ def test_both_stages_with_a_limit_between(calls: list[Any]) -> None:
     result = Plain().run(argv)
     assert calls == [
         ("finalize", "made", "out"),
-        ("upload tasks", "out", "o/tasks"),
+        ("upload tasks", "out", "o/tasks", False),
         (
             "traces",
             ["t-0000", "t-0001"],
@@ -145,7 +145,7 @@ def test_both_stages_with_a_limit_between(calls: list[Any]) -> None:
                 "override_memory_gb": 8, "disable_verification": True, "export_filter": "success",
             },
         ),
-        ("upload traces", "traces.parquet", "o/traces"),
+        ("upload traces", "traces.parquet", "o/traces", False),
     ]  # fmt: skip
     assert result.dataset_path == "traces.parquet" and result.artifacts == {"tasks": "out"}
     assert result.uploaded_repo == "o/traces" and len(os.listdir("out")) == 3

@@ -17,7 +17,7 @@ from made_tasks import contents, make, make_many
 
 from helpers import datagen
 from helpers.datagen import commons, harbor_task, snapshots
-from helpers.datagen.schemas import InputValidationError
+from helpers.datagen.schemas import InputValidationError, TraceFailure
 from helpers.images import dockerfile
 
 TEST_PY = "def test_it():\n    assert open('/app/out').read() == 'done'\n"
@@ -289,3 +289,8 @@ def test_the_names_of_the_specification(tmp_path: Path) -> None:
     for name, module in datagen.NAMES.items():
         if module == "commons" and name != "run_dataset_to_traces":
             assert getattr(datagen, name) is getattr(commons, name)
+
+
+def test_traces_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(TraceFailure, match=r"no traces can be made of it yet, .* --stage tasks"):
+        commons.run_dataset_to_traces(tmp_path)

@@ -38,7 +38,7 @@ def test_each_flag_is_spelled_both_ways(flag: str) -> None:
     name = flag[2:].replace("-", "_")
     words = (
         []
-        if flag in ("--no-upload", "--disable-verification", "--trace-use-gpu", "--trace-eval-only")
+        if flag in ("--no-upload", "--public", "--disable-verification", "--trace-use-gpu", "--trace-eval-only")
         else [VALUES.get(flag, "3")]
     )
     one, two = (vars(parse(spelled, *words))[name] for spelled in (flag, f"--{name}"))
