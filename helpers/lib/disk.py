@@ -6,8 +6,9 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHUNK = 64 * 1024  # bytes of one read: a buffer for the largest file would cost more than reading most files
 
@@ -48,6 +49,29 @@ def write_text(path: Path, text: str) -> None:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and not error.filename:
             error.filename = str(path)  # a full disk doesn't say where
+        raise
+
+
+def fill(path: str | Path, write: Callable[[IO[Any]], None], **options: Any) -> None:
+    """Let `write` fill a file, so that a reader sees the old one or the new; options: of open(). Raises OSError.
+
+    What is no file, a pipe or /dev/stdout, is written to as it is; of a link, what it points to is replaced.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # a folder is an error here
+        with open(path, **options) as file:
+            write(file)
+        return
+    path = os.path.realpath(path)
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
+    try:
+        with open(descriptor, **options) as file:
+            write(file)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
         raise
 
 

@@ -10,11 +10,9 @@ import csv
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Callable
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
-from helpers.lib import values
+from helpers.lib import disk, values
 from helpers.lib.errors import Refused
 from helpers.runs import mlflow_export, parquet
 from helpers.runs.collection import Collection
@@ -52,29 +50,10 @@ def write_file(rows: list[dict[str, Any]], as_json: bool, path: str) -> None:
     """Write to a file, parquet where its name says so; a reader sees the old table or the new one. Raises OSError."""
     if parquet.is_meant(path):
         columns, rows = table(rows)
-        _replace(path, lambda file: parquet.write(rows, columns, file), mode="wb")
+        disk.fill(path, lambda file: parquet.write(rows, columns, file), mode="wb")
     else:
         text: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-        _replace(path, lambda file: write(rows, as_json, file), **text)
-
-
-def _replace(path: str, fill: Callable[[IO[Any]], None], **options: Any) -> None:
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe; a folder is an error here
-        with open(path, **options) as file:
-            fill(file)
-        return
-    path = os.path.realpath(path)
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
-    try:
-        with open(descriptor, **options) as file:
-            fill(file)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        disk.fill(path, lambda file: write(rows, as_json, file), **text)
 
 
 def parser() -> argparse.ArgumentParser:
