@@ -10,22 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from helpers.lib import values
-from helpers.runs import cells, costs, metadata
-from helpers.runs.one import DAY, RUN_NAME, STAMP, OneRun, load, services, stamp
+from helpers.runs import costs, search
+from helpers.runs.one import DAY, STAMP, OneRun, load, services, stamp
 
 TRIED_AGAIN = {"lost", "cancelled"}
-NOT_RUNS = {"jobs", "logs", "services", "parts", "claims", "left"}
-DEPTH = 4  # folders below a given one that are searched for runs
-
-
-def _folders(path: str) -> dict[str, bool]:
-    """The names in a folder; True for real folders, not for links to one."""
-    with os.scandir(path) as entries:
-        return {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-
-
-def _has(path: str, name: str) -> bool:
-    return os.path.lexists(os.path.join(path, name))
 
 
 class Collection:
@@ -36,9 +24,7 @@ class Collection:
         self.notes: list[str] = []
         self.now = time.time()
         self._others: list[OneRun] = []  # not asked for, but they may share servers with those that are
-        self._wanted: dict[str, set[str] | None] = {}  # workflow's folder: names of the runs wanted, None for all
-        for path in paths:
-            self._search(os.path.realpath(path), DEPTH)
+        self._wanted = search.workflows(paths, self.broken)
         self.runs: list[OneRun] = []
         self._services: dict[tuple[str, str], dict[str, Any]] = {}  # by the workflow's folder and job
         self._lives: dict[tuple[str, str], tuple[float | None, float | None, float]] = {}
@@ -55,25 +41,6 @@ class Collection:
             self._others += self._read(group, [])
         self._settle()
 
-    def _search(self, path: str, depth: int) -> None:
-        try:
-            names = _folders(path)
-        except OSError as error:
-            self.broken.append(f"{path}: {error.strerror}")
-            return
-        parent, name = os.path.split(path)
-        named = depth == DEPTH  # by the user, so it may be a run that has lost its metadata
-        if "workflow.json" in names or "_run-group_" in name:
-            self._wanted[path] = None
-        elif "run_metadata.json" in names or (named and name not in NOT_RUNS and _has(parent, "workflow.json")):
-            if (wanted := self._wanted.setdefault(parent, set())) is not None:
-                wanted.add(name)
-        elif any(is_folder and _has(os.path.join(path, one), "run_metadata.json") for one, is_folder in names.items()):
-            self._wanted[path] = None
-        elif depth:
-            for one in sorted(one for one, is_folder in names.items() if is_folder):
-                self._search(os.path.join(path, one), depth - 1)
-
     def _read(self, group: str, broken: list[str]) -> list[OneRun]:
         """The runs of a workflow, and what its servers noted."""
         problems: list[str] = []
@@ -82,7 +49,7 @@ class Collection:
             problems[0] += " (a job submitted by hand has none): commit, images and config are not known"
         found = []
         try:
-            found = [OneRun(f"{group}/{name}", workflow, self.now) for name in self._names(group, workflow)]
+            found = [OneRun(f"{group}/{name}", workflow, self.now) for name in search.names(group, workflow)]
             for job, record in services(group, problems).items():
                 self._services[group, job] = record
                 self._owners[os.path.dirname(group), job] = group
@@ -136,19 +103,6 @@ class Collection:
         self.notes += dict.fromkeys(self.book.complaints)
         for run, cost in zip(every, costs.settle(every, self._services, self.book), strict=True):
             run.cost = cost
-
-    def _names(self, group: str, workflow: dict[str, Any]) -> list[str]:
-        """The folders of runs that are there, and of those that should be: of every job that was submitted."""
-        tasks = [values.text(cell.get("competition")) or "" for cell in cells.cells(workflow)]
-        found = set()
-        for one in cells.agents(workflow):
-            name = metadata.run_name(tasks[one.cell] if one.cell < len(tasks) else "", one.job)
-            found |= {name} if "/" not in name else set()
-        for name, is_folder in _folders(group).items():
-            looks_so = RUN_NAME.fullmatch(name) and (is_folder or os.path.islink(f"{group}/{name}"))
-            if name not in NOT_RUNS and (looks_so or (is_folder and _has(f"{group}/{name}", "run_metadata.json"))):
-                found.add(name)
-        return sorted(found, key=lambda name: (len(name), name))
 
     def rows(self, keep_all: bool = False) -> list[dict[str, Any]]:
         """A row an attempt, in the order in which they were found; with `keep_all` a row a run."""
