@@ -17,9 +17,9 @@ from helpers.benchmarks.statistics import Estimate
 from helpers.benchmarks.usage import Total
 from helpers.jobs.summary import Result, Summary
 from helpers.lib import values
+from helpers.runs.metadata import FAILED
 
-GRADED = ("scored", "timed_out")  # with a score
-FAILED = ("invalid_submission", "no_submission", "agent_failed", "timed_out")  # without one
+GRADED = ("scored", "timed_out")  # with a score; without one they are FAILED
 NOT_BEGUN = "not_begun"
 FLAGS = ("any_medal", "above_median")  # what only a leaderboard can tell
 RATES = (*FLAGS, "success")

@@ -18,6 +18,7 @@ MOST_LOOKED_AT = 1000  # workflows, the newest first, to find the last one on a 
 OPEN_STATES = ("waiting", "running")
 UNGRADED = ("lost", "timed_out")  # may have submitted something; `jobs.sh grade` tells
 KEPT = "; the submission is kept: scripts_hpc/jobs.sh grade "  # as scripts_hpc/lib/run.sh says it
+FAILED = ("invalid_submission", "no_submission", "agent_failed", "timed_out")  # the agent's own, without a score
 # Each end state with what to do about it; `lost` is the infrastructure's fault and never counts as a zero.
 END_STATES = {
     "scored": "done",
