@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from helpers.lib import values
 from helpers.runs import cells, metadata
-from helpers.runs.one import RUN_NAME
+from helpers.runs.one import RUN_NAME, OneRun, load
 
 NOT_RUNS = {"jobs", "logs", "services", "parts", "claims", "left"}
 DEPTH = 4  # folders below a given one that are searched for runs
@@ -24,6 +25,27 @@ def workflows(paths: Iterable[Any], broken: list[str]) -> Wanted:
     for path in paths:
         _search(os.path.realpath(path), DEPTH, found, broken)
     return found
+
+
+def runs(paths: Iterable[Any], broken: list[str]) -> Iterator[OneRun]:
+    """The runs that are meant by folders, one after the other, each as its own files tell of it: without costs and accounting.
+
+    broken: takes a sentence for each file or folder that can't be read.
+    """
+    now = time.time()
+    for group, wanted in workflows(paths, broken).items():
+        problems: list[str] = []
+        record = load(group, "workflow.json", problems, needed=True)
+        try:
+            every = [name for name in names(group, record) if wanted is None or name in wanted]
+        except OSError as error:
+            problems, every = [*problems, error.strerror or "can't be read"], []
+        broken += [f"{group}: {problem}" for problem in problems]
+        for name in every:
+            run = OneRun(f"{group}/{name}", record, now)
+            if run.problems:
+                broken.append(f"{run.folder}: {', '.join(run.problems)}")
+            yield run
 
 
 def _search(path: str, depth: int, wanted: Wanted, broken: list[str]) -> None:
