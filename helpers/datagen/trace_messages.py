@@ -83,7 +83,8 @@ class Conversation:
 def read(trajectory: dict[str, Any]) -> Conversation:
     """The conversation of a trajectory in ATIF, whatever it holds. Raises Unfit where it holds none, or more than text."""
     steps = trajectory.get("steps")
-    messages = tuple(_message(step) for step in steps if isinstance(step, dict)) if isinstance(steps, list) else ()
+    known = (step for step in steps if isinstance(step, dict)) if isinstance(steps, list) else ()
+    messages = tuple(_message(step) for step in known if step.get("source") in ("system", "user", "agent"))
     agent = values.section(trajectory, "agent")
     tools = agent.get("tool_definitions")
     found = Conversation(
@@ -100,7 +101,7 @@ def read(trajectory: dict[str, Any]) -> Conversation:
 def _message(step: dict[str, Any]) -> Message:
     source, text = step.get("source"), _text(step.get("message"))
     if source != "agent":
-        return Message("user" if source == "user" else "system", text)
+        return Message(str(source), text)
     calls = step.get("tool_calls")
     results = values.section(step, "observation").get("results")
     return Message(
@@ -108,7 +109,7 @@ def _message(step: dict[str, Any]) -> Message:
         text,
         _text(step.get("reasoning_content")),
         tuple(_call(one) for one in calls if isinstance(one, dict)) if isinstance(calls, list) else (),
-        tuple(_result(one) for one in results if isinstance(one, dict)) if isinstance(results, list) else (),
+        tuple(_results(results)) if isinstance(results, list) else (),
         ends=step.get("is_copied_context") is not True,
     )
 
@@ -121,9 +122,11 @@ def _call(call: dict[str, Any]) -> Call:
     )
 
 
-def _result(result: dict[str, Any]) -> tuple[str | None, str]:
-    answered = values.text(result.get("source_call_id"))
-    return answered and printable(answered), _text(result.get("content"))
+def _results(results: list[Any]) -> Iterator[tuple[str | None, str]]:
+    for result in results:
+        if isinstance(result, dict) and result.get("content") is not None:
+            answered = values.text(result.get("source_call_id"))
+            yield answered and printable(answered), _text(result["content"])
 
 
 def _text(content: Any) -> str:
