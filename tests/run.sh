@@ -38,7 +38,8 @@ case ${1:-} in
     TESTS=$PYTHON
     python::ensure mini-swe
     unset PYTHONSAFEPATH HAB_COMMAND
-    exec env HAB_MINI_SWE_PYTHON="$PYTHON" "$TESTS" -m pytest -q tests/agents/test_mini_swe_agent.py tests/trajectories/test_harbor.py
+    exec env HAB_MINI_SWE_PYTHON="$PYTHON" "$TESTS" -m pytest -q tests/agents/test_mini_swe_agent.py tests/trajectories/test_harbor.py \
+      tests/datagen/test_trace_rows_harbor.py
     ;;
   --chaos) exec bash tests/cluster/chaos.sh "${@:2}" ;;
   --all) export HAB_TESTS=all && shift ;;

@@ -141,6 +141,8 @@ def _text(content: Any) -> str:
 
 def _clean(value: dict[str, Any]) -> dict[str, Any]:
     """An object without what JSON in UTF-8 can't hold: halves of surrogates, NaN."""
+    if all(one is None or isinstance(one, (str, int)) for one in value.values()):  # as most are: at once
+        return {printable(key): printable(one) if isinstance(one, str) else one for key, one in value.items()}
     text = printable(json.dumps(value, ensure_ascii=False))
     made: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
     return made

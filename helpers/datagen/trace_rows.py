@@ -22,7 +22,7 @@ from helpers.datagen.trace_messages import Conversation, Message, Unfit
 from helpers.lib import bounded, disk, values
 from helpers.lib.text import clean
 from helpers.lib.values import section
-from helpers.runs.metadata import FAILED
+from helpers.runs.metadata import FAILED, score_of
 from helpers.runs.one import OneRun, load
 from helpers.trajectories import write
 from helpers.trajectories.atif import LONGEST_TEXT, printable
@@ -67,7 +67,7 @@ def missing(run: OneRun) -> str | None:
     """Why a run is no row, in a word or two; None where it is one."""
     if run.is_open:
         return "not ended"
-    if run.state == "scored" and run.row()["score"] is None:
+    if run.state == "scored" and score_of(run.report) is None:
         return "no grading report that can be read"
     return None if run.state == "scored" or run.state in FAILED else run.state
 

@@ -34,7 +34,7 @@ done
 declare -A SHORT=([export]='--runs 100' [generate]='--rows 20000' [generation]='--generations 256' [grading]='--requests 200' [idle]='--rollouts 8'
   [prepare]='--repeats 1' [report]='--runs 100 --many 200' [repositories]='--diffs 8' [rounds]='--status 100 --runs 100' [scheduler]='--seconds 12'
   [snapshots]='--tasks 400 --many 400' [start]='--repeats 1 --only start'
-  [submission]='--rollouts 100 --repeats 1')
+  [submission]='--rollouts 100 --repeats 1' [traces]='--runs 100')
 
 parallel_from_apt() { # to compare with; not ours, so that a machine without it is no failure
   if command -v parallel >/dev/null || ((EUID)) || ! command -v apt-get >/dev/null; then return 0; fi
