@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from helpers.datagen import trace_rows
 from helpers.datagen.contamination import Instructions
+from helpers.datagen.trace_messages import Plain
 from helpers.datagen.trace_rows import Trace
 from helpers.runs.one import OneRun
 
@@ -88,6 +88,11 @@ class Filters:
         return None
 
 
-def digest(conversations: Any) -> bytes:
-    """sha256 of what was said, as JSON in UTF-8."""
-    return hashlib.sha256(json.dumps(conversations, ensure_ascii=False).encode()).digest()
+def digest(conversations: Plain) -> bytes:
+    """sha256 of what was said: of each role and each text in UTF-8, after its length in bytes."""
+    made = hashlib.sha256()
+    for message in conversations:
+        for text in (message["role"], message["content"]):
+            data = text.encode()
+            made.update(b"%d:" % len(data) + data)
+    return made.digest()

@@ -120,8 +120,12 @@ class Texts:
 
 
 def printable(text: str) -> str:
-    """The text without lone surrogates, which no file in UTF-8 can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """The text without lone surrogates, which no file in UTF-8 can hold; it itself where it has none."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return text
 
 
 def known(fields: dict[str, Any]) -> dict[str, Any]:
