@@ -38,11 +38,11 @@ EXIT_CODES = "Exit codes: 0 all was read; 2 usage, or nothing found; 3 something
 
 @dataclass
 class Counted:
-    """What an export came to. left_out: runs and rows by reason; states: rows by state; prepared: rows of no language model."""
+    """What an export came to. left_out: runs and rows by reason; states: rows by state; without_model: rows of no language model."""
 
     runs: int = 0
     rows: int = 0
-    prepared: int = 0
+    without_model: int = 0
     states: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
@@ -52,8 +52,8 @@ class Counted:
         parts = [f"{_counted(self.rows, 'row')} of {_counted(self.runs, 'run')}"]
         if self.left_out:
             parts.append(f"left out: {', '.join(f'{count} {why}' for why, count in self.left_out.most_common())}")
-        if self.prepared:
-            parts.append(f"{_counted(self.prepared, 'row')} of no language model, whose answers were prepared")
+        if self.without_model:
+            parts.append(f"{_counted(self.without_model, 'row')} of no language model")
         return "; ".join(parts)
 
 
@@ -100,7 +100,7 @@ def _kept(runs: Sequence[str | Path], keep: Filters, episodes: str, counted: Cou
                     continue
                 counted.rows += 1
                 counted.states[run.state] += 1
-                counted.prepared += trace.told["language_model"] is False
+                counted.without_model += trace.is_language_model is False
                 yield trace
         except Unfit as error:
             counted.left_out[str(error)] += 1

@@ -51,7 +51,7 @@ COLUMNS = {
     "versions": "{project: commit, agent, image: sha256, trajectory: of the format, data: fingerprint of the task's data}",
     "config_hash": "sha256 of all that can change a result",
     "model_revision": "branch, tag or commit of the model's weights",
-    "is_language_model": "false for `replay`, whose answers were prepared",
+    "is_language_model": "false for `replay`, whose answers were prepared, and for an agent without a model",
 }
 VERSIONS = ("project", "agent", "image", "trajectory", "data")
 SMALL, LARGEST = 2 * 2**20, 64 * 2**20  # bytes: of a file that is read in this process, and of a trajectory
@@ -103,6 +103,12 @@ class Trace:
     def conversations(self) -> trace_messages.Plain:
         return trace_messages.harbor(self.messages, self.conversation.tools)
 
+    @property
+    def is_language_model(self) -> bool | None:
+        """Whether a language model's words are in it; None where nobody says what answered."""
+        has_none = self.told["model"] is None and "model" in self.run.metadata
+        return False if has_none else values.flag(self.told["language_model"])
+
     def row(self) -> dict[str, Any]:
         """All COLUMNS."""
         told, its = self.told, reward(self.told)
@@ -131,7 +137,7 @@ class Trace:
             "versions": self._versions(),
             "config_hash": told["config_hash"],
             "model_revision": values.text(model.get("revision")) if model.get("engine") == "vllm" else None,
-            "is_language_model": told["language_model"],
+            "is_language_model": self.is_language_model,
         }
         return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 

@@ -214,7 +214,7 @@ def test_the_command_says_what_it_left_out(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr == (
         "trace_export: 2 rows of 12 runs; left out: 5 no success, 1 overlapping with the instructions to keep apart from, "
-        "1 lost, 1 cancelled, 1 not ended, 1 no trajectory; 1 row of no language model, whose answers were prepared; "
+        "1 lost, 1 cancelled, 1 not ended, 1 no trajectory; 1 row of no language model; "
         f"in {tmp_path}/a.parquet\n"
     )
 

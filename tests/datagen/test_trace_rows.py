@@ -88,10 +88,7 @@ def test_the_trajectory_that_a_job_has_written_is_read_and_none_is_written(tmp_p
 
 def test_aides_tree_begins_with_the_tasks_own_words(tmp_path: Path) -> None:
     run = make_run(make_group(tmp_path, agent="aide"), 7, score=0.75, left=aides())
-    row = one(run)
-    assert row["instruction"] is None and len(row["conversations"]) == 6
     prepare(tmp_path / "data", "toy", "Predict the price.")
-    trace_rows._description.cache_clear()
     row = one(run)
     assert row["instruction"] == "Predict the price."
     introduction, told, first, output, second, _, third = row["conversations"]
@@ -104,7 +101,8 @@ def test_aides_tree_begins_with_the_tasks_own_words(tmp_path: Path) -> None:
 def test_the_words_of_other_data_are_not_the_runs(tmp_path: Path) -> None:
     run = make_run(make_group(tmp_path, agent="aide"), 7, score=0.75, left=aides())
     prepare(tmp_path / "data", "toy", "Predict another price.", fingerprint="0" * 64)
-    assert one(run)["instruction"] is None
+    row = one(run)
+    assert row["instruction"] is None and len(row["conversations"]) == 6
 
 
 @pytest.mark.parametrize("state", sorted(END_STATES))
@@ -152,6 +150,16 @@ def test_replay_is_no_language_model(tmp_path: Path) -> None:
     row = one(make_run(group, 7, score=1.0))
     assert (row["model"], row["model_provider"], row["model_revision"]) == ("replay", "replay", None)
     assert row["is_language_model"] is False
+
+
+def test_an_agent_without_a_model_speaks_no_language_models_words(tmp_path: Path) -> None:
+    group = make_group(tmp_path, agent="baseline", model=None, language_model=None, model_config=None)
+    row = one(make_run(group, 7, score=1.0, model=""))
+    assert (row["model"], row["model_provider"], row["is_language_model"]) == (None, None, False)
+    run = make_run(make_group(tmp_path, "by-hand"), 8, score=1.0)
+    (run.parent / "workflow.json").unlink()
+    row = one(run)
+    assert (row["model"], row["config_hash"], row["is_language_model"]) == ("30b", None, None)
 
 
 @pytest.mark.parametrize(
