@@ -168,7 +168,6 @@ def test_a_server_that_dies_halfway_and_comes_back_elsewhere(tmp_path: Path) -> 
         new.write_text(json.dumps({"endpoint_url": server.url, "model_name": "m"}))
         os.replace(new, place)
 
-    found: dict[int, str] = {}
     dead = threading.Event()
 
     def dies(handler: object, body: dict) -> None:
@@ -177,21 +176,22 @@ def test_a_server_that_dies_halfway_and_comes_back_elsewhere(tmp_path: Path) -> 
             return cut(handler, body)
         return slow_echo(handler, body)
 
-    with Server(dies) as server:
+    def move() -> None:
+        dead.wait(20)
+        server.__exit__()
+        place.unlink()
+        time.sleep(0.5)
+        publish(second)
+
+    with Server(dies) as server, Server(slow_echo) as second:
         publish(server)
+        mover = threading.Thread(target=move)
+        mover.start()
         with GenericOpenAIEngine(place, timeout=20) as model:
-            answers = model.generate_many([f"p{n}" for n in range(50)], concurrency=4, answers=tmp_path / "answers")
-            for number, text in answers:
-                found[number] = text
-                if dead.is_set() and server.thread.is_alive():
-                    server.__exit__()
-                    place.unlink()
-                    second = Server(slow_echo)
-                    second.__enter__()
-                    threading.Timer(0.5, publish, [second]).start()
+            found = dict(model.generate_many([f"p{n}" for n in range(50)], concurrency=4, answers=tmp_path / "answers"))
+        mover.join()
         assert found == {n: f"P{n}" for n in range(50)}
         assert len(second.requests) == 30
-        second.__exit__()
 
 
 def test_what_is_asked_wrongly(tmp_path: Path) -> None:
