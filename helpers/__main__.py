@@ -176,7 +176,7 @@ def workflow() -> None:
 @SITE
 @SET
 @click.option("--model-set", "model_changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the model.")
-@click.option("--agent", default="aide", show_default=True)
+@click.option("--agent", help="Default: aide; for a repository mini-swe.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1))
 @click.option("--time-limit", type=click.IntRange(min=1), help="Seconds for the agent.")

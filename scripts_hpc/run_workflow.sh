@@ -14,7 +14,7 @@
 #   --set KEY=VALUE    override a key of the site, e.g. --set jobs.agent.cpus=16 (repeatable)
 #   --model-set KEY=VALUE   change a key of the model for this run, as in site-config/models.yaml (repeatable), e.g.
 #                      --model-set context_length=16384 --model-set vllm_args='--max-num-seqs 64'
-#   --agent NAME       a name in site-config/agents.yaml (aide), or NAME/VARIANT, e.g. experiment/dev
+#   --agent NAME       a name in site-config/agents.yaml (aide; for a repository mini-swe), or NAME/VARIANT, e.g. experiment/dev
 #   --script FILE      what the agent `experiment` runs instead of its own pipeline (.py, .sh, .ipynb)
 #   --prepare          prepare the data first where they are missing (tasks that come with this project: always)
 #   --steps N          step limit of the agent          --time-limit SECONDS   its time limit

@@ -1,9 +1,10 @@
-# templates/benchmarks/: the specification's three example configurations run as they stand, but for how often.
+# templates/benchmarks/: the specification's example configurations run as they stand, but for how often; its mixed workloads are
+# repositories: repository_workflow.bats.
 bats_require_minimum_version 1.5.0
 
 setup_file() {
   export DATA=$BATS_FILE_TMPDIR/data
-  for task in classification_basic regression_basic clustering_basic; do
+  for task in classification_basic regression_basic; do
     PYTHONPATH=$BATS_TEST_DIRNAME/.. "${HAB_CORE_PYTHON:-python3}" -m helpers.tasks.cli generate-data "$task" "$DATA" --seed 1 >/dev/null
   done
 }
@@ -52,9 +53,4 @@ runs() { # runs NAME TASKS ROLLOUTS ENTRIES
   runs parameter_sweep 1 6 2
   [[ $(cat data/rollouts/*/*/regression_basic_*/run_metadata.json | grep -oE '"time_limit_seconds": [0-9]+' | sort | tr -d '\n') == \
     '"time_limit_seconds": 1800"time_limit_seconds": 3600' ]]
-}
-
-@test "mixed workloads" {
-  runs mixed_workloads 3 8 3
-  [[ $(grep -o '"task_dir": "[^"]*"' data/rollouts/*/*/manifest.json | sort -u | wc -l) == 3 ]]
 }

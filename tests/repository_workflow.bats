@@ -124,6 +124,20 @@ TOML
   expect_status 0
 }
 
+@test "the specification's mixed workloads, with an agent that needs no model; without one it is mini-swe" {
+  local aliases=(--model gpt-4=replay --model claude-3-sonnet=replay --model gpt-3.5-turbo=replay)
+  benchmark run "$COPY/templates/benchmarks/mixed_workloads.toml" "${aliases[@]}" --dry-run --set container.runtime=apptainer --set paths.containers=nowhere
+  expect_status 2
+  expect_in "mini-swe.sif" "$error"
+  sed '/^model =/a agent = "solver"' "$COPY/templates/benchmarks/mixed_workloads.toml" >mixed_workloads.toml
+  benchmark run mixed_workloads.toml "${aliases[@]}"
+  expect_status 0
+  expect_in "name=mixed_workloads tasks=3 parallel=4" "$error"
+  expect_in '8 asked for: 8 graded' "$output"
+  # document 001, "Troubleshooting"
+  for run in data/runs/*; do [[ -s $run/logs/eval.log ]]; done
+}
+
 @test "overrides that are wrong are told before anything starts, each with its key; those of a competition too" {
   printf '{"lm_instruction": "x", "inject_files": [{"path": "../../out", "content": ""}]}' >bad.json
   cat >bad.toml <<'TOML'

@@ -13,13 +13,13 @@ from helpers.config import entries, sites
 from helpers.config.schema import Site
 from helpers.config.sites import ROOT
 from helpers.jobs.arrays import Fleet
+from helpers.jobs.asked_task import AskedTask
 from helpers.jobs.task_kinds import Overrides
 from helpers.jobs.workflow import Planned, default_model
 from helpers.lib import durations
 from helpers.rendering import render
 from helpers.scheduler import limits
 
-AGENT = "aide"
 KEEP_TOKENS = ("aide", "mini-swe")  # the folders of agents that ask for no more once TOKEN_LIMIT is reached
 TOGETHER = "agents.sh"  # on one machine: the script of all rollouts, which calls each one's own
 
@@ -51,11 +51,12 @@ class Round(Planned):
         for (task, model, agent, variables, limit, entry), seeds in apart.items():
             place = f"{path}: [[tasks]] {entry + 1}: "
             asked = benchmark.tasks[entry]
-            agent = agent or AGENT
+            task = self._task(task, asked.prepared_dir is not None, place)
+            agent = agent or AskedTask(site, task).kind.agent
             known = entries.agents().get(agent)
             needs = known is None or known.needs_model
             self.add(
-                self._task(task, asked.prepared_dir is not None, place),
+                task,
                 agent,
                 (model or default_model(site)) if needs else None,
                 tuple(seeds),
@@ -187,4 +188,4 @@ def _file(name: str | None) -> Path | None:
 
 
 # what run_workflow.sh can be told, and a benchmark can't
-NO_REUSE = {"reuse_grading": None, "reuse_model": None, "prepare": False, "cleanup": "on", "agent": AGENT}
+NO_REUSE = {"reuse_grading": None, "reuse_model": None, "prepare": False, "cleanup": "on"}

@@ -45,6 +45,7 @@ class Competition:
 
     name = "competition"
     graded_by_server = True
+    agent = "aide"  # that works on it where none is named
 
     @staticmethod
     def fits(folder: Path) -> bool:
@@ -79,6 +80,7 @@ class Repository(Competition):
 
     name = source.KIND
     graded_by_server = False
+    agent = "mini-swe"
 
     @staticmethod
     def fits(folder: Path) -> bool:

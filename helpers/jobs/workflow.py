@@ -46,6 +46,7 @@ def plan(competition: str | None, model: str | None, dry_run: bool, **options: A
                 ["which competition? For example: run_workflow.sh spaceship-titanic 30b (--help tells more)."]
             )
         competition = "classification_basic"
+    options["agent"] = options["agent"] or AskedTask(site, competition).kind.agent
     if options["agent"] in entries.agents() and not entries.agents()[options["agent"]].needs_model:
         model = None
     elif model is None and not options["reuse_model"]:
