@@ -44,7 +44,8 @@ def run(settings: Settings) -> int:
         wall_time_limit_seconds=max(1, round(endpoints.deadline - time.time())),
         output_path=settings.logs_dir / TRAJECTORY,
     )
-    status = agent.run(f"{instructions(settings, folder)}\n\n{task}".strip()).get("exit_status", "")
+    named = f"Task: {settings.competition_id}\n\n" if settings.competition_id else ""
+    status = agent.run(f"{named}{instructions(settings, folder)}\n\n{task}".strip()).get("exit_status", "")
     if status not in ENDS:
         raise AgentError(
             f"the model's last {agent.config.max_consecutive_format_errors} answers called no tool as they should ({status}): "
