@@ -403,7 +403,7 @@ TOML
   local round=$output stamp=${output##*/} runs=$BATS_TEST_TMPDIR/data/runs first sum
   benchmark eval mixed
   expect_status 2
-  expect_in "2 rollouts of $round still have a job: wait until they have ended (scripts_hpc/run_benchmark.sh attach $round)" "$error"
+  expect_in " of $round still have a job: wait until they have ended (scripts_hpc/run_benchmark.sh attach $round)" "$error"
   benchmark attach "$round"
   expect_status 0
   try python -m helpers.eval_rollouts eval mixed --dry-run

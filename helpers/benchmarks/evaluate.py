@@ -106,7 +106,7 @@ def _refuse_at_work(jobs: Benchmark) -> None:
     path = jobs.path
     if at_work := rest_of(jobs).at_work:
         raise Refused(
-            f"{len(at_work)} rollouts of {path} still have a job: wait until they have ended "
+            f"{len(at_work)} rollout(s) of {path} still have a job: wait until they have ended "
             f"(scripts_hpc/run_benchmark.sh attach {path}), or end them (scripts_hpc/jobs.sh stop {path})"
         )
     try:
