@@ -226,7 +226,7 @@ def test_the_manifest_of_an_evaluation_says_what_became_of_each(group, folder, c
 
 def test_a_round_that_is_at_work_is_refused(group, folder, monkeypatch):
     monkeypatch.setattr(evaluate, "rest_of", lambda jobs: evaluate_rest([1, 2]))
-    with pytest.raises(Refused, match="2 rollouts of .* still have a job: wait until they have ended"):
+    with pytest.raises(Refused, match=r"2 rollout\(s\) of .* still have a job: wait until they have ended"):
         evaluate._refuse_at_work(Benchmark(group, AskedSite()))
     monkeypatch.setattr(evaluate, "rest_of", lambda jobs: evaluate_rest([]))
     monkeypatch.setattr(Evaluation, "look", lambda self: None)
