@@ -25,7 +25,8 @@ from helpers.rendering import render
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TEST_PY = "tests/test_state.py"
 EXECUTABLE = (harbor_task.TEST, harbor_task.SOLUTION)
-QUESTION = ("instruction", "metadata", "solution", "tests", "dockerfile", "task_toml", "files")  # keys of one
+# the keys of one
+QUESTION = ("instruction", "metadata", "solution", "tests", "dockerfile", "task_toml", "agent_timeout_sec", "files")
 
 _kept: list[tempfile.TemporaryDirectory[str]] = []  # folders that end with this process
 
@@ -42,12 +43,14 @@ def create_task_directory_unified(
     task_toml: str | None = None,
     dockerfile: str | None = None,
     *,
+    agent_timeout_sec: float = 900.0,
     files: Mapping[str, str | bytes] | None = None,
 ) -> Path:
     """Write the folder of a task, <output_dir>/<dataset_prefix>-<task_id, four digits>, whole or not at all; its path.
 
     What isn't given comes from templates/datagen/: the Dockerfile, task.toml, and for test_py (tests/test_state.py) a test.sh that runs it.
-    A task may have no tests, and is then of use without verification alone. files: more of them, by their names in the folder.
+    A task may have no tests, and is then of use without verification alone. agent_timeout_sec: for the task.toml that comes from there.
+    files: more of them, by their names in the folder.
     The same task again changes nothing. Raises InputValidationError, also where another task lies there, and OSError.
     """
     if not isinstance(task_id, int) or task_id < 0:
@@ -56,7 +59,12 @@ def create_task_directory_unified(
     texts: dict[str, str | bytes] = {
         harbor_task.INSTRUCTION: instruction,
         harbor_task.CONFIG: task_toml
-        or _template("task.toml.j2", name=f"{dataset_prefix}/{name}", dataset=dataset_prefix),
+        or _template(
+            "task.toml.j2",
+            name=f"{dataset_prefix}/{name}",
+            dataset=dataset_prefix,
+            agent_timeout_sec=float(agent_timeout_sec),
+        ),
         harbor_task.DOCKERFILE: dockerfile or _template("Dockerfile.j2"),
     }
     if metadata is not None:
