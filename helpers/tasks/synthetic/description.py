@@ -106,12 +106,15 @@ def _rules(task: Task, outputs: list[str]) -> list[str]:
     return [*rules, "Results must beat one guess for all rows.", ""]
 
 
+def bound_in_words(metric: str, is_minimum: bool, bound: float) -> str:
+    """What a bound on a metric asks for; mape is a fraction."""
+    number = f"{100 * bound:g} percent" if metric == "mape" else f"{bound:g}"
+    return f"{metric} of at {'least' if is_minimum else 'most'} {number}"
+
+
 def _success(task: Task) -> str:
     criteria = task.evaluation_criteria
-    asked = []
-    for metric, is_minimum, bound in criteria.bounds.values():
-        number = f"{100 * bound:g} percent" if metric == "mape" else f"{bound:g}"
-        asked.append(f"{metric} of at {'least' if is_minimum else 'most'} {number}")
+    asked = [bound_in_words(*bound) for bound in criteria.bounds.values()]
     if criteria.expected_clusters:
         asked.append(f"{criteria.expected_clusters} different groups in the submission")
     if criteria.required_outputs:
