@@ -128,14 +128,22 @@ class Answers(BaseHTTPRequestHandler):
         self.hub.repositories[name] = Repository(private, {".gitattributes": b""})
         self.send(200, {"url": f"{self.hub.url}/datasets/{name}"})
 
+    def has_revision(self, repo: Repository) -> bool:
+        """Whether a dataset has the revision that is asked for; where it hasn't, that is the answer."""
+        if self.found[2] in (None, "main", repo.sha):
+            return True
+        self.send(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
+        return False
+
     def about(self, repo: Repository) -> None:
-        if self.found[2] not in (None, "main", repo.sha):
-            self.send(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
+        if not self.has_revision(repo):
             return
         siblings = [{"rfilename": name} for name in sorted(repo.files)]
         self.send(200, {"id": self.found[1], "sha": repo.sha, "private": repo.private, "siblings": siblings})
 
     def tree(self, repo: Repository) -> None:
+        if not self.has_revision(repo):
+            return
         listing = [
             {"type": "file", "path": name, "size": len(data), "oid": git_sha(data)}
             for name, data in sorted(repo.files.items())
