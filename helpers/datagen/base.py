@@ -210,7 +210,12 @@ class BaseDataGenerator(ABC):
         from helpers.datagen.commons import upload_tasks_to_hf, upload_traces_to_hf
 
         upload = upload_tasks_to_hf if context.stage == "tasks" else upload_traces_to_hf
-        upload(result.dataset_path, repo, public=context.args.public)
+        more = {}
+        if told := result.metadata.get("provenance"):
+            from helpers.datagen.dataset_card import Provenance
+
+            more["provenance"] = Provenance.here(context.stage, **told)
+        upload(result.dataset_path, repo, public=context.args.public, **more)
         result.uploaded_repo = repo
 
     def _initialise_engine(self, args: argparse.Namespace, request: GenerationRequest) -> InferenceEngine | None:

@@ -45,7 +45,7 @@ class Questions(BaseDataGenerator):
         made = as_tasks(chosen, question=args.question_column, answer=args.answer_column or None, source=source.name)
         prefix = args.dataset_prefix
         path = generate_tasks_from_questions(made, prefix, output_dir=context.temp_dir / prefix)
-        return GenerationResult(str(path), metadata={"source": source.resolve().name})
+        return GenerationResult(str(path), metadata={"provenance": {"source": source.name, "generator": GENERATOR}})
 
 
 if __name__ == "__main__":
