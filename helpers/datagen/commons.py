@@ -58,23 +58,14 @@ def create_task_directory_unified(
     name = f"{_prefix(dataset_prefix)}-{task_id:04d}"
     texts: dict[str, str | bytes] = {
         harbor_task.INSTRUCTION: instruction,
-        harbor_task.CONFIG: task_toml
-        or _template(
-            "task.toml.j2",
-            name=f"{dataset_prefix}/{name}",
-            dataset=dataset_prefix,
-            agent_timeout_sec=float(agent_timeout_sec),
-        ),
+        harbor_task.CONFIG: task_toml or _config(dataset_prefix, name, agent_timeout_sec),
         harbor_task.DOCKERFILE: dockerfile or _template("Dockerfile.j2"),
     }
     if metadata is not None:
         texts[harbor_task.METADATA] = _json(metadata, name)
     if solution is not None:
         texts[harbor_task.SOLUTION] = solution
-    if test_py is not None:
-        texts[TEST_PY] = test_py
-    if test_sh is not None or test_py is not None:
-        texts[harbor_task.TEST] = test_sh if test_sh is not None else _template("test.sh.j2")
+    texts.update(_tests(test_sh, test_py))
     target = Path(output_dir, name)
     temporary = archives.beside(target)
     try:
@@ -83,6 +74,17 @@ def create_task_directory_unified(
         return _publish(temporary, target)
     finally:
         folders.remove(temporary)
+
+
+def _config(dataset: str, name: str, agent_timeout_sec: float) -> str:
+    values = {"name": f"{dataset}/{name}", "dataset": dataset, "agent_timeout_sec": float(agent_timeout_sec)}
+    return _template("task.toml.j2", **values)
+
+
+def _tests(test_sh: str | None, test_py: str | None) -> dict[str, str]:
+    if test_py is None:
+        return {} if test_sh is None else {harbor_task.TEST: test_sh}
+    return {TEST_PY: test_py, harbor_task.TEST: _template("test.sh.j2") if test_sh is None else test_sh}
 
 
 def _prefix(prefix: str) -> str:
