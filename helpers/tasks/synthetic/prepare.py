@@ -42,17 +42,17 @@ def prepare(task: Task, data_dir: str | Path, seed: int | None = None, *, force:
     return True
 
 
-def write(task: Task, folder: Path, seed: int) -> None:
-    """Write both halves of a task to `folder`, which isn't there yet. Raises ConfigError and OSError."""
+def write(task: Task, folder: Path, seed: int) -> Dataset:
+    """Write both halves of a task to `folder`, which isn't there yet; the data. Raises ConfigError and OSError."""
     try:
-        _write(task, folder, seed)
+        return _write(task, folder, seed)
     except (ValueError, report_module.GradingError) as error:
         raise ConfigError([f"task {task.id} can't be prepared: {str(error).rstrip('.')}."]) from error
     except MemoryError as error:
         raise ConfigError([f"task {task.id}: its data don't fit into memory: {error}. Lower n_samples."]) from error
 
 
-def _write(task: Task, folder: Path, seed: int) -> None:
+def _write(task: Task, folder: Path, seed: int) -> Dataset:
     from helpers.tasks.synthetic import dataset as datasets
     from helpers.tasks.synthetic import description, reference
 
@@ -70,6 +70,7 @@ def _write(task: Task, folder: Path, seed: int) -> None:
     _write_settings(task, dataset, private, seed)
     for path in public.iterdir():
         path.chmod(0o644)
+    return dataset
 
 
 def _write_rows(dataset: Dataset, public: Path) -> None:
