@@ -34,6 +34,7 @@ def test_harbor_reads_in_a_task_what_we_read_in_it(tmp_path: Path) -> None:
         make(tmp_path / "old", config=OLD),
         make(tmp_path / "empty", config=""),
         commons.create_task_directory_unified(tmp_path, 1, "Do it.", "made"),
+        commons.create_task_directory_unified(tmp_path, 2, "Do it.", "made", agent_timeout_sec=5400),
     ]
     said = []
     for folder in folders:

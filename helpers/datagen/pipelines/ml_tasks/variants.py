@@ -17,6 +17,7 @@ from helpers.tasks.definitions import Task
 
 if TYPE_CHECKING:
     from helpers.grading.metrics import Metric
+    from helpers.tasks.synthetic.dataset import Dataset
 
 SAMPLE = "public/sample_submission.csv"
 LEEWAY = 0.999  # of the way from the guess to the baseline, which is not the same to the last digit everywhere
@@ -40,7 +41,6 @@ TEST = """\
 #!/usr/bin/env bash
 # Scores /app/submission.csv: the reward is a number from 0 to 1. Nothing in the agent's folder stands in for what this imports.
 set -euo pipefail
-export PYTHONDONTWRITEBYTECODE=1
 mkdir -p /logs/verifier
 exec python3 -I -B /tests/score_submission.py /app/submission.csv /logs/verifier/reward.txt
 """
@@ -77,9 +77,9 @@ def variant(task: Task, number: int, seed: int) -> dict[str, Any]:
     drawn = _seed(task.id, number, seed)
     with tempfile.TemporaryDirectory(prefix="hab-datagen-") as temporary:
         folder = Path(temporary, "prepared")
-        prepare.write(_scored_alone(task), folder, drawn)
+        dataset = prepare.write(_scored_alone(task), folder, drawn)
         public = {path.name: path.read_bytes() for path in sorted((folder / "public").iterdir())}
-        solution, settings = _judged(task, folder, drawn)
+        solution, settings = _judged(task, folder, dataset)
         answers = (folder / "private" / "answers.csv").read_bytes()
     instruction = public.pop("description.md").decode() + WHERE.format(bars=_told(settings["bars"]))
     return {
@@ -118,19 +118,18 @@ def _files(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
-def _judged(task: Task, folder: Path, seed: int) -> tuple[bytes, dict[str, Any]]:
+def _judged(task: Task, folder: Path, dataset: Dataset) -> tuple[bytes, dict[str, Any]]:
     """The baseline's submission, and grading.json with the bars: each metric's guess, and what takes the full reward."""
     import pandas as pd
 
     from helpers.grading.metrics import get_metric
     from helpers.grading.own_task import OwnTask
-    from helpers.tasks.synthetic import dataset as datasets
     from helpers.tasks.synthetic import reference
+    from helpers.tasks.synthetic.dataset import ID, TARGET
 
-    dataset = datasets.make(task, seed)
     ids = range(len(dataset.train), len(dataset.target))
     predicted = [_short(value) for value in reference.baseline(dataset).tolist()]
-    solution = pd.DataFrame({datasets.ID: ids, datasets.TARGET: predicted}).to_csv(index=False, lineterminator="\n")
+    solution = pd.DataFrame({ID: ids, TARGET: predicted}).to_csv(index=False, lineterminator="\n")
     private = folder / "private"
     grader = OwnTask(task.id, private)
     (folder / "solution.csv").write_text(solution, encoding="utf-8")
