@@ -170,6 +170,24 @@ def test_the_same_bytes_and_more_variants_go_on(tmp_path: Path) -> None:
     assert other["dockerfile"] == one[0]["dockerfile"]
 
 
+def test_variants_that_share_an_image(tmp_path: Path) -> None:
+    folder = generate_tasks_from_questions(
+        variants.questions([own(min_accuracy=0.7)], 5, 7, per_image=2), "own", output_dir=tmp_path / "made"
+    )
+    made = sorted(folder.iterdir())
+    images = [harbor_task.environment_digest(path) for path in made]
+    assert images[0] == images[1] != images[2] == images[3] != images[4] and len(set(images)) == 3
+    own_data = [(path / f"environment/data/{number}/test.csv").read_bytes() for number, path in enumerate(made)]
+    assert len(set(own_data)) == 5
+    for number, path in enumerate(made):
+        assert f"The files are in `/app/data/{number}`." in (path / "instruction.md").read_text()
+        reward = tmp_path / "reward.txt"
+        scorer(path).main(str(path / "solution" / "submission.csv"), str(reward))
+        assert reward.read_text() == "1\n"
+    single = variants.variant(own(min_accuracy=0.7), 3, 7)
+    assert single["files"]["environment/data/test.csv"] == own_data[3]
+
+
 def own(**criteria: Any) -> Task:
     requirements = {"dataset_type": "classification", "n_samples": 200, "n_classes": 2, "class_sep": 2.0, "noise": 0.1}
     return Task.from_dict(

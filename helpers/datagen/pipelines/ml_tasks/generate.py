@@ -26,6 +26,7 @@ TEMPLATES = (
     "time_series_forecasting",
 )
 VARIANTS = 2  # of each template
+PER_IMAGE = 1  # so many variants of a template share an image, with the data of all of them
 SEED = 20250101
 TARGET_REPO = None
 
@@ -39,7 +40,7 @@ def tasks() -> Path:
 
     registry = TaskRegistry(FOLDER)
     definitions = [registry.find(template) for template in TEMPLATES]
-    return generate_tasks_from_questions(questions(definitions, VARIANTS, SEED), NAME)
+    return generate_tasks_from_questions(questions(definitions, VARIANTS, SEED, PER_IMAGE), NAME)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,9 +16,10 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[4])
 
 from helpers.datagen import BaseDataGenerator, GenerationContext, GenerationRequest, GenerationResult
-from helpers.datagen.pipelines.ml_tasks.generate import NAME, SEED, TEMPLATES, VARIANTS
+from helpers.datagen.pipelines.ml_tasks.generate import NAME, PER_IMAGE, SEED, TEMPLATES, VARIANTS
 from helpers.datagen.utils import positive
 
+SHARED = "so many variants of a template share an image, with the data of all of them"
 GENERATOR = "ml_tasks/generate_abstract.py"
 
 
@@ -31,6 +32,7 @@ class MlTasks(BaseDataGenerator):
         add = parser.add_argument_group("ml_tasks").add_argument
         add("--templates", nargs="+", metavar="ID", help=f"those to use (default: {', '.join(TEMPLATES)})")
         add("--variants", type=positive, default=VARIANTS, metavar="N", help="of each template (default: %(default)s)")
+        add("--per-image", type=positive, default=PER_IMAGE, metavar="N", help=f"{SHARED} (default: %(default)s)")
         add("--seed", type=int, default=SEED, metavar="N", help="of the data (default: %(default)s)")
         add("--dataset-prefix", default=NAME, metavar="NAME", help="tasks' folders begin with it")
 
@@ -43,7 +45,7 @@ class MlTasks(BaseDataGenerator):
         args = context.args
         registry = TaskRegistry(request.input_dir or FOLDER)
         definitions = [registry.find(template) for template in self._templates(args, registry)]
-        made = islice(questions(definitions, args.variants, args.seed), request.limit)
+        made = islice(questions(definitions, args.variants, args.seed, args.per_image), request.limit)
         prefix = args.dataset_prefix
         path = generate_tasks_from_questions(made, prefix, output_dir=context.temp_dir / prefix)
         return GenerationResult(str(path), metadata={"provenance": {"generator": GENERATOR}})

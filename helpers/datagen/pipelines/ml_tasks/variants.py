@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from helpers.grading.metrics import Metric
     from helpers.tasks.synthetic.dataset import Dataset
 
+IMAGE = "environment/"
 SAMPLE = "public/sample_submission.csv"
 LEEWAY = 0.999  # of the way from the guess to the baseline, which is not the same to the last digit everywhere
 # what the container's score_submission.py imports
@@ -52,24 +53,30 @@ cp "$(dirname "${BASH_SOURCE[0]}")/submission.csv" /app/submission.csv
 """
 WHERE = """
 ## Where
-The files are in `/app/data`. Write the submission to `/app/submission.csv`. Python has NumPy, pandas and scikit-learn.
+The files are in `/app/{place}`. Write the submission to `/app/submission.csv`. Python has NumPy, pandas and scikit-learn.
 
 The reward is 1 for {bars}, 0 for a guess as in `sample_submission.csv` or a file that can't be graded, and in between in proportion.
 """
 
 
-def questions(definitions: Sequence[Task], variants: int, seed: int) -> Iterator[dict[str, Any]]:
+def questions(definitions: Sequence[Task], variants: int, seed: int, per_image: int = 1) -> Iterator[dict[str, Any]]:
     """Each template's variants, template by template, as generate_tasks_from_questions takes them. Raises ConfigError and OSError.
 
-    The same templates and seed give the same bytes, and more variants begin with those of fewer.
+    The same templates and seed give the same bytes. per_image: so many variants of a template have their data in one image, which is built
+    once for them; an agent sees the public halves of all of them, and each task holds them.
     """
     for task in definitions:
-        for number in range(variants):
-            yield variant(task, number, seed)
+        for first in range(0, variants, per_image):
+            numbers = range(first, min(first + per_image, variants))
+            made = [variant(task, number, seed, f"data/{number}" if per_image > 1 else "data") for number in numbers]
+            shared = {name: data for one in made for name, data in one["files"].items() if name.startswith(IMAGE)}
+            for one in made:
+                one["files"].update(shared)
+            yield from made
 
 
-def variant(task: Task, number: int, seed: int) -> dict[str, Any]:
-    """One variant of a template. Raises ConfigError and OSError."""
+def variant(task: Task, number: int, seed: int, place: str = "data") -> dict[str, Any]:
+    """One variant of a template, whose data lie in the folder `place` of /app. Raises ConfigError and OSError."""
     from helpers.tasks.synthetic import prepare
 
     if not task.has_data:
@@ -81,21 +88,25 @@ def variant(task: Task, number: int, seed: int) -> dict[str, Any]:
         public = {path.name: path.read_bytes() for path in sorted((folder / "public").iterdir())}
         solution, settings = _judged(task, folder, dataset)
         answers = (folder / "private" / "answers.csv").read_bytes()
-    instruction = public.pop("description.md").decode() + WHERE.format(bars=_told(settings["bars"]))
+    where = WHERE.format(place=place, bars=_told(settings["bars"]))
     return {
-        "instruction": instruction,
+        "instruction": public.pop("description.md").decode() + where,
         "metadata": {"template": task.id, "variant": number, "seed": seed, "difficulty": task.difficulty},
         "dockerfile": DOCKERFILE,
         "agent_timeout_sec": float(task.evaluation_criteria.max_training_time or task.estimated_time),
         "solution": SOLUTION,
-        "tests": {
-            "test.sh": TEST,
-            SCORER.name: SCORER.read_bytes(),
-            "task/answers.csv": answers,
-            "task/grading.json": json.dumps(settings, indent=2) + "\n",
-            **{name: (ROOT / name).read_bytes() for name in GRADER},
-        },
-        "files": {"solution/submission.csv": solution, **{f"environment/data/{name}": public[name] for name in public}},
+        "tests": _tests(answers, settings),
+        "files": {"solution/submission.csv": solution, **{f"{IMAGE}{place}/{name}": public[name] for name in public}},
+    }
+
+
+def _tests(answers: bytes, settings: dict[str, Any]) -> dict[str, str | bytes]:
+    return {
+        "test.sh": TEST,
+        SCORER.name: SCORER.read_bytes(),
+        "task/answers.csv": answers,
+        "task/grading.json": json.dumps(settings, indent=2) + "\n",
+        **{name: (ROOT / name).read_bytes() for name in GRADER},
     }
 
 
