@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from helpers.datagen.rows import Row
 from helpers.datagen.schemas import InputValidationError
 from helpers.rendering.render import TEMPLATES, environment
+
+if TYPE_CHECKING:
+    from helpers.datagen.engines import InferenceEngine
 
 TEST = "test_answer.py"
 SOLUTION = """\
@@ -16,6 +20,10 @@ SOLUTION = """\
 set -euo pipefail
 printf '%s\\n' {answer} >/app/answer.txt
 """
+REWORD = """\
+Word this question anew, so that its answer stays the same: keep its numbers, names and what it quotes. Reply with the question alone.
+
+{question}"""
 
 
 def as_tasks(
@@ -48,6 +56,24 @@ def as_tasks(
             "solution": SOLUTION.format(answer=shlex.quote(expected)),
             "tests": {"test_state.py": test, "expected.txt": f"{expected}\n"},
         }
+
+
+def reworded(
+    rows: Iterable[tuple[int, Row]],
+    engine: InferenceEngine,
+    *,
+    question: str = "question",
+    answers: str | Path | None = None,
+) -> Iterator[tuple[int, Row]]:
+    """Rows whose questions a model has worded anew, in their order, once all are there. answers: as of InferenceEngine.generate_many.
+
+    Raises InferenceFailure, and as `as_tasks`.
+    """
+    given = list(rows)
+    prompts = [REWORD.format(question=_text(row, question, number)) for number, row in given]
+    texts = dict(engine.generate_many(prompts, answers=answers))
+    for place, (number, row) in enumerate(given):
+        yield number, {**row, question: texts[place]}
 
 
 def _text(row: Row, column: str, number: int) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from made_tasks import contents
+from model_servers import Server, asked, chat, status
 from run_tests_of import Place, place
 
-from helpers.datagen import harbor_task
+from helpers.datagen import harbor_task, rows
 from helpers.datagen.commons import generate_tasks_from_questions
 from helpers.datagen.pipelines.questions import generate
 from helpers.datagen.pipelines.questions.generate_abstract import Questions
@@ -165,3 +166,30 @@ def test_a_sample_of_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert Questions().main([*argv, "--output-dir", str(tmp_path / "out2")]) == 2
     assert capsys.readouterr().err.startswith("error: row ") and not (tmp_path / "out2").exists()
     assert Questions().main([*argv, "--answer-column", "", "--output-dir", str(tmp_path / "out2")]) == 0
+
+
+def test_questions_that_a_model_words_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was ended goes on, without asking twice; the answers stay."""
+
+    def manner(handler: Any, body: Any) -> None:
+        handler.reply(200, chat(f"Please: {asked(body).splitlines()[-1]}"))
+
+    argv = ["--sample", "4", "--reword", str(tmp_path / "said.jsonl"), "--output-dir"]
+    assert Questions().main([*argv, str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "error: --reword needs a model: name one with --model or --engine\n"
+    with Server(manner, manner, manner, status(400), manner) as server:  # the first asks whether the model is there
+        (tmp_path / "endpoint.json").write_text(json.dumps({"endpoint_url": server.url, "model_name": "m"}))
+        argv = ["--endpoint-json", str(tmp_path / "endpoint.json"), *argv]
+        assert Questions().main([*argv, str(tmp_path / "out")]) == 3
+        assert "said 400" in capsys.readouterr().err and not (tmp_path / "out").exists()
+        assert Questions().main([*argv, str(tmp_path / "out")]) == 0
+        said = [asked(body) for _, _, body in server.requests if asked(body).startswith("Word this")]
+        asked_before = len(server.requests)
+        assert len(said) == 4 + 1 and len(set(said)) == 4, "one is asked again: the one that got no answer"
+        assert Questions().main([*argv, str(tmp_path / "again")]) == 0
+        assert len(server.requests) - asked_before <= 1
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
+    plain = {row["question"]: row["answer"] for row in rows.read(generate.SOURCE)}
+    for path in (tmp_path / "out").iterdir():
+        words = (path / "instruction.md").read_text().splitlines()[0]
+        assert (path / "tests" / "expected.txt").read_text() == f"{plain[words.removeprefix('Please: ')]}\n"
