@@ -112,13 +112,13 @@ longest_first() { # longest_first FILE…: of bats; the others after them, by si
   ((${#others[@]} == 0)) || by_size "${others[@]}"
 }
 
-two_at_a_time() { # two_at_a_time FILE…: most tests wait more than they work; each line names its file
+three_at_a_time() { # three_at_a_time FILE…: most tests wait more than they work; each line names its file
   # shellcheck disable=SC2016 # for the inner shell
   longest_first "$@" | tr '\n' '\0' |
-    BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 2 ${LEAVING[@]+"${LEAVING[@]}"} bash -c '
+    BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} xargs -0 -n 1 -P 3 ${LEAVING[@]+"${LEAVING[@]}"} bash -c '
       set -o pipefail
       file=${!#}
-      "$@" 2>&1 | sed -u "s|^|${file##*/}: |"' two_at_a_time bats --tap --timing ${SLOW[@]+"${SLOW[@]}"}
+      "$@" 2>&1 | sed -u "s|^|${file##*/}: |"' three_at_a_time bats --tap --timing ${SLOW[@]+"${SLOW[@]}"}
 }
 
 # The cluster's tests mostly wait, one after the other, and take longest: they run beside the others, which are to leave them the
@@ -170,7 +170,7 @@ OTHERS=$((${#PYTEST_FILES[@]} + ${#BATS_FILES[@]}))
 LEAVING=()
 if ((OTHERS && ${#CLUSTER_FILES[@]})); then cluster_beside "${CLUSTER_FILES[@]}"; fi
 if ((${#PYTEST_FILES[@]})); then run_pytest "${PYTEST_FILES[@]}"; fi
-if ((${#BATS_FILES[@]})); then run_bats two_at_a_time "${BATS_FILES[@]}"; fi
+if ((${#BATS_FILES[@]})); then run_bats three_at_a_time "${BATS_FILES[@]}"; fi
 if ((OTHERS && ${#CLUSTER_FILES[@]})); then
   await_cluster
 elif ((${#CLUSTER_FILES[@]})); then
