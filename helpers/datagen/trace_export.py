@@ -22,6 +22,7 @@ from helpers.datagen.contamination import Instructions
 from helpers.datagen.trace_filters import OUTCOMES, Filters
 from helpers.datagen.trace_messages import Unfit
 from helpers.datagen.trace_rows import COLUMNS, EPISODES, VERSIONS, Trace
+from helpers.datagen.utils import positive, spell_both
 from helpers.lib import disk, values
 from helpers.lib.errors import Refused, fault_code
 from helpers.lib.signals import catch_signals
@@ -182,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--valid-only", action="store_true", help="only runs that were graded")
     made.add_argument(
         "--best-of-n",
-        type=_positive,
+        type=positive,
         nargs="?",
         const=1,
         metavar="K",
@@ -205,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--overlap-words",
-        type=_positive,
+        type=positive,
         default=contamination.WORDS,
         metavar="N",
         help="how many words in a row; default: %(default)s",
@@ -214,26 +215,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    asked = parser()
-    options = asked.parse_args(_dashed(sys.argv[1:] if argv is None else argv))
+    asked = spell_both(parser())
+    options = asked.parse_args(argv)
     if parquet.is_meant(options.output) != (options.format == "harbor") and os.path.splitext(options.output)[1]:
         wanted = ".parquet" if options.format == "harbor" else ".jsonl"
         asked.error(
             f"--format {options.format} is no file like {options.output}: give it a name in {wanted}, or choose another format"
         )
     return options
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
-def _dashed(argv: Sequence[str]) -> list[str]:
-    """The words with `-` for each `_` in names of options: both are accepted."""
-    parts = (word.partition("=") if word.startswith("--") else ("", "", word) for word in argv)
-    return [name.replace("_", "-") + equals + value for name, equals, value in parts]
 
 
 def _say(text: str) -> None:

@@ -234,7 +234,7 @@ def test_what_is_broken_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
         ([".", "-o", "a.parquet"], 2, "no runs in ."),
         ([".", "-o", "a.jsonl"], 2, "--format harbor is no file like a.jsonl: give it a name in .parquet"),
         ([".", "-o", "a.parquet", "--format", "openai"], 2, "give it a name in .jsonl"),
-        ([".", "-o", "a.parquet", "--best-of-n", "0"], 2, "'0' is no whole number from 1 on"),
+        ([".", "-o", "a.parquet", "--best-of-n", "0"], 2, "must be a whole number of at least 1, not '0'"),
         (
             [".", "-o", "a.parquet", "--decontaminate", "none.txt"],
             2,
