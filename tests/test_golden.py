@@ -135,26 +135,37 @@ def unlike(texts: dict[str, str]) -> dict[str, str]:
     return kept
 
 
-def test_rendered_scripts_are_clean(tmp_path: Path) -> None:
-    """shellcheck on one script of each shape, of all sites; the sources stand where the scripts look for them."""
-    texts = {
+def all_scripts() -> dict[str, str]:
+    """The scripts of all sites; the sources stand where the scripts look for them."""
+    return {
         f"{site}_{name}": text.replace("/checkout", str(sites.ROOT))
         for site in SITES
         for name, text in rendered(site).items()
         if name.endswith(".sh")
     }
-    chosen = unlike(texts)
+
+
+def check_by_shellcheck(folder: Path, texts: dict[str, str], option: str) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    command = ["shellcheck", "--severity=warning", option, *(str(folder / name) for name in texts)]
+    done = subprocess.run(command, cwd=sites.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_rendered_scripts_are_clean(tmp_path: Path) -> None:
+    """shellcheck on one script of each shape, of all sites, without the libraries: what only they define is excused here."""
+    chosen = unlike(all_scripts())
     assert len(chosen) > 10
-    for name, text in chosen.items():
-        (tmp_path / name).write_text(text)
-    # following the libraries takes seconds a script: one of each template, with containers; what only they define is excused elsewhere
+    check_by_shellcheck(tmp_path, chosen, "--exclude=SC1091,SC2034,SC2154")
+
+
+@pytest.mark.slow
+def test_rendered_scripts_are_clean_with_their_libraries(tmp_path: Path) -> None:
+    """Following the libraries takes seconds a script: one of each template, with containers."""
+    texts = all_scripts()
     followed = {name.split("_")[2]: name for name in reversed(texts) if name.startswith("frontier_")}.values()
-    for name in followed:
-        (tmp_path / name).write_text(texts[name])
-    for options, some in ((["--external-sources"], followed), (["--exclude=SC1091,SC2034,SC2154"], chosen)):
-        command = ["shellcheck", "--severity=warning", *options, *(str(tmp_path / name) for name in some)]
-        done = subprocess.run(command, cwd=sites.ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
+    check_by_shellcheck(tmp_path, {name: texts[name] for name in followed}, "--external-sources")
 
 
 @pytest.mark.parametrize("site", SITES)
