@@ -25,7 +25,9 @@ def run(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
-    level = logger.level
+    # what a library has set up for all loggers would say it a second time
+    level, propagates = logger.level, logger.propagate
+    logger.propagate = False
     logger.setLevel(logging.INFO)
     catch_signals()
     try:
@@ -51,6 +53,7 @@ def run(
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagates
 
 
 def _told(result: GenerationResult) -> int:

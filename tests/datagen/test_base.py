@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import signal
@@ -234,7 +235,9 @@ def test_a_model_is_waited_for_and_noted(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
-def test_a_model_that_is_needed_or_dead(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_is_needed_or_dead(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # what else logs, for instance a library that has set up all loggers, says nothing a second time
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(sys.stderr)])
     assert Asks().main([]) == 2
     assert capsys.readouterr().err == "error: Asks makes its tasks with a model: name one with --model or --engine\n"
     with Server(status(401)) as server:
