@@ -33,8 +33,9 @@ def make_many(base: Path, count: int) -> list[Path]:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """All that lies in a folder; None for folders."""
+    """All that lies in a folder, but for what Python has compiled of it; None for folders."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
+        if "__pycache__" not in path.parts
     }

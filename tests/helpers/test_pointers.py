@@ -27,12 +27,12 @@ KEY = re.compile(
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*[a-z])")
 SCRIPTS = sorted([*ROOT.glob("scripts_hpc/*.sh"), ROOT / "containers" / "build_all_containers.sh"])
 DEFINE = ("option", "add", "add_argument")
-# Slurm's, Apptainer's, Dockerfiles', curl's, vLLM's and tar's, and those that our jobs give to our servers
+# Slurm's, Apptainer's, Dockerfiles', curl's, pip's, vLLM's and tar's, and those that our jobs give to our servers
 # (`--option` stands for any)
 OF_OTHERS = set(
     "--account --bind --constraint --exclude --gpus-per-node --gpus-per-task --gres --licenses --me --mem --partition --qos --reservation "
     "--disable-access-log-for-endpoints --chmod --chown --mount --writable-tmpfs "
-    "--cacert --fail --fakeroot --filesystem --host --lora-modules --no-tokenizer --nv --rocm --port --log --option".split()
+    "--cacert --fail --fakeroot --filesystem --host --lora-modules --no-cache-dir --no-tokenizer --nv --rocm --port --log --option".split()
 )
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from helpers.images.docker import words
@@ -130,6 +130,9 @@ SHELLS = [shell for shell in (["/bin/sh"], ["/bin/bash"], ["/bin/busybox", "sh"]
 
 @settings(max_examples=400, deadline=None)
 @given(docker_words)
+@example("$abcé")
+@example("${abcé}x$é1")
+@example("$1é$²")
 def test_a_port_of_dockers_own_lexer_makes_the_same_of_it(text: str) -> None:
     e2b = pytest.importorskip("e2b_dockerfile_utils", reason="wants Python 3.11")
     expected = e2b.ShellLex("\\", env=ENV, skip_unset_env=False).process_word(text)

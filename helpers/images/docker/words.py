@@ -8,13 +8,13 @@ Source of the rules: https://docs.docker.com/reference/dockerfile/#environment-r
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# a positional or special parameter of a shell, which is never set here
-_REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?\-$!]")
+_SPECIAL = "@*#?-$!"  # parameters of a shell, which are never set here, as those that are numbers
 _OPERATOR = re.compile(r":[-+?]|[-+?]|##?|%%?|//?")
 _PLAIN = re.compile(r"[\w@+=:,./-]+", re.ASCII)
 PATTERNS = ("#", "##", "%", "%%", "/", "//")
@@ -110,28 +110,39 @@ class _Reader:
 
     def _variable(self) -> str | Variable:
         braces = self.text[self.at : self.at + 1] == "{"
-        found = _REFERENCE.match(self.text, self.at + braces)
-        if found is None:
+        name = _name_at(self.text, self.at + braces)
+        if not name:
             if braces:
                 raise ValueError(f"{self.text}: there is no name after '${{'")
             return "$"
-        self.at = found.end()
+        self.at += braces + len(name)
         if not braces:
-            return Variable(found[0])
+            return Variable(name)
         if self.text[self.at : self.at + 1] == "}":
             self.at += 1
-            return Variable(found[0])
+            return Variable(name)
         operator = _OPERATOR.match(self.text, self.at)
         if operator is None:
-            raise ValueError(f"{self.text}: ${{{found[0]}… is neither closed, nor is there an operator that is known")
+            raise ValueError(f"{self.text}: ${{{name}… is neither closed, nor is there an operator that is known")
         self.at = operator.end()
-        return self._with_operator(found[0], operator[0])
+        return self._with_operator(name, operator[0])
 
     def _with_operator(self, name: str, operator: str) -> Variable:
         if operator in ("/", "//"):
             pattern = self.word("/", raw=True)
             return Variable(name, operator, pattern, self.word("}", raw=True))
         return Variable(name, operator, self.word("}", raw=operator in PATTERNS))
+
+
+def _name_at(text: str, at: int) -> str:
+    """The name of the variable that begins there; letters and digits of all scripts are part of it, as in Docker's processName."""
+    if text[at : at + 1] in _SPECIAL:
+        return text[at : at + 1]
+    digits_alone = text[at : at + 1].isdecimal()
+    letters = itertools.takewhile(
+        lambda one: one.isdecimal() or not digits_alone and (one.isalpha() or one == "_"), text[at:]
+    )
+    return "".join(letters)
 
 
 def _joined(parts: list[str | Variable]) -> Word:
