@@ -146,8 +146,9 @@ common::write_atomic() { # common::write_atomic FILE [mode], text on stdin
 # Whether a megabyte can be written to a folder; code 1, with the reason, where it can't. `df` knows nothing of quotas.
 common::room() { # common::room FOLDER
   local folder=$1 file out said free code=0
+  # who is asked to end between the next two lines would leave the file
+  ((BASH_SUBSHELL == 0)) || trap '' INT TERM HUP
   if file=$(LC_ALL=C mktemp "$folder/.room.XXXXXX" 2>&1) && exec {out}>"$file"; then
-    # first of all, as whoever is ended meanwhile removes nothing
     rm -f "$file"
     # a network file system says it only at fsync
     said=$(LC_ALL=C dd if=/dev/zero bs=1M count=1 conv=fsync 2>&1 >&"$out") || code=1

@@ -652,7 +652,7 @@ run::grade_and_finish() {
   [[ -z $SUBMISSION$SUBMISSION_PROBLEM ]] || run::release_models
   [[ -z $SUBMISSION_PROBLEM ]] || run::conclude invalid_submission "$SUBMISSION_PROBLEM"
   [[ -n $SUBMISSION ]] || run::_without_submission
-  common::room "$JOB_TMP" >/dev/null || container::empty_tmp
+  (common::room "$JOB_TMP" >/dev/null) || container::empty_tmp
   task::judge
 }
 
