@@ -97,6 +97,26 @@ S
   [[ $output == "all of ${output##* }"$'\n'"hook of ${output##* }" ]]
 }
 
+@test "who is ended while it looks for room leaves no file" {
+  mktemp() { command mktemp "$@" && kill -TERM "$BASHPID" && sleep 0.1; }
+  mkdir "$BATS_TEST_TMPDIR/room"
+  (common::room "$BATS_TEST_TMPDIR/room") || true
+  [[ -z $(ls -A "$BATS_TEST_TMPDIR/room") ]]
+}
+
+@test "a user is noted though an ending server takes the folder of its users away; a folder that can't be made is told" {
+  mktemp() { # the first time the folder goes just before
+    [[ -e $BATS_TEST_TMPDIR/once ]] || { : >"$BATS_TEST_TMPDIR/once" && rm -r "${1%/*}"; }
+    command mktemp "$@"
+  }
+  service::enlist vllm_x_12 34 /runs/a
+  [[ $(<"$ADDRESS_DIR/vllm_x_12.consumers/34") == /runs/a ]]
+  : >"$ADDRESS_DIR/vllm_x_13.consumers"
+  try eval 'SITE=here; (service::enlist vllm_x_13 34 /runs/a)'
+  expect_status 3
+  expect_in "can't write to $ADDRESS_DIR/vllm_x_13.consumers (paths.address_dir of site here)" "$error"
+}
+
 @test "an address is read by key, and never from another server's file" {
   printf '%s\n' http://node:1 token=abc served_name=a=b epoch=2 >"$ADDRESS_DIR/vllm_x_12"
   [[ $(service::lookup vllm_x_12 url) == http://node:1 ]]
